@@ -1,0 +1,60 @@
+"""What the commands share: one place that turns an error into a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPT = 130
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be: exit code 2."""
+
+
+def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """Call ``command(arguments)`` and return its exit code; turn the errors that a user can cause into one line.
+
+    ``UsageError`` gives 2, Ctrl-C 130, and ``ValueError``, ``TypeError``, ``OSError`` (missing file, full disk)
+    and ``ImportError`` (missing extra) give 1. ``--traceback`` among the arguments, or ``LAC_TRACEBACK=1`` in
+    the environment, shows the traceback too; the flag is taken out before ``command`` sees the arguments.
+    argparse's own ``SystemExit`` (2 for usage, 0 for ``--help``) becomes the returned code.
+
+    Args:
+        command: takes the arguments without the program's name and returns an exit code.
+        argv: the arguments; ``None`` means ``sys.argv[1:]``.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    traceback = "--traceback" in arguments or os.environ.get("LAC_TRACEBACK", "") not in ("", "0")
+    arguments = [argument for argument in arguments if argument != "--traceback"]
+    try:
+        return command(arguments)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else EXIT_FAILURE if exit_.code else 0
+    except KeyboardInterrupt:
+        return _report("interrupted", EXIT_INTERRUPT, traceback)
+    except UsageError as error:
+        return _report(str(error), EXIT_USAGE, traceback)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _report(_message(error), EXIT_FAILURE, traceback)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename is not None else ""
+        return f"{error.strerror}{where}"
+    return str(error) or type(error).__name__
+
+
+def _report(message: str, code: int, traceback: bool) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    if traceback:
+        console.print_exception()
+    console.print(Text.assemble(("error: ", "bold red"), " ".join(message.split())))
+    return code
