@@ -1,0 +1,1 @@
+"""Engines that compute the soft Smith-Waterman recursion; `reference` is the specification."""
