@@ -1,0 +1,52 @@
+"""What a run or a bug report should say about the machine and the installed packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+
+import torch
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution; ``None`` when it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a device as its maker gives it, as far as the machine tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor() or platform.machine()
+
+
+def describe(device: torch.device) -> dict[str, str | int]:
+    """What decides the numbers and the speed of a run on ``device``: versions, machine, threads."""
+    import lac
+
+    return {
+        "lac": lac.__version__,
+        "torch": torch.__version__,
+        "triton": package_version("triton") or "not installed",
+        "numpy": package_version("numpy") or "not installed",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device} ({device_name(device)})",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 0,
+    }
+
+
+def _processor() -> str | None:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or None

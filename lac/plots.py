@@ -1,0 +1,185 @@
+"""Pictures of alignments and of training, with matplotlib, imported only when a picture is drawn.
+
+Every function returns a ``matplotlib.figure.Figure`` made without pyplot: no global state, no window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lac.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK = "#22272e"
+_GREY = "#8b949e"
+_BLUE = "#0072b2"
+
+
+def plot_alignment(
+    posterior: Any,
+    path: Any,
+    times1: Any,
+    times2: Any,
+    scores: Any = None,
+    *,
+    names: tuple[str, str] = ("sequence 1", "sequence 2"),
+    title: str = "",
+) -> Figure:
+    """The soft alignment of two sequences with the best hard path over it; ``scores``, if given, beside it.
+
+    Args:
+        posterior: (N, M) array or tensor, the probability of each match (``lac.soft_alignment``).
+        path: (K, 2) matched frames of the hard alignment; may be empty.
+        times1: (N,) times of the frames in seconds, increasing.
+        times2: (M,) the same for the second sequence.
+        scores: (N, M) similarity scores, drawn with 0 in the neutral colour; ``None``: only the posterior.
+        names: what the two axes show.
+        title: a line above the picture.
+
+    Raises:
+        ValueError: the shapes do not agree.
+    """
+    posterior = _array(posterior)
+    path = _array(path).reshape(-1, 2).astype(int)
+    times1, times2 = _array(times1), _array(times2)
+    if posterior.ndim != 2 or posterior.shape != (len(times1), len(times2)):
+        raise ValueError(
+            "posterior must be (len(times1), len(times2)), here "
+            f"({len(times1)}, {len(times2)}), got {posterior.shape}"
+        )
+    if scores is not None and _array(scores).shape != posterior.shape:
+        raise ValueError(f"scores must have posterior's shape {posterior.shape}, got {_array(scores).shape}")
+
+    panels = 1 if scores is None else 2
+    figure = _figure(4.7 * panels, _height(times1, times2) + (0.3 if title else 0.0))
+    all_axes = figure.subplots(1, panels, squeeze=False)[0]
+    if scores is not None:
+        limit = float(np.nanmax(np.abs(_array(scores)))) or 1.0
+        image = _heat_map(all_axes[0], _array(scores), times1, times2, "RdBu_r", -limit, limit)
+        _colour_bar(figure, image, all_axes[0], "score")
+        all_axes[0].set_title("similarity score", fontsize=10)
+    axes = all_axes[-1]
+    image = _heat_map(axes, posterior, times1, times2, "magma", 0.0, max(float(np.nanmax(posterior)), 1e-6))
+    _colour_bar(figure, image, axes, "probability of a match")
+    axes.set_title("soft alignment and best path", fontsize=10)
+    for drawn in all_axes:
+        colour = "#4fd1ff" if drawn is axes else _INK
+        drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=colour, linewidth=1.2, alpha=0.9)
+        drawn.set_xlabel(f"{names[1]}, time (s)")
+    all_axes[0].set_ylabel(f"{names[0]}, time (s)")
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_similarity(
+    similarity: Any, times1: Any, times2: Any, *, names: tuple[str, str] = ("sequence 1", "sequence 2")
+) -> Figure:
+    """The cosine similarity (N, M) of two sequences of embeddings, colours from -1 to 1; times in seconds."""
+    times1, times2 = _array(times1), _array(times2)
+    figure = _figure(4.7, _height(times1, times2))
+    axes = figure.subplots()
+    image = _heat_map(axes, _array(similarity), times1, times2, "RdBu_r", -1.0, 1.0)
+    _colour_bar(figure, image, axes, "cosine similarity")
+    axes.set_xlabel(f"{names[1]}, time (s)")
+    axes.set_ylabel(f"{names[0]}, time (s)")
+    return figure
+
+
+def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Training curves: one small panel for each entry of ``history``, all over ``history["step"]``.
+
+    Args:
+        history: equally long lists of numbers by name; ``"step"`` is the horizontal axis.
+
+    Raises:
+        ValueError: there is no ``"step"``, or the lists differ in length.
+    """
+    names = [name for name in history if name != "step"]
+    if "step" not in history or any(len(history[name]) != len(history["step"]) for name in names):
+        lengths = {name: len(values) for name, values in history.items()}
+        raise ValueError(f"history must hold 'step' and lists as long as it, got lengths {lengths}")
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = _figure(3.3 * columns, 2.3 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for k, axes in enumerate(grid.flat):
+        if k >= len(names):
+            axes.set_visible(False)
+            continue
+        axes.plot(history["step"], history[names[k]], color=_BLUE, linewidth=1.4)
+        axes.set_title(names[k].replace("_", " "), fontsize=10, loc="left")
+        axes.grid(axis="y", color="#e6e8eb", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        _quiet(axes)
+        if k >= len(names) - columns:
+            axes.set_xlabel("step")
+            axes.tick_params(labelbottom=True)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
+    """Write a figure whole or not at all (:func:`lac.files.atomic_path`); the suffix chooses the format."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+    return Path(path)
+
+
+def _array(values: Any) -> np.ndarray[Any, Any]:
+    if hasattr(values, "detach"):
+        values = values.detach().float().cpu().numpy()
+    return np.asarray(values)
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install matplotlib") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _height(times1: Any, times2: Any) -> float:
+    """Inches that give a second the same length on both axes, within reason."""
+    ratio = float(np.ptp(times1)) / max(float(np.ptp(times2)), 1e-9)
+    return 3.6 * min(max(ratio, 0.6), 1.6) + 0.8
+
+
+def _heat_map(
+    axes: Axes, values: Any, times1: Any, times2: Any, colours: str, low: float, high: float
+) -> Any:
+    image = axes.pcolormesh(
+        _edges(times2), _edges(times1), values, cmap=colours, vmin=low, vmax=high, rasterized=True
+    )
+    axes.invert_yaxis()
+    _quiet(axes)
+    return image
+
+
+def _edges(times: Any) -> Any:
+    """Borders of the cells around frame times that need not be evenly spaced."""
+    if len(times) == 1:
+        return np.array([times[0] - 0.5, times[0] + 0.5])
+    middle = (times[1:] + times[:-1]) / 2
+    return np.concatenate([[2 * times[0] - middle[0]], middle, [2 * times[-1] - middle[-1]]])
+
+
+def _colour_bar(figure: Figure, image: Any, axes: Axes, label: str) -> None:
+    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=28)
+    bar.set_label(label, fontsize=9, color=_INK)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, colors=_GREY, labelcolor=_INK, width=0.6)
+
+
+def _quiet(axes: Axes) -> None:
+    axes.tick_params(labelsize=8, colors=_GREY, labelcolor=_INK, width=0.6)
+    for spine in axes.spines.values():
+        spine.set_color(_GREY)
+        spine.set_linewidth(0.6)

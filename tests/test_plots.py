@@ -1,0 +1,100 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from lac import plots
+
+TIMES1, TIMES2 = np.arange(12) / 25, np.cumsum(np.linspace(0.02, 0.06, 9))
+
+
+def alignment(**changes):
+    generator = torch.Generator().manual_seed(0)
+    arguments = {
+        "posterior": torch.rand(12, 9, generator=generator),
+        "path": torch.tensor([[2, 1], [3, 2], [5, 3]]),
+        "times1": TIMES1,
+        "times2": TIMES2,
+    } | changes
+    return plots.plot_alignment(**arguments)
+
+
+def test_the_path_is_drawn_in_seconds():
+    (line,) = alignment().axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), TIMES1[[2, 3, 5]])
+    np.testing.assert_allclose(line.get_xdata(), TIMES2[[1, 2, 3]])
+
+
+def test_cells_surround_their_frames():
+    axes = alignment().axes[0]
+    corners = axes.collections[0].get_coordinates()
+    x, y = corners[0, :, 0], corners[:, 0, 1]
+    assert ((x[:-1] < TIMES2) & (x[1:] > TIMES2)).all()
+    assert ((y[:-1] < TIMES1) & (y[1:] > TIMES1)).all()
+    assert axes.yaxis_inverted()
+    assert "(s)" in axes.get_xlabel()
+    assert "(s)" in axes.get_ylabel()
+
+
+def test_zero_score_is_neutral():
+    axes = alignment(scores=np.linspace(-3, 1, 108).reshape(12, 9)).axes[0]
+    assert axes.collections[0].get_clim() == (-3, 3)
+
+
+@pytest.mark.parametrize("empty", [torch.empty(0, 2), []])
+def test_an_empty_path_and_single_frames_can_be_drawn(empty):
+    alignment(path=empty)
+    figure = alignment(
+        posterior=np.zeros((1, 1)), path=empty, times1=[3.0], times2=[0.0], scores=np.zeros((1, 1))
+    )
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("changes", [{"posterior": np.zeros((9, 12))}, {"scores": np.zeros((12, 8))}])
+def test_shapes_that_do_not_agree_are_named(changes):
+    with pytest.raises(ValueError, match=r"must .*\(12, 9\)"):
+        alignment(**changes)
+
+
+def test_curves_have_a_panel_each():
+    history = {
+        "step": [10.0, 20.0],
+        "total": [2.0, 1.0],
+        "lr": [0.1, 0.2],
+        "gap_open": [1.0, 0.9],
+        "margin": [0, 1],
+    }
+    figure = plots.plot_curves(history)
+    shown = {
+        axes.get_title(loc="left"): axes.lines[0].get_ydata() for axes in figure.axes if axes.get_visible()
+    }
+    assert list(shown) == ["total", "lr", "gap open", "margin"]
+    np.testing.assert_array_equal(shown["gap open"], [1.0, 0.9])
+
+
+def test_curves_need_lists_of_one_length():
+    with pytest.raises(ValueError, match="lengths"):
+        plots.plot_curves({"step": [1.0], "total": [1.0, 2.0]})
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = plots.save_figure(alignment(), tmp_path / "new" / "alignment.png")
+    before = path.read_bytes()
+    assert before.startswith(b"\x89PNG")
+    figure = alignment()
+
+    def full(target, **_):
+        target.write_bytes(before[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", full)
+    with pytest.raises(OSError, match="No space left"):
+        plots.save_figure(figure, path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["alignment.png"]
+
+
+def test_pyplot_is_not_imported():
+    alignment().canvas.draw()
+    assert "matplotlib.pyplot" not in sys.modules
