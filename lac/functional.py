@@ -1,0 +1,278 @@
+"""Soft and hard local alignment as functions: scores in, score or alignment out.
+
+For scores S (N x M), temperature T > 0 and gap penalties o (open) and e (extend), with smax_T(x) = T log sum exp(x / T):
+
+    D[i,j] = S[i,j] + smax_T(0, D[i-1,j-1], X[i-1,j-1], Y[i-1,j-1])
+    X[i,j] = smax_T(D[i,j-1] - o[i,j], X[i,j-1] - e[i,j])
+    Y[i,j] = smax_T(D[i-1,j] - o[i,j], X[i-1,j] - o[i,j], Y[i-1,j] - e[i,j])
+    score  = smax_T over all D[i,j]
+
+so that score = T log sum over all local alignments of exp(their score / T). A local alignment matches an increasing
+run of cells and skips whatever lies before and after it at no cost; a gap of k frames within it costs o + (k - 1) e.
+
+References: T. Smith and M. Waterman, "Identification of common molecular subsequences", 1981; O. Gotoh, "An improved
+algorithm for matching biological sequences", 1982; F. Llinares-Lopez et al., "Deep embedding and alignment of protein
+sequences", 2023; K. Oei et al., "Self-Supervised Contrastive Learning for Videos using Differentiable Local
+Alignment", 2024.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from lac_kernels import ops, reference
+
+Lengths = tuple[Tensor | Sequence[int] | int | None, Tensor | Sequence[int] | int | None]
+
+
+class HardAlignment(NamedTuple):
+    """The best local alignment of each pair.
+
+    score: (B,), or 0-d for a single pair. paths: a list of B LongTensors (K, 2), or one LongTensor for a single pair:
+    the K matched cells (i, j) in order, on the CPU or on the scores' device as the scores are.
+    """
+
+    score: Tensor
+    paths: list[Tensor]
+
+
+class _Problem(NamedTuple):
+    scores: Tensor
+    gap_open: Tensor
+    gap_extend: Tensor
+    temperature: Tensor
+    lengths1: Tensor | None
+    lengths2: Tensor | None
+    single: bool
+
+
+def _number(x: object) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
+def _gap(name: str, gap: float | Tensor, scores: Tensor, single: bool, dtype: torch.dtype) -> Tensor:
+    if isinstance(gap, Tensor):
+        if not gap.is_floating_point():
+            raise TypeError(f"{name} must be a float or a floating-point tensor, got a tensor of {gap.dtype}")
+        shape = tuple(scores.shape[1:] if single else scores.shape)
+        aligned = (1,) * (len(shape) - gap.dim()) + tuple(gap.shape)
+        if len(aligned) != len(shape) or any(g not in (1, s) for g, s in zip(aligned, shape, strict=True)):
+            raise ValueError(
+                f"{name} must broadcast to the scores' shape {shape}, got {tuple(gap.shape)}; "
+                "for one penalty per pair pass a tensor of shape (batch, 1, 1)"
+            )
+        if gap.device != scores.device and gap.dim() > 0:
+            raise ValueError(f"{name} is on {gap.device} but scores are on {scores.device}; move one of them")
+        return gap.to(device=scores.device, dtype=dtype).reshape((1,) * (3 - len(aligned)) + aligned)
+    if not _number(gap):
+        raise TypeError(f"{name} must be a float or a tensor, got {type(gap).__name__}")
+    if not gap >= 0:
+        raise ValueError(f"{name} is a cost and must not be negative, got {gap}")
+    return torch.full((1, 1, 1), float(gap), dtype=dtype, device=scores.device)
+
+
+def _temperature(temperature: float | Tensor, scores: Tensor, dtype: torch.dtype) -> Tensor:
+    if isinstance(temperature, Tensor):
+        if temperature.dim() != 0:
+            raise ValueError(f"temperature must be a float or a 0-d tensor, got shape {tuple(temperature.shape)}")
+        return temperature.to(device=scores.device, dtype=dtype)
+    if not _number(temperature):
+        raise TypeError(f"temperature must be a float or a 0-d tensor, got {type(temperature).__name__}")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(
+            f"temperature must be positive and finite, got {temperature}; for the limit T -> 0 use hard_alignment"
+        )
+    return torch.full((), float(temperature), dtype=dtype, device=scores.device)
+
+
+def _lengths(name: str, given: Tensor | Sequence[int] | int | None, b: int, n: int, device: torch.device) -> Tensor:
+    if given is None:
+        return torch.full((b,), n, dtype=torch.int32, device=device)
+    lengths = given if isinstance(given, Tensor) else torch.as_tensor(given)
+    if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.is_complex():
+        raise TypeError(f"{name} must hold integers, got {lengths.dtype}")
+    if lengths.dim() == 0:
+        lengths = lengths.expand(b)
+    if lengths.shape != (b,):
+        raise ValueError(f"{name} must have shape ({b},), one length per pair, got {tuple(lengths.shape)}")
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
+        outside = [k for k in lengths.tolist() if not 0 <= k <= n]
+        if outside:
+            raise ValueError(f"{name} must lie between 0 and {n}, the size of the scores; got {outside[0]}")
+    return lengths.to(device=device, dtype=torch.int32).clamp(0, n).contiguous()
+
+
+def _problem(
+    scores: Tensor,
+    gap_open: float | Tensor,
+    gap_extend: float | Tensor,
+    temperature: float | Tensor,
+    lengths: Lengths | None,
+    backend: str,
+) -> _Problem:
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"scores must be a torch.Tensor, got {type(scores).__name__}")
+    if not scores.is_floating_point():
+        raise TypeError(f"scores must be floating point, got {scores.dtype}; convert with scores.float()")
+    if scores.dim() not in (2, 3):
+        raise ValueError(
+            f"scores must be (batch, n, m), or (n, m) for a single pair, got {tuple(scores.shape)}; "
+            "flatten other leading dimensions into the batch"
+        )
+    if backend not in ops.BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(ops.BACKENDS)}; got {backend!r}")
+    single = scores.dim() == 2
+    if single:
+        scores = scores.unsqueeze(0)
+    b, n, m = scores.shape
+    dtype = ops.compute_dtype(scores.dtype)
+    lengths1 = lengths2 = None
+    if lengths is not None:
+        if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:
+            raise TypeError(f"lengths must be a pair (lengths1, lengths2), got {type(lengths).__name__}")
+        lengths1 = _lengths("lengths[0]", lengths[0], b, n, scores.device)
+        lengths2 = _lengths("lengths[1]", lengths[1], b, m, scores.device)
+    return _Problem(
+        scores,
+        _gap("gap_open", gap_open, scores, single, dtype),
+        _gap("gap_extend", gap_extend, scores, single, dtype),
+        _temperature(temperature, scores, dtype),
+        lengths1,
+        lengths2,
+        single,
+    )
+
+
+def _solve(p: _Problem, backend: str, save: bool) -> tuple[Tensor, Tensor]:
+    score, saved = ops.forward_op(*p[:6], save, backend)
+    return score, saved
+
+
+def smith_waterman(
+    scores: Tensor,
+    *,
+    gap_open: float | Tensor = 1.0,
+    gap_extend: float | Tensor = 1.0,
+    temperature: float | Tensor = 1.0,
+    lengths: Lengths | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    r"""Differentiable Smith-Waterman score, T log sum over local alignments of exp(score / T).
+
+    Gradients of any order flow to scores, gap_open, gap_extend and temperature. dscore/dscores[i,j] is the probability
+    that i and j are matched; dscore/dgap_open is minus the expected number of gaps (at that cell), dscore/dgap_extend
+    minus the expected number of extensions; dscore/dtemperature is the entropy of the alignment.
+
+    Args:
+        scores: (B, N, M), or (N, M) for a single pair; floating point. The similarity of frame i and frame j; it must
+            be *signed*, since where every score is positive the best "local" alignment is the longest one. A score
+            of -inf forbids a cell; NaN gives NaN for its pair.
+        gap_open: cost of the first frame of a gap, >= 0: a float, or a tensor broadcastable to the scores, taken at the
+            cell the gap steps into. Tensors are not checked for their sign (that would stall the GPU).
+        gap_extend: cost of each further frame of a gap, likewise.
+        temperature: > 0, float or 0-d tensor, in the unit of the scores. Small values approach the hard optimum.
+        lengths: (lengths1, lengths2), each (B,) integers or an int, the number of valid rows and columns of each pair.
+            On a GPU they are clamped to the scores' size rather than checked.
+        backend: "auto" (the fastest for the device), "reference", "eager", "cpu" or "triton".
+
+    Returns:
+        (B,), or 0-d for a single pair. float64 for float64 scores, else float32 (the computation is in float32 also for
+        float16 and bfloat16). A pair that allows no alignment (a length of 0) has the score 0 and no gradient.
+
+    Raises:
+        ValueError: wrong shapes, negative float penalties, a temperature that is not positive, lengths out of range.
+        TypeError: arguments of the wrong type.
+        RuntimeError: a backend was named that cannot run here; the message says what to do.
+
+    Example:
+        >>> scores = torch.tensor([[1, -.5, .2, 0], [.3, .8, -.2, .1], [-.4, .6, 1.2, .5]])
+        >>> smith_waterman(scores, gap_open=1.0, gap_extend=0.4)
+        tensor(4.3033)
+    """
+    p = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
+    if 0 in p.scores.shape:
+        score = p.scores.sum((1, 2), dtype=p.temperature.dtype)
+    elif backend == "reference":
+        score = reference.smith_waterman(*p[:6])
+    else:
+        save = torch.is_grad_enabled() and any(x.requires_grad for x in p[:4] if isinstance(x, Tensor))
+        score, _ = _solve(p, backend, save)
+    return score[0] if p.single else score
+
+
+def soft_alignment(
+    scores: Tensor,
+    *,
+    gap_open: float | Tensor = 1.0,
+    gap_extend: float | Tensor = 1.0,
+    temperature: float | Tensor = 1.0,
+    lengths: Lengths | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """The posterior: the probability that i and j are matched, dscore/dscores. Differentiable itself.
+
+    P[i,j] = sum of exp(score / T) over the local alignments that match i with j, divided by the sum over all. Each row
+    and each column sums to at most 1: what is missing is the probability that the frame is skipped. A loss on the
+    alignment (a cross-entropy against a known one, say) may be back-propagated to all arguments.
+
+    Arguments and errors: as `smith_waterman`.
+
+    Returns:
+        (B, N, M), or (N, M) for a single pair; float64 for float64 scores, else float32; 0 at padding.
+    """
+    p = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
+    if 0 in p.scores.shape:
+        posterior = p.scores.to(p.temperature.dtype)
+    elif backend == "reference":
+        posterior = _reference_posterior(p)
+    else:
+        _, saved = _solve(p, backend, True)
+        grad = torch.ones_like(p.temperature).expand(p.scores.shape[0])
+        posterior, _, _ = ops.gradient_op(grad, *p[:6], saved, p.temperature.dtype, False, backend)
+    return posterior[0] if p.single else posterior
+
+
+def _reference_posterior(p: _Problem) -> Tensor:
+    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in p[:4] if isinstance(x, Tensor))
+    with torch.enable_grad():
+        scores = p.scores.to(p.temperature.dtype)
+        scores = scores if scores.requires_grad else scores.detach().requires_grad_()
+        score = reference.smith_waterman(scores, *p[1:6])
+        (posterior,) = torch.autograd.grad(score.sum(), scores, create_graph=differentiable)
+    return posterior
+
+
+def hard_alignment(
+    scores: Tensor,
+    *,
+    gap_open: float | Tensor = 1.0,
+    gap_extend: float | Tensor = 1.0,
+    lengths: Lengths | None = None,
+    backend: str = "auto",
+) -> HardAlignment:
+    """The best local alignment: the limit T -> 0 (Smith-Waterman with Gotoh's affine gaps) and its path.
+
+    Equal alignments are told apart by a rule: the alignment ends at the first best cell in row-major order; going back
+    from there, a match prefers to be the first one, then to follow a match, then a gap in X, then one in Y; a gap
+    prefers to have opened rather than extended. Not differentiable.
+
+    Arguments and errors: as `smith_waterman`, without a temperature; backend="reference" has no hard form.
+
+    Returns:
+        HardAlignment(score, paths): score (B,), or 0-d for a single pair; paths a list of B LongTensors (K, 2) (one
+        LongTensor in the list for a single pair) with the matched cells (i, j), both increasing. A pair that allows
+        no alignment has the score 0 and an empty path.
+    """
+    p = _problem(scores, gap_open, gap_extend, 1.0, lengths, backend)
+    if backend == "reference":
+        raise ValueError("backend='reference' has no hard alignment; use 'eager', which runs everywhere")
+    b, n, m = p.scores.shape
+    if 0 in p.scores.shape:
+        score = p.scores.new_zeros(b, dtype=p.temperature.dtype)
+        paths = [score.new_empty((0, 2), dtype=torch.int64) for _ in range(b)]
+    else:
+        with torch.no_grad():
+            score, path, count = ops.hard_op(p.scores, p.gap_open, p.gap_extend, p.lengths1, p.lengths2, backend)
+        paths = [x[:k] for x, k in zip(path.unbind(), count.tolist(), strict=True)]
+    return HardAlignment(score[0] if p.single else score, paths)

@@ -1,0 +1,131 @@
+"""Gap models: what it costs to skip frames.
+
+A gap model is a module that maps the two sequences of each pair to the two penalties of the recursion,
+
+    forward(z1, z2, times1, times2) -> (gap_open, gap_extend),
+
+z1 (B, N, E), z2 (B, M, E) embeddings, times1 (B, N), times2 (B, M) in the user's unit (seconds or frames), penalties
+broadcastable to (B, N, M) and taken at the cell (i, j) that a gap steps into. All penalties are kept non-negative by
+softplus(p) = log(1 + exp p). A learned penalty needs a loss that contrasts alignments: the score of one pair never
+grows with a penalty, so it would push every penalty to zero.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+Penalties = tuple[Tensor, Tensor]
+
+
+def _inverse_softplus(name: str, value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"{name} must be positive to be learned through softplus, got {value}")
+    return value + math.log(-math.expm1(-value))
+
+
+def _parameter(name: str, value: float) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(_inverse_softplus(name, value)))
+
+
+class ConstantGaps(nn.Module):
+    """Fixed penalties: o = gap_open, e = gap_extend, both >= 0."""
+
+    gap_open: Tensor
+    gap_extend: Tensor
+
+    def __init__(self, gap_open: float = 1.0, gap_extend: float = 0.5) -> None:
+        super().__init__()
+        for name, value in (("gap_open", gap_open), ("gap_extend", gap_extend)):
+            if not value >= 0:
+                raise ValueError(f"{name} is a cost and must not be negative, got {value}")
+            self.register_buffer(name, torch.tensor(float(value)))
+
+    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+        return self.gap_open, self.gap_extend
+
+    def learned(self) -> dict[str, Tensor]:
+        return {}
+
+
+class LearnedGaps(nn.Module):
+    """Learned scalars: o = softplus(p), e = softplus(q); the arguments are the values to start from, > 0."""
+
+    def __init__(self, gap_open: float = 1.0, gap_extend: float = 0.5) -> None:
+        super().__init__()
+        self.open = _parameter("gap_open", gap_open)
+        self.extend = _parameter("gap_extend", gap_extend)
+
+    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+        return softplus(self.open), softplus(self.extend)
+
+    def learned(self) -> dict[str, Tensor]:
+        return {
+            "gap_open": softplus(self.open.detach()),
+            "gap_extend": softplus(self.extend.detach()),
+        }
+
+
+class ContextualGaps(nn.Module):
+    """Penalties per cell from what the two frames show: o[i,j] = softplus(z1_i' W z2_j / sqrt(E) + p), e likewise.
+
+    Source: F. Llinares-Lopez et al., "Deep embedding and alignment of protein sequences", 2023. W starts at 0, so the
+    model starts as `LearnedGaps`.
+
+    Args:
+        embed_dim: E.
+        gap_open, gap_extend: values to start from, > 0.
+    """
+
+    def __init__(self, embed_dim: int, gap_open: float = 1.0, gap_extend: float = 0.5) -> None:
+        super().__init__()
+        self.open = _parameter("gap_open", gap_open)
+        self.extend = _parameter("gap_extend", gap_extend)
+        self.weight = nn.Parameter(torch.zeros(2, embed_dim, embed_dim))
+
+    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+        if z1.shape[-1] != self.weight.shape[-1]:
+            raise ValueError(
+                f"ContextualGaps was made for embeddings of {self.weight.shape[-1]} dimensions, got {z1.shape[-1]}"
+            )
+        left = torch.einsum("bne,kef->kbnf", z1, self.weight)
+        logits = left @ z2.mT / math.sqrt(z1.shape[-1])
+        return softplus(logits[0] + self.open), softplus(logits[1] + self.extend)
+
+    def learned(self) -> dict[str, Tensor]:
+        return {
+            "gap_open": softplus(self.open.detach()),
+            "gap_extend": softplus(self.extend.detach()),
+            "gap_context": self.weight.detach().norm(),
+        }
+
+
+class IntervalGaps(nn.Module):
+    """A gap costs o + r (time skipped): the same gap in seconds costs the same at any sampling rate.
+
+    With the time that cell (i, j) skips, dt[i,j] = (times1_i - times1_{i-1} + times2_j - times2_{j-1}) / 2,
+
+        gap_extend[i,j] = r dt[i,j],    gap_open[i,j] = o + r dt[i,j],
+
+    so that a gap of k frames costs o + r (sum of its k intervals). o and r are learned through softplus. The recursion
+    has one penalty per cell for gaps in either sequence, hence the mean of the two intervals: the cost per second is
+    exact where the two sequences are sampled alike, and the mean of the two where they are not.
+
+    Args:
+        gap_open: o to start from, > 0, in the unit of the scores.
+        rate: r to start from, > 0, in the unit of the scores per unit of the times.
+    """
+
+    def __init__(self, gap_open: float = 1.0, rate: float = 0.5) -> None:
+        super().__init__()
+        self.open = _parameter("gap_open", gap_open)
+        self.rate = _parameter("rate", rate)
+
+    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+        step1, step2 = (torch.diff(t, dim=1, prepend=t[:, :1]).clamp(min=0) for t in (times1, times2))
+        extend = softplus(self.rate) * 0.5 * (step1[:, :, None] + step2[:, None, :])
+        return softplus(self.open) + extend, extend
+
+    def learned(self) -> dict[str, Tensor]:
+        return {"gap_open": softplus(self.open.detach()), "gap_rate": softplus(self.rate.detach())}
