@@ -16,12 +16,14 @@ class UsageError(Exception):
 
 
 def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Call ``command(arguments)`` and return its exit code; turn the errors that a user can cause into one line.
+    """Call ``command(arguments)`` and return its exit code; turn the errors that a user can cause into one
+    line.
 
-    ``UsageError`` gives 2, Ctrl-C 130, and ``ValueError``, ``TypeError``, ``OSError`` (missing file, full disk)
-    and ``ImportError`` (missing extra) give 1. ``--traceback`` among the arguments, or ``LAC_TRACEBACK=1`` in
-    the environment, shows the traceback too; the flag is taken out before ``command`` sees the arguments.
-    argparse's own ``SystemExit`` (2 for usage, 0 for ``--help``) becomes the returned code.
+    ``UsageError`` gives 2, Ctrl-C 130, and ``ValueError``, ``TypeError``, ``OSError`` (missing file, full
+    disk) and ``ImportError`` (missing extra) give 1. ``--traceback`` among the arguments, or
+    ``LAC_TRACEBACK=1`` in the environment, shows the traceback too; the flag is taken out before ``command``
+    sees the arguments. argparse's own ``SystemExit`` (2 for usage, 0 for ``--help``) becomes the returned
+    code.
 
     Args:
         command: takes the arguments without the program's name and returns an exit code.

@@ -1,0 +1,12 @@
+"""Data sets: ``load(name)`` gives training and validation clips; ``register`` adds your own."""
+
+from lac.data import folder as _folder
+from lac.data import uiprmd as _uiprmd
+from lac.data import watch as _watch
+from lac.data.base import Clip, Dataset, load, names, register
+
+__all__ = ["Clip", "Dataset", "load", "names", "register"]
+
+register("watch", _watch.load)
+register("uiprmd", _uiprmd.load)
+register("folder", _folder.load)

@@ -1,0 +1,198 @@
+"""What a data set is, and where the data sets are looked up by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One sequence of frames with its times and, where there are any, its phase labels.
+
+    Arrays of another real number type are converted when the clip is made.
+
+    Args:
+        name: unique within the data set; errors and files are named by it.
+        frames: (T, ...) float32, T >= 1: feature vectors, poses or images.
+        times: (T,) float64, seconds, strictly increasing.
+        labels: (T,) int64 phase of each frame, or ``None``. A negative label means "no phase": such frames
+            are left out of every metric.
+        action: the action that the clip shows; clips of one action may be aligned with each other.
+
+    Raises:
+        TypeError: an array is not made of real numbers, or the labels are not whole numbers.
+        ValueError: wrong number of dimensions, no frame, lengths that differ, a value that is not finite, or
+            times that do not increase. The message names the clip.
+    """
+
+    name: str
+    frames: np.ndarray
+    times: np.ndarray
+    labels: np.ndarray | None = None
+    action: str = ""
+
+    def __post_init__(self) -> None:
+        frames = _numbers(self.frames, np.float32, f"clip {self.name!r}: frames")
+        times = _numbers(self.times, np.float64, f"clip {self.name!r}: times")
+        if frames.ndim < 2 or len(frames) == 0:
+            raise ValueError(
+                f"clip {self.name!r}: frames must be (frames, ...) with at least one frame and one feature "
+                f"dimension, got shape {frames.shape}; for one number a frame use shape (frames, 1)"
+            )
+        if times.shape != (len(frames),):
+            raise ValueError(
+                f"clip {self.name!r}: times must have one entry a frame, shape ({len(frames)},), got "
+                f"{times.shape}"
+            )
+        if len(times) > 1 and not (np.diff(times) > 0).all():
+            at = int(np.argmin(np.diff(times) > 0))
+            raise ValueError(
+                f"clip {self.name!r}: times must increase, got {times[at]:g} s and then {times[at + 1]:g} s "
+                f"at frames {at} and {at + 1}"
+            )
+        object.__setattr__(self, "frames", frames)
+        object.__setattr__(self, "times", times)
+        if self.labels is not None:
+            labels = _numbers(self.labels, np.int64, f"clip {self.name!r}: labels")
+            if labels.ndim != 1 or len(labels) != len(frames):
+                more = "longer" if len(labels.ravel()) > len(frames) else "shorter"
+                if labels.ndim != 1:
+                    more = "of another shape"
+                raise ValueError(
+                    f"clip {self.name!r}: labels are {more} than the features: labels {labels.shape}, "
+                    f"features {frames.shape}; give one label a frame, -1 where a frame has no phase"
+                )
+            object.__setattr__(self, "labels", labels)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and validation clips of one task.
+
+    Args:
+        name: for reports.
+        train: clips to learn from; their labels serve the evaluator only.
+        val: clips to judge on.
+        label_names: the name of label 0, 1, ...; empty when no clip has labels.
+
+    Raises:
+        ValueError: a split is empty, two clips share a name, the clips' features differ in shape, or a label
+            has no name. The message names the clip.
+    """
+
+    name: str
+    train: list[Clip]
+    val: list[Clip]
+    label_names: list[str]
+
+    def __post_init__(self) -> None:
+        for split, clips in (("train", self.train), ("val", self.val)):
+            if not clips:
+                raise ValueError(f"data set {self.name!r}: the {split} split has no clip")
+        seen: set[str] = set()
+        for clip in self.train + self.val:
+            if clip.name in seen:
+                raise ValueError(f"data set {self.name!r}: two clips are called {clip.name!r}")
+            seen.add(clip.name)
+            if clip.frames.shape[1:] != self.feature_shape:
+                raise ValueError(
+                    f"data set {self.name!r}: a frame of clip {clip.name!r} has shape "
+                    f"{clip.frames.shape[1:]}, a frame of {self.train[0].name!r} {self.feature_shape}; all "
+                    "clips of a data set need the same features"
+                )
+            if clip.labels is not None and clip.labels.max() >= len(self.label_names):
+                raise ValueError(
+                    f"data set {self.name!r}: clip {clip.name!r} has label {clip.labels.max()}, but only "
+                    f"{len(self.label_names)} labels have a name"
+                )
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one frame."""
+        return tuple(self.train[0].frames.shape[1:])
+
+
+Loader = Callable[..., Dataset]
+_loaders: dict[str, Loader] = {}
+
+
+def register(name: str, loader: Loader) -> None:
+    """Make ``loader`` known to :func:`load`, and so to the commands, under ``name``.
+
+    A loader is any function that takes ``root`` (a path or ``None``) and keyword options and returns a
+    :class:`Dataset`::
+
+        def load_mine(root=None, *, rate=25.0):
+            clips = [Clip(name, frames, np.arange(len(frames)) / rate, labels) for ... in ...]
+            return Dataset("mine", clips[:80], clips[80:], ["reach", "pour", "return"])
+
+        lac.data.register("mine", load_mine)
+
+    Raises:
+        ValueError: the name is taken by another loader.
+    """
+    if _loaders.get(name, loader) is not loader:
+        raise ValueError(f"a data set called {name!r} exists already; choose another name")
+    _loaders[name] = loader
+
+
+def names() -> list[str]:
+    """Names that :func:`load` knows."""
+    return sorted(_loaders)
+
+
+def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+    """Load a data set by name.
+
+    Args:
+        name: one of :func:`names`.
+        root: file or folder of the data; what ``None`` means is said by each loader.
+        options: what the loader offers, see its documentation.
+
+    Raises:
+        ValueError: no data set has that name.
+        TypeError: the loader has no such option.
+        FileNotFoundError: the data is not there.
+        ImportError: the data comes with a package that is not installed.
+    """
+    if name not in _loaders:
+        close = difflib.get_close_matches(name, _loaders, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"unknown data set {name!r}: the data sets are {', '.join(names())}{hint}")
+    loader = _loaders[name]
+    parameters = inspect.signature(loader).parameters
+    known = [key for key in parameters if key != "root"]
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    wrong = [key for key in options if key not in known]
+    if wrong and not free:
+        raise TypeError(
+            f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}"
+        )
+    return loader(root, **options)
+
+
+def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:
+    """``array`` as a contiguous array of ``dtype``, after a check that nothing is lost by it."""
+    given = np.asarray(array)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"{what} must be real numbers, got dtype {given.dtype}")
+    if given.dtype.kind == "f":
+        bad = ~np.isfinite(given)
+        if bad.any():
+            at = tuple(int(k) for k in np.argwhere(bad)[0])
+            raise ValueError(
+                f"{what} must be finite, got {given[at]} at index {at} ({int(bad.sum())} in all)"
+            )
+        if np.issubdtype(dtype, np.integer) and (given != np.floor(given)).any():
+            raise TypeError(f"{what} must be whole numbers, got {given[given != np.floor(given)][0]}")
+    return np.ascontiguousarray(given, dtype=dtype)

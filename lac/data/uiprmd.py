@@ -1,0 +1,262 @@
+"""UI-PRMD: motion capture of physiotherapy exercises.
+
+Vakanski, Jun, Paul and Baker, "A Data Set of Human Body Movements for Physical Rehabilitation Exercises",
+Data 3(1):2, 2018, doi 10.3390/data3010002 (Open Data Commons Public Domain Dedication and License). Ten
+movements, ten people, about ten repetitions each, one file a repetition. Two forms are read: the publisher's
+folder and a packed ``.npz`` of the same recordings.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lac.data.base import Clip, Dataset
+from lac.data.phases import half_way_phases
+from lac.data.untrimmed import untrim
+
+RATE = 25.0
+MOVEMENTS = (
+    "deep_squat",
+    "hurdle_step",
+    "inline_lunge",
+    "side_lunge",
+    "sit_to_stand",
+    "active_straight_leg_raise",
+    "shoulder_abduction",
+    "shoulder_extension",
+    "shoulder_int_ext_rotation",
+    "shoulder_scaption",
+)
+PHASES = ["going down", "down past half", "coming up", "up past half"]
+# These two go down and come up again, so the rule of half_way_phases has a meaning for them.
+WITH_PHASES = ("deep_squat", "sit_to_stand")
+TRAIN_SUBJECTS = frozenset(range(1, 7))
+
+_JOINT_MARKERS = {
+    "head": ["LFHD", "RFHD", "LBHD", "RBHD"],
+    "neck": ["C7", "CLAV"],
+    "ls": ["LSHO"],
+    "rs": ["RSHO"],
+    "le": ["LELB"],
+    "re": ["RELB"],
+    "lw": ["LWRA", "LWRB"],
+    "rw": ["RWRA", "RWRB"],
+    "pel": ["LASI", "RASI", "LPSI", "RPSI"],
+    "lh": ["LASI", "LPSI"],
+    "rh": ["RASI", "RPSI"],
+    "lk": ["LKNE"],
+    "rk": ["RKNE"],
+    "la": ["LANK"],
+    "ra": ["RANK"],
+    "lt": ["LTOE"],
+    "rt": ["RTOE"],
+}
+_JOINTS = list(_JOINT_MARKERS)
+_PELVIS, _LEFT_HIP, _RIGHT_HIP = (_JOINTS.index(joint) for joint in ("pel", "lh", "rh"))
+_LEGS = [[_JOINTS.index(joint) for joint in leg.split()] for leg in ("lh lk la", "rh rk ra")]
+
+# Order of the columns in the publisher's files: the 39 markers of Vicon's Plug-in Gait model.
+_MARKERS = [
+    "LFHD", "RFHD", "LBHD", "RBHD", "C7", "T10", "CLAV", "STRN", "RBAK", "LSHO", "LUPA", "LELB", "LFRM",
+    "LWRA", "LWRB", "LFIN", "RSHO", "RUPA", "RELB", "RFRM", "RWRA", "RWRB", "RFIN", "LASI", "RASI",
+    "LPSI", "RPSI", "LTHI", "LKNE", "LTIB", "LANK", "LHEE", "LTOE", "RTHI", "RKNE", "RTIB", "RANK",
+    "RHEE", "RTOE",
+]  # fmt: skip
+_OFFICIAL = Path("Segmented Movements", "Vicon", "Positions")
+_OFFICIAL_RATE = 100.0
+_FILE_NAME = re.compile(r"m(\d\d)_s(\d\d)_e(\d\d)_positions\.txt")
+
+
+@dataclass(frozen=True)
+class _Recording:
+    movement: int
+    subject: int
+    repetition: int
+    joints: Callable[[], np.ndarray]  # (T, 17, 3) float64, mm, 25 Hz
+    labels: np.ndarray | None  # given with the recording, or None
+
+
+def load(
+    root: str | Path | None = None,
+    *,
+    movement: str | int = "deep_squat",
+    untrimmed: bool = True,
+    longest: int = 45,
+    speed: tuple[float, float] = (0.6, 1.6),
+    seed: int = 0,
+) -> Dataset:
+    """UI-PRMD, one movement: subjects 1 to 6 to train on, 7 to 10 to validate.
+
+    A frame is 17 joints x 3 coordinates, (17, 3) float32 at 25 Hz, made the same for all people and places:
+    minus the pelvis, turned about the vertical until the hips point along the second axis, divided by the
+    person's leg length (hip to knee to ankle, mean of both legs, median over the recording). The third axis
+    is up.
+
+    Labels are the four phases of :func:`lac.data.phases.half_way_phases` of minus the pelvis' height, for the
+    deep squat and for sit to stand; they are made by a rule, not by people. The packed file brings the same
+    labels with it. Other movements have none (``labels=None``).
+
+    Args:
+        root: the packed ``.npz``, or the publisher's folder (the one that holds ``Segmented Movements``),
+            whose 100 Hz are taken down to 25 by every fourth frame. ``None``: the environment variable
+            ``LAC_UIPRMD``.
+        movement: name or number 1 to 10 of :data:`MOVEMENTS`.
+        untrimmed: put frames of other movements of the same person (label -1) before and after, see
+            :func:`lac.data.untrimmed.untrim`. Trimmed clips are too easy to tell embeddings apart.
+        longest: greatest number of frames of such a piece.
+        speed: smallest and greatest speed of an untrimmed clip.
+        seed: of the pieces and speeds; the same seed gives the same data set.
+
+    Raises:
+        FileNotFoundError: no root, or nothing there.
+        ValueError: unknown movement, a file that is not what it should be, or a split without a clip.
+    """
+    number = _movement_number(movement)
+    name = MOVEMENTS[number - 1]
+    if longest < 0 or not 0 < speed[0] <= speed[1]:
+        raise ValueError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
+    recordings = _recordings(root)
+    splits: dict[bool, list[Clip]] = {True: [], False: []}
+    for one in recordings:
+        if one.movement != number:
+            continue
+        joints = one.joints()
+        labels = one.labels
+        if labels is None and name in WITH_PHASES:
+            labels = half_way_phases(-joints[:, _PELVIS, 2])
+        clip = Clip(
+            f"m{number:02d}_s{one.subject:02d}_e{one.repetition:02d}",
+            _features(joints),
+            np.arange(len(joints)) / RATE,
+            labels if name in WITH_PHASES else None,
+            name,
+        )
+        if untrimmed:
+            others = [
+                functools.partial(_features_of, other)
+                for other in recordings
+                if other.subject == one.subject and other.movement != number
+            ]
+            rng = np.random.default_rng([seed, number, one.subject, one.repetition])
+            clip = untrim(clip, others, rng, longest=longest, speed=(float(speed[0]), float(speed[1])))
+        splits[one.subject in TRAIN_SUBJECTS].append(clip)
+    kind = "untrimmed" if untrimmed else "trimmed"
+    return Dataset(
+        f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else []
+    )
+
+
+def _movement_number(movement: str | int) -> int:
+    text = str(movement)
+    if text in MOVEMENTS:
+        return MOVEMENTS.index(text) + 1
+    if text.isdecimal() and 1 <= int(text) <= len(MOVEMENTS):
+        return int(text)
+    raise ValueError(
+        f"unknown movement {movement!r}: give a number from 1 to {len(MOVEMENTS)} or one of "
+        + ", ".join(MOVEMENTS)
+    )
+
+
+def _recordings(root: str | Path | None) -> list[_Recording]:
+    given = root if root is not None else os.environ.get("LAC_UIPRMD")
+    if not given:
+        raise FileNotFoundError(
+            "UI-PRMD needs a place: give root= (--root) or set LAC_UIPRMD to the publisher's folder (the one "
+            "that holds 'Segmented Movements') or to the packed .npz file"
+        )
+    path = Path(given)
+    if path.is_file():
+        return _packed(path)
+    if path.is_dir():
+        return _official(path)
+    raise FileNotFoundError(f"UI-PRMD: there is no file or folder {path}")
+
+
+def _packed(path: Path) -> list[_Recording]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            joints, labels, meta = (archive[key] for key in ("joints", "labels", "meta"))
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a packed UI-PRMD file (joints, labels, meta): {error}") from error
+    ends = np.cumsum(meta[:, 3])
+    if joints.shape != (ends[-1], len(_JOINTS), 3) or labels.shape != joints.shape[:1]:
+        raise ValueError(
+            f"{path}: meta has {ends[-1]} frames, but joints are {joints.shape} and labels {labels.shape}"
+        )
+
+    def part(start: int, end: int) -> np.ndarray:
+        return np.asarray(joints[start:end], dtype=np.float64)
+
+    return [
+        _Recording(
+            int(movement),
+            int(subject),
+            int(repetition),
+            functools.partial(part, int(end - length), int(end)),
+            labels[end - length : end].astype(np.int64),
+        )
+        for (movement, subject, repetition, length), end in zip(meta, ends, strict=True)
+    ]
+
+
+def _official(root: Path) -> list[_Recording]:
+    folder = root / _OFFICIAL if (root / _OFFICIAL).is_dir() else root
+    found = [(path, _FILE_NAME.fullmatch(path.name)) for path in sorted(folder.iterdir())]
+    recordings = [
+        _Recording(int(match[1]), int(match[2]), int(match[3]), functools.partial(_read_official, path), None)
+        for path, match in found
+        if match
+    ]
+    if not recordings:
+        raise FileNotFoundError(
+            f"UI-PRMD: no file such as m01_s01_e01_positions.txt in {root / _OFFICIAL}; unpack the "
+            "publisher's 'Segmented Movements' there"
+        )
+    return recordings
+
+
+def _read_official(path: Path) -> np.ndarray:
+    try:
+        values = np.loadtxt(path, delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected comma-separated numbers: {error}") from error
+    if values.shape[1] != 3 * len(_MARKERS):
+        raise ValueError(
+            f"{path}: expected {len(_MARKERS)} markers x 3 = {3 * len(_MARKERS)} columns, got "
+            f"{values.shape[1]}"
+        )
+    markers = values[:: round(_OFFICIAL_RATE / RATE)].reshape(-1, len(_MARKERS), 3)
+    joints = [
+        markers[:, [_MARKERS.index(marker) for marker in _JOINT_MARKERS[joint]]].mean(axis=1)
+        for joint in _JOINTS
+    ]
+    return np.stack(joints, axis=1)
+
+
+def _features_of(recording: _Recording) -> np.ndarray:
+    return _features(recording.joints())
+
+
+def _features(joints: np.ndarray) -> np.ndarray:
+    """(T, 17, 3) positions in mm -> (T, 17, 3) float32 without place, direction and size of the person."""
+    centred = joints - joints[:, _PELVIS : _PELVIS + 1]
+    across = joints[:, _LEFT_HIP, :2] - joints[:, _RIGHT_HIP, :2]
+    across = across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
+    # The left hip goes to +y, so that the person looks along +x.
+    x = centred[..., 0] * across[:, None, 1] - centred[..., 1] * across[:, None, 0]
+    y = centred[..., 0] * across[:, None, 0] + centred[..., 1] * across[:, None, 1]
+    legs = [
+        np.linalg.norm(np.diff(joints[:, leg], axis=1), axis=2).sum(axis=1)  # hip-knee + knee-ankle
+        for leg in _LEGS
+    ]
+    size = max(float(np.median(np.mean(legs, axis=0))), 1e-9)
+    return (np.stack([x, y, centred[..., 2]], axis=-1) / size).astype(np.float32)
