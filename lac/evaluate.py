@@ -114,7 +114,8 @@ def evaluate(
     val = _labelled(embeddings_val, labels_val, "val")
     if len(val) < 2:
         raise ValueError(
-            "retrieval and Kendall's tau compare validation clips with each other: at least 2 are needed, got 1"
+            "retrieval and Kendall's tau compare validation clips with each other: at least 2 are needed, "
+            "got 1"
         )
     if len({int(label) for _, labels in train + val for label in np.unique(labels)}) < 2:
         raise ValueError(
@@ -238,7 +239,8 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
             )
         if embedding.shape[1] != embeddings[0].shape[1]:
             raise ValueError(
-                f"{where} has {embedding.shape[1]} features a frame, {split} clip 0 has {embeddings[0].shape[1]}"
+                f"{where} has {embedding.shape[1]} features a frame, {split} clip 0 has "
+                f"{embeddings[0].shape[1]}"
             )
         if not np.isfinite(embedding).all():
             raise ValueError(
