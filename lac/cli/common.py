@@ -63,22 +63,27 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
     table = Table(
         title=title,
         box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        caption=f"classifier: {first.classifier}; tau: stride {first.stride}, {first.kendalls_tau_pairs} pairs",
+        padding=0,
+        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}",
     )
     table.add_column("", no_wrap=True)
-    shares = [f"acc {fraction:g}" for fraction in first.classification]
-    for name in [*shares, "progr", "tau", "no tau", *(f"AP@{k}" for k in first.retrieval)]:
+    shares = [f" acc {fraction:g}".replace("0.", ".") for fraction in first.classification]
+    for name in [*shares, " progr", "  tau", "no tau", *(f" AP@{k}" for k in first.retrieval)]:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in rows.items():
         numbers = [*row.classification.values(), row.event_completion[max(row.event_completion)]]
         table.add_row(
             name,
-            *(f"{number:.3f}" for number in [*numbers, row.kendalls_tau]),
+            *(_short(number) for number in [*numbers, row.kendalls_tau]),
             str(row.kendalls_tau_nan),
-            *(f"{number:.3f}" for number in row.retrieval.values()),
+            *(_short(number) for number in row.retrieval.values()),
         )
     return table
+
+
+def _short(number: float) -> str:
+    # At most six characters, so that the table fits a terminal of 80 columns; R^2 has no lower limit.
+    return f"{number:.3f}" if not abs(number) >= 10 else f"{number:.0f}"
 
 
 def _message(error: Exception) -> str:
