@@ -64,7 +64,8 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
         title=title,
         box=box.SIMPLE,
         padding=0,
-        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}",
+        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, "
+        f"stride {first.stride}",
     )
     table.add_column("", no_wrap=True)
     shares = [f" acc {fraction:g}".replace("0.", ".") for fraction in first.classification]
