@@ -100,20 +100,34 @@ def learning_rate(step: int, options: TrainSection) -> float:
 
 
 def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
-    """A fresh encoder, loss and optimiser, the same for the same seed."""
+    """A fresh encoder, loss and optimiser, the same for the same seed.
+
+    Raises:
+        ConfigError: the encoder or the loss refuses a setting.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         # A backbone turns an image into as many numbers as the transformer is wide.
         images = config.model["backbone"] is not None
         input_dim = config.model["width"] if images else math.prod(dataset.feature_shape)
-        encoder = FrameEncoder(input_dim, **config.model).to(device)
-        loss = LACLoss(**config.loss).to(device)
+        with _naming("model"):
+            encoder = FrameEncoder(input_dim, **config.model).to(device)
+        with _naming("loss"):
+            loss = LACLoss(**config.loss).to(device)
     parameters = [p for module in (encoder, loss) for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return State(encoder, loss, torch.optim.AdamW(groups, lr=config.train.lr))
+
+
+@contextmanager
+def _naming(section: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"section {section}: {error}") from error
 
 
 def draw(clips: Sequence[Clip], config: TrainConfig, step: int) -> tuple[Batch, Batch]:
@@ -305,7 +319,7 @@ def train(
     Args:
         config: all settings.
         folder: the run folder; made if missing.
-        resume: go on with the run in ``folder`` from its last checkpoint (from the beginning if it has none).
+        resume: go on with the run in ``folder`` from its last checkpoint, from the beginning if it has none.
         progress: called at every logging step.
 
     Raises:
@@ -322,6 +336,8 @@ def train(
     device = pick_device(config.train.device)
     dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
     state = start(config, dataset, device)
+    with _naming("augment"):
+        draw(dataset.train, config, step=0)  # so that a wrong setting is found before anything is written
     if resume:
         restore(state, folder)
     else:

@@ -312,14 +312,6 @@ def test_a_run_can_be_loaded(run, dataset):
     checkpoint.load_weights(weights, checkpoint.read_weights(run.folder / "loss.safetensors")[0], run.folder)
 
 
-def test_a_finished_run_resumes_to_itself(run):
-    before = (run.folder / "model.safetensors").read_bytes()
-    config = TrainConfig.read(run.folder / "config.yaml")
-    again = train.train(config, run.folder, resume=True)
-    assert again.metrics["results"] == json.loads(json.dumps(run.metrics["results"]))
-    assert (run.folder / "model.safetensors").read_bytes() == before
-
-
 def test_a_folder_that_holds_something_is_refused(run, tmp_path):
     with pytest.raises(FileExistsError, match="--resume"):
         train.train(settings(), run.folder)
