@@ -27,9 +27,9 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, clips):
     folder = tmp_path_factory.mktemp("run")
-    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(clips)})
+    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(clips), "train.seed": 3})
     (folder / CONFIG).write_text(config.to_yaml())
-    torch.manual_seed(0)
+    torch.manual_seed(3)
     checkpoint.write_encoder(folder, FrameEncoder(3, **config.model))
     return folder
 
@@ -60,6 +60,14 @@ def test_same_seed_same_result(run_folder, tmp_path):
     assert results[0] == results[1]
     assert results[0]["random encoder"] != results[2]["random encoder"]
     assert results[0]["trained encoder"] == results[2]["trained encoder"]
+
+
+def test_random_encoder_has_the_weights_that_the_run_started_from(run_folder, tmp_path):
+    # The encoder of this run folder was never trained.
+    assert main(["--run", str(run_folder), "--out", str(tmp_path / "m.json"), "--device", "cpu"]) == 0
+    written = json.loads((tmp_path / "m.json").read_text())
+    assert written["seed"] == 3
+    assert written["results"]["trained encoder"] == written["results"]["random encoder"]
 
 
 def test_folder_of_embeddings(clips, capsys):
