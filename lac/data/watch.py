@@ -75,7 +75,8 @@ def load(
         root: path of ``watch_dataset.npy``; ``None`` finds it in the installed package ``seglearn``, which is
             not imported.
         action: one of :data:`ACTIONS` (pendulum, abduction, forward elevation, internal rotation, external
-            rotation, trapezius extension, upright row), or "all".
+            rotation, trapezius extension, upright row), or "all". The trapezius extension hardly turns the watch:
+            its cuts are the least certain.
         rate: frames a second of the clips, by linear interpolation of the 50 Hz, averaged first where it is
             lower.
         repetitions: clips of a recording, taken evenly from its course, without the first and last
