@@ -116,7 +116,9 @@ def test_which_forms_can_move_a_penalty_both_ways():
         for seed in range(8):
             z1, z2 = embeddings(n=20, m=20, e=16, seed=seed)
             # a sharp clock asks for few gaps where the partner is the same sequence, and for many where it is not
-            loss = LACLoss(alignment=form, contrastive_weight=0, temperature=0.4, margin=0.0, sigma=0.3)
+            loss = LACLoss(
+                alignment=form, contrastive_weight=0, temperature=0.4, margin=0, sigma=0.3, contrast_temperature=0.1
+            )
             loss(z1, z1 if seed % 2 else z2).backward()
             seen.add(loss.aligner.gaps.open.grad.sign().item())
     assert signs == {"score": {1.0}, "contrast": {1.0, -1.0}, "posterior": {1.0, -1.0}}
