@@ -2,9 +2,9 @@
 
     python bench/representations.py --set data.name=uiprmd --seeds 5 --jobs 2
 
-Each (loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does, with its controls. Rows
-are appended to bench/results/representations.csv as they are finished; a row that is there already is not run again, so
-an interrupted run goes on. `python bench/report.py` makes the tables from the rows.
+Each (loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does, with its controls.
+Rows are appended to bench/results/representations.csv as they are finished; a row that is there already is not run again,
+so an interrupted run goes on. `python bench/report.py` makes the tables from the rows.
 """
 
 import argparse
@@ -27,11 +27,12 @@ ALONE = "contrastive part alone"
 LOSSES: dict[str, dict[str, Any]] = {
     "LACLoss": {},
     ALONE: {"alignment_weight": 0.0},
+    "alignment: contrast": {"alignment": "contrast"},
     "alignment: score": {"alignment": "score"},
-    "alignment: posterior": {"alignment": "posterior"},
     "gaps: constant": {"gaps": "constant"},
     "gaps: contextual": {"gaps": "contextual", "embed_dim": 128},
-    "gaps: interval": {"gaps": "interval"},
+    # 1 per second is what "learned" starts from, at about ten frames a second.
+    "gaps: interval": {"gaps": "interval", "gap_extend": 1.0},
 }
 FIELDS = [
     "data", "embedding", "loss", "seed", "steps",
