@@ -316,44 +316,79 @@ struct Matrix {
 };
 
 template <class R>
-INLINE void read(const Matrix& a, int64_t i, int64_t j, int count, R* out) {
+void read(const Matrix& a, int64_t i, int64_t j, int64_t count, R* out) {
     const int64_t at = i * a.row + j * a.column, c = a.column;
-    if (a.type == FLOAT32) {
-        auto p = (const float*)a.data + at;
-        for (int k = 0; k < count; k++) out[k] = R(p[k * c]);
-    } else if (a.type == FLOAT64) {
-        auto p = (const double*)a.data + at;
-        for (int k = 0; k < count; k++) out[k] = R(p[k * c]);
-    } else if (a.type == FLOAT16) {
-        auto p = (const uint16_t*)a.data + at;
-        for (int k = 0; k < count; k++) out[k] = R(from_half(p[k * c]));
-    } else {
-        auto p = (const uint16_t*)a.data + at;
-        for (int k = 0; k < count; k++) out[k] = R(from_bfloat(p[k * c]));
-    }
+    const auto copy = [&](auto data, auto convert) {
+        for (int64_t k = 0; k < count; k++) out[k] = R(convert(data[at + k * c]));
+    };
+    const auto same = [](auto x) { return x; };
+    if (a.type == FLOAT32) copy((const float*)a.data, same);
+    else if (a.type == FLOAT64) copy((const double*)a.data, same);
+    else if (a.type == FLOAT16) copy((const uint16_t*)a.data, from_half);
+    else copy((const uint16_t*)a.data, from_bfloat);
+}
+
+template <class R>
+void write(char* out, int type, int64_t at, int64_t count, const R* from) {
+    const auto copy = [&](auto data, auto convert) {
+        for (int64_t k = 0; k < count; k++) data[at + k] = convert(from[k]);
+    };
+    if (type == FLOAT32) copy((float*)out, [](R x) { return float(x); });
+    else if (type == FLOAT64) copy((double*)out, [](R x) { return double(x); });
+    else if (type == FLOAT16) copy((uint16_t*)out, [](R x) { return to_half(float(x)); });
+    else copy((uint16_t*)out, [](R x) { return to_bfloat(float(x)); });
 }
 
 template <class R>
 constexpr int own_type = std::is_same<R, double>::value ? FLOAT64 : FLOAT32;
+
+// The steps of a tile in which lane l stands on a valid column.
+struct Part {
+    int64_t first, last;
+    Part(int64_t m, int64_t t, int64_t l, int64_t lanes) {
+        first = t < l ? l - t : 0;
+        last = m - (t - l) < lanes ? m - (t - l) : lanes;
+    }
+};
+
+INLINE bool whole(int64_t n, int64_t m, int64_t i, int64_t t, int64_t lanes) {
+    return i + lanes <= n && t >= lanes - 1 && t + lanes <= m;
+}
+
+template <class R>
+void read_part(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t t, R fill, typename Lanes<R>::V* tile) {
+    constexpr int L = Lanes<R>::L;
+    for (int l = 0; l < L; l++) {
+        const Part part(m, t, l, L);
+        tile[l] = fill - typename Lanes<R>::V{};
+        if (i + l < n && part.first < part.last)
+            read<R>(a, i + l, t - l + part.first, part.last - part.first, (R*)&tile[l] + part.first);
+    }
+}
+
+template <class R>
+void write_part(char* out, int type, int64_t width, int64_t n, int64_t m, int64_t i, int64_t t,
+                const typename Lanes<R>::V* tile) {
+    constexpr int L = Lanes<R>::L;
+    for (int l = 0; l < L && i + l < n; l++) {
+        const Part part(m, t, l, L);
+        if (part.first < part.last)
+            write<R>(out, type, (i + l) * width + t - l + part.first, part.last - part.first,
+                     (const R*)&tile[l] + part.first);
+    }
+}
 
 // Steps t .. t+L-1 of the strip of rows i .. i+L-1, one vector per step; `fill` outside the n x m valid cells.
 template <class R>
 INLINE void read_tile(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t t, R fill,
                       typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
-    using V = typename Lanes<R>::V;
-    bool whole = i + L <= n && t >= L - 1 && t + L <= m;
-    if (whole && a.column == 1 && a.type == own_type<R>) {
-        auto p = (const R*)a.data + i * a.row + t;
+    if (whole(n, m, i, t, L) && a.column == 1 && a.type == own_type<R>) {
+        const auto p = (const R*)a.data + i * a.row + t;
 #pragma GCC unroll 16
-        for (int l = 0; l < L; l++) tile[l] = load<V>(p + l * (a.row - 1));
+        for (int l = 0; l < L; l++) tile[l] = load<typename Lanes<R>::V>(p + l * (a.row - 1));
     } else {
-        for (int l = 0; l < L; l++) {
-            int64_t first = t - l < 0 ? l - t : 0, last = m - (t - l) < L ? m - (t - l) : L;
-            tile[l] = fill - V{};
-            if (i + l < n && first < last)
-                read<R>(a, i + l, t - l + first, int(last - first), (R*)&tile[l] + first);
-        }
+        read_part<R>(a, n, m, i, t, fill, tile);
     }
     transpose<R>(tile);
 }
@@ -364,41 +399,31 @@ INLINE void write_tile(char* out, int type, int64_t width, int64_t n, int64_t m,
                        typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
     transpose<R>(tile);
-    if (i + L <= n && t >= L - 1 && t + L <= m && type == own_type<R>) {
-        auto p = (R*)out + i * width + t;
+    if (whole(n, m, i, t, L) && type == own_type<R>) {
+        const auto p = (R*)out + i * width + t;
 #pragma GCC unroll 16
         for (int l = 0; l < L; l++) store(p + l * (width - 1), tile[l]);
-        return;
-    }
-    for (int l = 0; l < L && i + l < n; l++) {
-        int64_t first = t - l < 0 ? l - t : 0, last = m - (t - l) < L ? m - (t - l) : L;
-        auto from = (const R*)&tile[l];
-        int64_t at = (i + l) * width + t - l;
-        for (int64_t k = first; k < last; k++) {
-            if (type == FLOAT32) ((float*)out)[at + k] = float(from[k]);
-            else if (type == FLOAT64) ((double*)out)[at + k] = double(from[k]);
-            else if (type == FLOAT16) ((uint16_t*)out)[at + k] = to_half(float(from[k]));
-            else ((uint16_t*)out)[at + k] = to_bfloat(float(from[k]));
-        }
+    } else {
+        write_part<R>(out, type, width, n, m, i, t, tile);
     }
 }
 
 // Subtracts a tile of gap shares from a gap's gradient; a gap with one value gets their sum returned instead.
 template <class R, class Gap>
-INLINE R reduce_tile(const Gap& gap, int64_t n, int64_t m, int64_t i, int64_t t, typename Lanes<R>::V* tile) {
+R reduce_tile(const Gap& gap, int64_t n, int64_t m, int64_t i, int64_t t, typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
     transpose<R>(tile);
     R all = 0;
     for (int l = 0; l < L && i + l < n; l++) {
-        const int64_t first = t - l < 0 ? l - t : 0, last = m - (t - l) < L ? m - (t - l) : L;
+        const Part part(m, t, l, L);
         const auto from = (const R*)&tile[l];
         R* to = (R*)gap.gradient + (i + l) * gap.row + (t - l) * gap.column;
         R total = 0;
-        for (int64_t k = first; k < last; k++) total += from[k];
+        for (int64_t k = part.first; k < part.last; k++) total += from[k];
         if (gap.one()) all += total;
         else if (gap.column == 0) *to -= total;
         else
-            for (int64_t k = first; k < last; k++) to[k * gap.column] -= from[k];
+            for (int64_t k = part.first; k < part.last; k++) to[k * gap.column] -= from[k];
     }
     return all;
 }
@@ -987,12 +1012,7 @@ void fill_gradient(const Problem& q, const Pair<R>& p, bool inside, R value) {
         const int64_t valid = i < p.n ? p.m : 0;
         std::memset(row + valid * size, 0, size_t((q.m - valid) * size));
         if (!inside) continue;
-        for (int64_t j = 0; j < valid; j++) {
-            if (q.d_type == FLOAT32) ((float*)row)[j] = float(value);
-            else if (q.d_type == FLOAT64) ((double*)row)[j] = double(value);
-            else if (q.d_type == FLOAT16) ((uint16_t*)row)[j] = to_half(float(value));
-            else ((uint16_t*)row)[j] = to_bfloat(float(value));
-        }
+        for (int64_t j = 0; j < valid; j++) write<R>(row, int(q.d_type), j, 1, &value);
     }
 }
 
@@ -1109,9 +1129,9 @@ void hard_pair(const Problem& q, int64_t b) {
     int64_t at = -1;
     bool sound = true;
     for (int64_t i = 0; i < p.n; i++) {
-        read<R>(p.scores, i, 0, int(p.m), scores.data());
-        read<R>(p.open.value, i, 0, int(p.m), open.data());
-        read<R>(p.extend.value, i, 0, int(p.m), extend.data());
+        read<R>(p.scores, i, 0, p.m, scores.data());
+        read<R>(p.open.value, i, 0, p.m, open.data());
+        read<R>(p.extend.value, i, 0, p.m, extend.data());
         uint8_t* to = choice.data() + i * p.m;
         R left_d = never, left_x = never, diagonal = 0;  // diagonal: H of (i-1, j-1)
         for (int64_t j = 0; j < p.m; j++) {

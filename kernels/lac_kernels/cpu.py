@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 _SOURCE = Path(__file__).with_name("cpu.cpp")
-_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-pthread")
+_FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 _FORWARD, _GRADIENT, _HARD = range(3)
 _ROWS, _COLS, _HEADER = 64, 192, 32  # as in cpu.cpp
