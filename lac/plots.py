@@ -6,6 +6,7 @@ Every function returns a ``matplotlib.figure.Figure`` made without pyplot: no gl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _INK = "#22272e"
 _GREY = "#8b949e"
 _BLUE = "#0072b2"
+_CYAN = "#4fd1ff"
 
 
 def plot_alignment(
@@ -29,6 +31,7 @@ def plot_alignment(
     times2: Any,
     scores: Any = None,
     *,
+    labels: tuple[Any, Any] | None = None,
     names: tuple[str, str] = ("sequence 1", "sequence 2"),
     title: str = "",
 ) -> Figure:
@@ -40,6 +43,8 @@ def plot_alignment(
         times1: (N,) times of the frames in seconds, increasing.
         times2: (M,) the same for the second sequence.
         scores: (N, M) similarity scores, drawn with 0 in the neutral colour; ``None``: only the posterior.
+        labels: phases (N,) and (M,) of the frames, negative for none; a box surrounds the cells where the two
+            sequences are in the same phase. ``None``: no boxes.
         names: what the two axes show.
         title: a line above the picture.
 
@@ -51,8 +56,7 @@ def plot_alignment(
     times1, times2 = _array(times1), _array(times2)
     if posterior.ndim != 2 or posterior.shape != (len(times1), len(times2)):
         raise ValueError(
-            "posterior must be (len(times1), len(times2)), here "
-            f"({len(times1)}, {len(times2)}), got {posterior.shape}"
+            f"posterior must be (len(times1), len(times2)), here ({len(times1)}, {len(times2)}), got {posterior.shape}"
         )
     if scores is not None and _array(scores).shape != posterior.shape:
         raise ValueError(f"scores must have posterior's shape {posterior.shape}, got {_array(scores).shape}")
@@ -68,28 +72,16 @@ def plot_alignment(
     axes = all_axes[-1]
     image = _heat_map(axes, posterior, times1, times2, "magma", 0.0, max(float(np.nanmax(posterior)), 1e-6))
     _colour_bar(figure, image, axes, "probability of a match")
-    axes.set_title("soft alignment and best path", fontsize=10)
+    axes.set_title("soft alignment, best path (line)" + (", same phase (boxes)" if labels else ""), fontsize=10)
     for drawn in all_axes:
-        colour = "#4fd1ff" if drawn is axes else _INK
-        drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=colour, linewidth=1.2, alpha=0.9)
+        line, frame = (_CYAN, "white") if drawn is axes else (_INK, _INK)
+        drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=line, linewidth=1.2)
+        if labels is not None:
+            _phase_boxes(drawn, times1, times2, _array(labels[0]), _array(labels[1]), frame)
         drawn.set_xlabel(f"{names[1]}, time (s)")
     all_axes[0].set_ylabel(f"{names[0]}, time (s)")
     if title:
         figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def plot_similarity(
-    similarity: Any, times1: Any, times2: Any, *, names: tuple[str, str] = ("sequence 1", "sequence 2")
-) -> Figure:
-    """The cosine similarity (N, M) of two sequences of embeddings, colours from -1 to 1; times in seconds."""
-    times1, times2 = _array(times1), _array(times2)
-    figure = _figure(4.7, _height(times1, times2))
-    axes = figure.subplots()
-    image = _heat_map(axes, _array(similarity), times1, times2, "RdBu_r", -1.0, 1.0)
-    _colour_bar(figure, image, axes, "cosine similarity")
-    axes.set_xlabel(f"{names[1]}, time (s)")
-    axes.set_ylabel(f"{names[0]}, time (s)")
     return figure
 
 
@@ -106,7 +98,7 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     if "step" not in history or any(len(history[name]) != len(history["step"]) for name in names):
         lengths = {name: len(values) for name, values in history.items()}
         raise ValueError(f"history must hold 'step' and lists as long as it, got lengths {lengths}")
-    columns = min(3, len(names))
+    columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = _figure(3.3 * columns, 2.3 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
@@ -152,15 +144,29 @@ def _height(times1: Any, times2: Any) -> float:
     return 3.6 * min(max(ratio, 0.6), 1.6) + 0.8
 
 
-def _heat_map(
-    axes: Axes, values: Any, times1: Any, times2: Any, colours: str, low: float, high: float
-) -> Any:
-    image = axes.pcolormesh(
-        _edges(times2), _edges(times1), values, cmap=colours, vmin=low, vmax=high, rasterized=True
-    )
+def _heat_map(axes: Axes, values: Any, times1: Any, times2: Any, colours: str, low: float, high: float) -> Any:
+    image = axes.pcolormesh(_edges(times2), _edges(times1), values, cmap=colours, vmin=low, vmax=high, rasterized=True)
     axes.invert_yaxis()
     _quiet(axes)
     return image
+
+
+def _phase_boxes(axes: Axes, times1: Any, times2: Any, labels1: Any, labels2: Any, colour: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    rows, columns = _edges(times1), _edges(times2)
+    for top, bottom, phase in _runs(labels1):
+        for left, right, other in _runs(labels2):
+            if phase == other:
+                corner = (columns[left], rows[top])
+                width, height = columns[right] - columns[left], rows[bottom] - rows[top]
+                axes.add_patch(Rectangle(corner, width, height, fill=False, color=colour, linewidth=0.8, alpha=0.8))
+
+
+def _runs(labels: Any) -> list[tuple[int, int, int]]:
+    """(first, after the last, label) of each stretch of one label that is not negative."""
+    borders = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    return [(first, end, int(labels[first])) for first, end in pairwise(borders) if labels[first] >= 0]
 
 
 def _edges(times: Any) -> Any:

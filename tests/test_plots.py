@@ -45,9 +45,7 @@ def test_zero_score_is_neutral():
 @pytest.mark.parametrize("empty", [torch.empty(0, 2), []])
 def test_an_empty_path_and_single_frames_can_be_drawn(empty):
     alignment(path=empty)
-    figure = alignment(
-        posterior=np.zeros((1, 1)), path=empty, times1=[3.0], times2=[0.0], scores=np.zeros((1, 1))
-    )
+    figure = alignment(posterior=np.zeros((1, 1)), path=empty, times1=[3.0], times2=[0.0], scores=np.zeros((1, 1)))
     figure.canvas.draw()
 
 
@@ -66,9 +64,7 @@ def test_curves_have_a_panel_each():
         "margin": [0, 1],
     }
     figure = plots.plot_curves(history)
-    shown = {
-        axes.get_title(loc="left"): axes.lines[0].get_ydata() for axes in figure.axes if axes.get_visible()
-    }
+    shown = {axes.get_title(loc="left"): axes.lines[0].get_ydata() for axes in figure.axes if axes.get_visible()}
     assert list(shown) == ["total", "lr", "gap open", "margin"]
     np.testing.assert_array_equal(shown["gap open"], [1.0, 0.9])
 

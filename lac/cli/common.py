@@ -1,10 +1,16 @@
-"""What the commands share: one place that turns an error into a line and an exit code."""
+"""What the commands share: errors become a line and an exit code, results become a table."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lac.evaluate import EvalResult
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -42,6 +48,43 @@ def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None =
         return _report(str(error), EXIT_USAGE, traceback)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return _report(_message(error), EXIT_FAILURE, traceback)
+
+
+def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
+    """The table of an evaluation: a row for each embedding, the controls among them.
+
+    Accuracy is shown for each share of labelled training clips, progression for the greatest; "no tau" counts
+    the pairs of clips whose Kendall's tau is not a number. See ``docs/evaluation.md``.
+    """
+    from rich import box
+    from rich.table import Table
+
+    first = next(iter(rows.values()))
+    table = Table(
+        title=title,
+        box=box.SIMPLE,
+        padding=0,
+        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, "
+        f"stride {first.stride}",
+    )
+    table.add_column("", no_wrap=True)
+    shares = [f" acc {fraction:g}".replace("0.", ".") for fraction in first.classification]
+    for name in [*shares, " progr", "  tau", "no tau", *(f" AP@{k}" for k in first.retrieval)]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        numbers = [*row.classification.values(), row.event_completion[max(row.event_completion)]]
+        table.add_row(
+            name,
+            *(_short(number) for number in [*numbers, row.kendalls_tau]),
+            str(row.kendalls_tau_nan),
+            *(_short(number) for number in row.retrieval.values()),
+        )
+    return table
+
+
+def _short(number: float) -> str:
+    # At most six characters, so that the table fits a terminal of 80 columns; R^2 has no lower limit.
+    return f"{number:.3f}" if not abs(number) >= 10 else f"{number:.0f}"
 
 
 def _message(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,20 @@ def load(
         [clips[name] for name in val],
         _label_names(base, max(found, default=-1) + 1),
     )
+
+
+def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """``root/features/NAME.npy`` for each of ``names``, such as embeddings made elsewhere.
+
+    Raises:
+        FileNotFoundError: a clip has no file; the message names it.
+        ValueError: a file that is not a plain array.
+    """
+    found = _arrays(Path(root), "features")
+    for name in names:
+        if name not in found:
+            raise FileNotFoundError(f"there is no {Path(root, 'features', name + '.npy')} for clip {name!r}")
+    return {name: _read(found[name]) for name in names}
 
 
 def _arrays(base: Path, kind: str) -> dict[str, Path]:

@@ -89,7 +89,7 @@ def load(
     *,
     movement: str | int = "deep_squat",
     untrimmed: bool = True,
-    longest: int = 45,
+    longest: int = 75,
     speed: tuple[float, float] = (0.6, 1.6),
     seed: int = 0,
 ) -> Dataset:

@@ -55,11 +55,11 @@ class _Recording:
 def load(
     root: str | Path | None = None,
     *,
-    action: str = "FEL",
+    action: str = "ROW",
     rate: float = 25.0,
     repetitions: int = 5,
     untrimmed: bool = True,
-    longest: int = 45,
+    longest: int = 75,
     seed: int = 0,
 ) -> Dataset:
     """The watch data: subjects 1 to 6 to train on, 7 to 10 to validate, one repetition a clip.

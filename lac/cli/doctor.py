@@ -1,0 +1,55 @@
+"""``lac-doctor``: what to paste into a bug report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NoReturn
+
+from lac.cli.common import run
+
+
+def entry() -> NoReturn:
+    """The installed command."""
+    sys.exit(main())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``lac-doctor`` with the arguments ``argv``; returns the exit code."""
+    return run(_command, argv)
+
+
+def _command(argv: list[str] | None) -> int:
+    argparse.ArgumentParser(
+        prog="lac-doctor",
+        description="Say what is installed, which devices torch sees and which backends can run. Plain text.",
+    ).parse_args(argv)
+    print("\n".join(report()))
+    return 0
+
+
+def report() -> list[str]:
+    """The lines that ``lac-doctor`` prints."""
+    import torch
+
+    from lac.environment import describe, device_name, package_version
+    from lac_kernels import ops
+
+    lines = [f"{name:14}{value}" for name, value in describe(torch.device("cpu")).items()]
+    for package in ("scipy", "scikit-learn", "matplotlib", "tensorboard", "safetensors", "rich", "seglearn"):
+        lines.append(f"{package:14}{package_version(package) or 'not installed'}")
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices += [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
+    else:
+        reason = "torch was built without it" if torch.version.cuda is None else "no usable GPU or driver"
+        lines.append(f"{'cuda':14}not available: {reason}")
+    variables = [name for name in sorted(os.environ) if name.startswith(("LAC_", "TRITON_", "OMP_", "MKL_"))]
+    lines += [f"{'environment':14}{name}={os.environ[name]}" for name in variables]
+    for device in devices:
+        lines += ["", f"backends on {device} ({device_name(device)})"]
+        for backend in ops.BACKENDS:
+            obstacle = ops.unavailable(backend, device)
+            lines.append(f"  {backend:12}{'can run' if obstacle is None else 'cannot run: ' + obstacle}")
+    return lines

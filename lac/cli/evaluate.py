@@ -1,0 +1,173 @@
+"""``lac-eval``: judge the encoder of a run, or a folder of embeddings, beside its controls."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lac.cli.common import UsageError, results_table, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import torch
+
+    from lac.data import Dataset
+    from lac.encoder import FrameEncoder
+
+_EXAMPLES = """examples:
+  lac-eval --run runs/watch-20260131-120000
+  lac-eval --run runs/squat --data uiprmd --option movement=sit_to_stand
+  lac-eval --features my/embeddings                   features/*.npy, labels/*.npy, see docs/evaluation.md
+  lac-eval --features my/embeddings --data uiprmd     labels, split and raw features of the data set
+"""
+
+
+def entry() -> NoReturn:
+    """The installed command."""
+    sys.exit(main())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``lac-eval`` with the arguments ``argv``; returns the exit code."""
+    return run(_command, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lac-eval",
+        description="Classification, progression, Kendall's tau and retrieval, always beside the controls.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", metavar="DIR", help="run folder of lac-train")
+    what.add_argument("--features", metavar="DIR", help="folder of embeddings to judge")
+    parser.add_argument(
+        "--data", metavar="NAME", help="data set (default: that of the run, or the folder itself)"
+    )
+    parser.add_argument("--root", metavar="DIR", help="where that data lies")
+    parser.add_argument(
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="option of the data set; repeatable",
+    )
+    parser.add_argument("--stride", metavar="N", type=int, default=1, help="of Kendall's tau (default: 1)")
+    parser.add_argument(
+        "--classifier", choices=("logistic", "svc"), default="logistic", help="default: logistic"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random encoder (default: 0)")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda... (default: auto)")
+    parser.add_argument("--out", metavar="FILE", help="write the results there as JSON")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _command(argv: list[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    if arguments.seed < 0:
+        raise UsageError(f"--seed must not be negative, got {arguments.seed}")
+    if arguments.stride < 1:
+        raise UsageError(f"--stride must be at least 1, got {arguments.stride}")
+    if arguments.features and not arguments.data and (arguments.root or arguments.option):
+        raise UsageError("--root and --option belong to --data: name the data set")
+
+    from rich.console import Console
+
+    from lac.environment import describe
+    from lac.evaluate import controls, embed_clips, evaluate_dataset
+    from lac.files import write_json
+    from lac.train import pick_device
+
+    device = pick_device(arguments.device)
+    options = {"stride": arguments.stride, "classifier": arguments.classifier}
+    if arguments.run:
+        encoder, dataset = _run(arguments, device)
+        config = encoder.config
+        rows = {
+            "trained encoder": evaluate_dataset(
+                dataset, lambda clips: embed_clips(encoder, clips, device), **options
+            )
+        }
+    else:
+        embeddings, dataset = _features(arguments)
+        config = {"input_dim": _size(dataset)}
+        rows = {}
+        if embeddings is not None:
+            given = embeddings
+            rows["embeddings"] = evaluate_dataset(
+                dataset, lambda clips: [given[clip.name] for clip in clips], **options
+            )
+    rows |= controls(dataset, config, seed=arguments.seed, device=device, **options)
+    Console().print(
+        results_table(rows, title=f"{dataset.name}: {len(dataset.train)} / {len(dataset.val)} clips")
+    )
+    if arguments.out:
+        results = {name: row.to_dict() for name, row in rows.items()}
+        write_json(
+            arguments.out,
+            {
+                "data": dataset.name,
+                "results": results,
+                "seed": arguments.seed,
+                "environment": describe(device),
+            },
+        )
+    return 0
+
+
+def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEncoder, Dataset]:
+    """The encoder of a run folder, and the data set of the run or the one asked for."""
+    import lac.data
+    from lac.checkpoint import read_encoder
+    from lac.config import CONFIG, TrainConfig
+
+    data = TrainConfig.read(Path(arguments.run, CONFIG)).data
+    name = arguments.data or data.name
+    same = name == data.name
+    options = (data.options if same else {}) | _options(arguments.option)
+    encoder = read_encoder(Path(arguments.run), device)
+    dataset = lac.data.load(name, arguments.root or (data.root if same else None), **options)
+    if _size(dataset) != encoder.config["input_dim"]:
+        raise ValueError(
+            f"the encoder of {arguments.run} takes {encoder.config['input_dim']} features a frame, but a "
+            f"frame of {dataset.name} has {_size(dataset)}"
+        )
+    return encoder, dataset
+
+
+def _features(arguments: argparse.Namespace) -> tuple[dict[str, np.ndarray] | None, Dataset]:
+    """Embeddings by clip, and the data set that they belong to: the folder itself where no other is named."""
+    import lac.data
+    from lac.data.folder import read_features
+
+    if not arguments.data:
+        return None, lac.data.load("folder", arguments.features)
+    dataset = lac.data.load(arguments.data, arguments.root, **_options(arguments.option))
+    return read_features(arguments.features, [clip.name for clip in dataset.train + dataset.val]), dataset
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs, values read as YAML: 3 is a number, [0.6, 1.6] a list, true a truth value."""
+    import yaml
+
+    options = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--option takes NAME=VALUE, got {pair!r}")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--option {name}: {value!r} is not a YAML value") from error
+    return options
+
+
+def _size(dataset: Dataset) -> int:
+    return math.prod(dataset.feature_shape)

@@ -1,0 +1,170 @@
+"""``lac-train``: train an encoder, compare it with its controls, draw an alignment."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lac.cli.common import UsageError, results_table, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from lac.config import TrainConfig
+    from lac.train import Progress
+
+_EXAMPLES = """examples:
+  lac-train                                    the watch data, about two minutes on two cores
+  lac-train --data folder --root my/data       your own features, see docs/guide.md
+  lac-train --set train.steps=2000 --set loss.temperature=0.5
+  lac-train --resume runs/watch-20260131-120000
+"""
+
+
+def entry() -> NoReturn:
+    """The installed command."""
+    sys.exit(main())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``lac-train`` with the arguments ``argv``; returns the exit code."""
+    return run(_command, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lac-train",
+        description="Train an encoder with LACLoss, compare it with its controls and draw an alignment.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", help="YAML file with the sections data, augment, model, loss, train"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="SECTION.NAME=VALUE",
+        action="append",
+        default=[],
+        help="one setting; may be repeated",
+    )
+    parser.add_argument("--data", metavar="NAME", help="data set (default: watch)")
+    parser.add_argument("--root", metavar="DIR", help="where the data lies, for data sets that are not installed")
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/DATA-TIME)")
+    parser.add_argument("--seed", metavar="N", type=int, help="seed (default: 0)")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1... (default: auto)")
+    parser.add_argument("--amp", action="store_true", help="run the encoder in bfloat16")
+    parser.add_argument("--resume", metavar="DIR", help="go on with the run in DIR, with its own settings")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _command(argv: list[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+
+    from rich.console import Console
+
+    from lac.train import train
+
+    config, folder = _settings(arguments)
+    console = Console()
+    with _reporter(console) as progress:
+        result = train(config, folder, resume=arguments.resume is not None, progress=progress)
+    if result.not_evaluated is None:
+        console.print(results_table(result.rows, title=result.metrics["data"]))
+    else:
+        console.print(f"not evaluated: {result.not_evaluated}", highlight=False, soft_wrap=True)
+    for name, path in {"run folder": result.folder, "alignment": result.pictures[0]}.items():
+        console.print(f"{name:<12}{path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+@contextmanager
+def _reporter(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """A function that shows :class:`lac.train.Progress`: a live bar on a terminal, else a line each time."""
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    if not console.is_terminal:
+        began, first = time.monotonic(), 0
+
+        def line(report: Progress) -> None:
+            nonlocal began, first
+            left = ""
+            if first:
+                pace = (time.monotonic() - began) / (report.step - first)
+                left = f"  {_clock(pace * (report.steps - report.step))} left"
+            else:
+                began, first = time.monotonic(), report.step
+            console.print(
+                f"step {report.step}/{report.steps}  {_numbers(report)}{left}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+        yield line
+        return
+
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    task = bar.add_task("training", total=None)
+    with Live(bar, console=console, refresh_per_second=4) as live:
+
+        def show(report: Progress) -> None:
+            doing = "training" if report.step < report.steps else "evaluating"
+            bar.update(task, description=doing, total=report.steps, completed=report.step)
+            live.update(Group(bar, Text(_numbers(report))))
+
+        yield show
+
+
+def _numbers(report: Progress) -> str:
+    numbers = {name: f"{value:.4f}" for name, value in report.terms.items()}
+    numbers |= {"lr": f"{report.lr:.2e}"} | {name: f"{value:.3f}" for name, value in report.learned.items()}
+    return "  ".join(f"{name} {value}" for name, value in numbers.items())
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _settings(arguments: argparse.Namespace) -> tuple[TrainConfig, Path]:
+    """The configuration and the run folder that the command line asks for."""
+    from lac.config import CONFIG, ConfigError, TrainConfig, parse_override
+
+    where = {"data.root": arguments.root, "train.device": arguments.device}
+    what = {"data.name": arguments.data, "train.seed": arguments.seed, "train.amp": arguments.amp or None}
+    try:
+        if arguments.resume is not None:
+            folder = Path(arguments.resume)
+            given = {"-c": arguments.config, "--set": arguments.set or None, "--out": arguments.out}
+            given |= {f"--{name.partition('.')[2]}": value for name, value in what.items()}
+            for flag in (flag for flag, value in given.items() if value is not None):
+                raise UsageError(f"--resume goes on with the settings of the run; leave out {flag}")
+            if not (folder / CONFIG).is_file():
+                raise UsageError(f"{folder} is not a run folder: it holds no {CONFIG}")
+            return TrainConfig.read(folder / CONFIG, _given(where)), folder
+        overrides = dict(parse_override(text) for text in arguments.set)
+        config = TrainConfig.read(arguments.config, overrides | _given(where | what))
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    return config, Path(arguments.out or f"runs/{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}")

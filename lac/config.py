@@ -1,0 +1,269 @@
+"""The settings of a training run: five sections, from YAML and from dotted overrides, checked before use.
+
+    data:    {name: watch, root: null, options: {}}   # lac.data.load(name, root, **options)
+    augment: {...}                                    # keyword arguments of lac.data.augment.two_views
+    model:   {...}                                    # keyword arguments of lac.FrameEncoder
+    loss:    {...}                                    # keyword arguments of lac.LACLoss
+    train:   {steps: ..., batch: ..., ...}            # TrainSection
+
+The defaults of ``augment``, ``model`` and ``loss`` are those of the function and the two classes; they are
+written nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+CONFIG = "config.yaml"  # its name in a run folder
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or has the wrong type or value."""
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """Which data set: the arguments of :func:`lac.data.load`."""
+
+    name: str = "watch"
+    root: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainSection:
+    """How to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: pairs of clips in a step.
+        views: ``"same"``: a pair is two views of one clip; ``"action"``: of two clips of the same action.
+        lr: highest learning rate: reached linearly over ``warmup`` steps, then down to 0 on a cosine.
+        weight_decay: AdamW's, on matrices only (not on biases, norms, gap and scale parameters).
+        clip: largest norm of the gradient, over all parameters together.
+        amp: run the encoder in bfloat16 autocast. The loss stays in float32.
+        seed: initial weights, dropout, and the draw of every batch.
+        device: ``"auto"`` (CUDA when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``...
+        log_every: steps between two lines of progress; the numbers are read from the device only then.
+        save_every: steps between two checkpoints.
+        stride: of the evaluation, see :func:`lac.evaluate.evaluate`.
+    """
+
+    steps: int = 400
+    batch: int = 16
+    views: Literal["same", "action"] = "same"
+    lr: float = 1e-3
+    warmup: int = 40
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    amp: bool = False
+    seed: int = 0
+    device: str = "auto"
+    log_every: int = 10
+    save_every: int = 100
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "save_every", "stride"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name} must be positive, got {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of a run; made by :meth:`from_mapping` or :meth:`read`, which fill in every default."""
+
+    data: DataSection = field(default_factory=DataSection)
+    augment: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    train: TrainSection = field(default_factory=TrainSection)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> TrainConfig:
+        """Check a nested mapping (as YAML gives it) and fill in every default.
+
+        Raises:
+            ConfigError: an unknown section or setting (the nearest known name is told), a value of the wrong
+                type or out of range. The message names the setting by its dotted path.
+        """
+        from lac.data.augment import two_views
+        from lac.encoder import FrameEncoder
+        from lac.loss import LACLoss
+
+        known = [section.name for section in dataclasses.fields(cls)]
+        for name, section in mapping.items():
+            if name not in known:
+                raise ConfigError(f"unknown section {name!r} in the configuration{_nearest(name, known)}")
+            if not isinstance(section, Mapping):
+                raise ConfigError(f"section {name!r} must be a mapping of settings, got {section!r}")
+        part = {name: mapping.get(name, {}) for name in known}
+        return cls(
+            data=DataSection(**_checked("data", DataSection, part["data"])),
+            augment=_completed("augment", two_views, part["augment"], skip=("clip", "rng", "distractors")),
+            model=_completed("model", FrameEncoder.__init__, part["model"], skip=("self", "input_dim")),
+            loss=_completed("loss", LACLoss.__init__, part["loss"], skip=("self",)),
+            train=TrainSection(**_checked("train", TrainSection, part["train"])),
+        )
+
+    @classmethod
+    def read(cls, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+        """The YAML file ``path`` (``None``: all defaults) with overrides as ``{"train.steps": 200}`` on top.
+
+        Raises:
+            ConfigError: see :meth:`from_mapping`; also a file that is not YAML.
+            OSError: the file cannot be read.
+        """
+        mapping: dict[str, Any] = {}
+        if path is not None:
+            try:
+                loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{path} is not a YAML file: {error}") from error
+            if loaded is not None and not isinstance(loaded, dict):
+                raise ConfigError(f"{path} must hold sections (data, augment, model, loss, train), got {loaded!r:.60}")
+            mapping = loaded or {}
+        for name, value in (overrides or {}).items():
+            _set(mapping, name, value)
+        return cls.from_mapping(mapping)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The nested mapping that :meth:`from_mapping` takes back."""
+        return dataclasses.asdict(self)
+
+    def to_yaml(self) -> str:
+        """The text of ``config.yaml``."""
+        return str(yaml.safe_dump(_plain(self.to_mapping()), sort_keys=False))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``"train.lr=3e-4"`` as the name and the value, read as YAML.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    name, equals, value = text.partition("=")
+    name = name.strip()
+    if not equals or "." not in name or not all(name.split(".")):
+        raise ConfigError(f"an override must read section.setting=value, as train.steps=200; got {text!r}")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of {name} is not YAML: {value!r}") from error
+
+
+def _set(mapping: dict[str, Any], name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for key in path:
+        if mapping.get(key) is None:
+            mapping[key] = {}
+        mapping = mapping[key]
+        if not isinstance(mapping, dict):
+            raise ConfigError(f"{name}: {key} is a single value, not a section")
+    mapping[last] = value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _checked(
+    section: str, target: Callable[..., Any], given: Mapping[str, Any], skip: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The settings of a section, each one a known argument of ``target`` and of its type."""
+    known = [name for name in inspect.signature(target).parameters if name not in skip]
+    hints = typing.get_type_hints(target)
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"unknown setting {section}.{name}{_nearest(str(name), known)}")
+    return {name: _converted(value, hints.get(name, Any), f"{section}.{name}") for name, value in given.items()}
+
+
+def _completed(
+    section: str, target: Callable[..., Any], given: Mapping[str, Any], skip: tuple[str, ...]
+) -> dict[str, Any]:
+    """:func:`_checked` with the defaults of ``target`` filled in."""
+    values = _checked(section, target, given, skip)
+    parameters = inspect.signature(target).parameters
+    return {name: values.get(name, p.default) for name, p in parameters.items() if name not in skip}
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _converted(value: Any, hint: Any, where: str) -> Any:
+    for kind in _alternatives(hint):
+        accepted, converted = _as(value, kind)
+        if accepted:
+            return converted
+    raise ConfigError(f"{where} must be {_describe(hint)}, got {value!r}")
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _as(value: Any, kind: Any) -> tuple[bool, Any]:
+    """Whether a YAML value is of a kind, and the value in that kind."""
+    origin = typing.get_origin(kind) or kind
+    if origin is Any:
+        return True, value
+    if origin is Literal:
+        return value in typing.get_args(kind), value
+    if origin is bool or origin is type(None) or origin is str:
+        return isinstance(value, origin), value
+    if isinstance(value, bool):
+        return False, value
+    if origin is int:
+        return isinstance(value, int), value
+    if origin is float:
+        # YAML 1.1 reads 1e-3 (no dot) as text.
+        try:
+            return isinstance(value, int | float | str), float(value)
+        except (TypeError, ValueError):
+            return False, value
+    if origin in (tuple, list, Sequence):
+        return isinstance(value, list | tuple), value
+    if origin in (dict, Mapping):
+        return isinstance(value, dict), value
+    return False, value
+
+
+def _describe(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    words = []
+    for kind in _alternatives(hint):
+        origin = typing.get_origin(kind) or kind
+        if origin is Literal:
+            words += [repr(choice) for choice in typing.get_args(kind)]
+        elif origin in names:
+            words.append(names[origin])
+        elif origin in (tuple, list, Sequence):
+            words.append("a list")
+        elif origin in (dict, Mapping):
+            words.append("a mapping")
+    return " or ".join(words)

@@ -1,0 +1,445 @@
+"""Training an encoder with LACLoss: one visible loop, and the folder that a run leaves behind.
+
+The batch of a step depends on the seed and the number of the step alone, and so does dropout. So a killed run goes
+on from its last checkpoint to the same weights as one that was not killed, bit for bit on a CPU with the same
+number of threads.
+
+A run folder holds::
+
+    config.yaml          every setting, defaults included
+    model.safetensors    the encoder's weights; its arguments as JSON in the metadata
+    loss.safetensors     the loss's own parameters (gaps, margin, scale...)
+    trainer.pt           all that is needed to go on: step, weights, optimiser, history
+    metrics.json         the evaluation of the encoder and of its controls, versions, seconds
+    plots/alignment.png  similarity scores and alignment of two validation clips
+    plots/curves.png     loss terms, learning rate, learned gaps over the steps
+    events.out.tfevents* TensorBoard
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lac.data
+from lac import checkpoint
+from lac.checkpoint import CheckpointError
+from lac.config import CONFIG, ConfigError, TrainConfig, TrainSection
+from lac.data import Clip, Dataset
+from lac.data.augment import Batch, view_batches
+from lac.encoder import FrameEncoder
+from lac.environment import describe
+from lac.evaluate import EvalResult, controls, embed_clips, evaluate_dataset
+from lac.files import atomic_path, write_json
+from lac.loss import LACLoss
+from lac.plots import plot_alignment, plot_curves, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Diverged(ValueError):
+    """The loss or its gradient is no longer finite."""
+
+
+class Progress(NamedTuple):
+    """What is known at a logging step; ``terms`` and ``gradient`` are means since the last one."""
+
+    step: int
+    steps: int
+    terms: dict[str, float]
+    gradient: float
+    lr: float
+    learned: dict[str, float]
+
+
+@dataclass
+class State:
+    """Everything that changes in training."""
+
+    encoder: FrameEncoder
+    loss: LACLoss
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; ``"auto"`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: torch does not know the name, or cannot use the device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"device {name!r} cannot be used: {reason}; use 'auto' or 'cpu'") from error
+    return device
+
+
+def learning_rate(step: int, options: TrainSection) -> float:
+    """Linear from 0 up to ``lr`` over ``warmup`` steps, then half a cosine down to 0."""
+    if step < options.warmup:
+        return options.lr * (step + 1) / options.warmup
+    done = (step - options.warmup) / max(1, options.steps - options.warmup)
+    return options.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
+    """A fresh encoder, loss and optimiser, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        # A backbone turns an image into as many numbers as the transformer is wide.
+        images = config.model["backbone"] is not None
+        input_dim = config.model["width"] if images else math.prod(dataset.feature_shape)
+        encoder = FrameEncoder(input_dim, **config.model).to(device)
+        loss = LACLoss(**config.loss).to(device)
+    parameters = [p for module in (encoder, loss) for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return State(encoder, loss, torch.optim.AdamW(groups, lr=config.train.lr))
+
+
+def draw(clips: Sequence[Clip], config: TrainConfig, step: int) -> tuple[Batch, Batch]:
+    """The pairs of a step, on the CPU; they depend on the seed and the step only.
+
+    Clips are drawn without repetition as far as there are enough. With ``train.views = "action"`` the second
+    view is of another clip of the same action (of the same clip where the action has no other).
+    """
+    seed, size = config.train.seed, config.train.batch
+    rng = np.random.default_rng([seed, step])
+    rounds = [rng.permutation(len(clips)) for _ in range(-(-size // len(clips)))]
+    chosen = np.concatenate(rounds)[:size].tolist()
+    options = config.augment | ({"distractors": clips} if config.augment["longest"] else {})
+    if config.train.views == "same":
+        return view_batches(clips, chosen, seed=seed, step=step, **options)
+    partners = [_partner(clips, k, rng) for k in chosen]
+    first, _ = view_batches(clips, chosen, seed=seed, step=step, **options)
+    _, second = view_batches(clips, partners, seed=seed, step=step, **options)
+    return first, second
+
+
+def _partner(clips: Sequence[Clip], k: int, rng: np.random.Generator) -> int:
+    others = [j for j, clip in enumerate(clips) if clip.action == clips[k].action and j != k]
+    return others[int(rng.integers(len(others)))] if others else k
+
+
+def fit(
+    state: State,
+    clips: Sequence[Clip],
+    config: TrainConfig,
+    *,
+    save: Callable[[State], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train ``state`` in place, from its step up to ``config.train.steps``.
+
+    Numbers stay on the device between two logging steps. ``save`` is called every ``save_every`` steps and at
+    the end, and only after all steps before it are known to be finite.
+
+    Raises:
+        Diverged: a loss or gradient was not finite; the message names the step. Nothing was saved since.
+    """
+    options = config.train
+    encoder, loss = state.encoder.train(), state.loss.train()
+    device = next(encoder.parameters()).device
+    parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
+    unread: list[Tensor] = []
+    with torch.random.fork_rng():
+        for step in range(state.step, options.steps):
+            torch.manual_seed(_stream(options.seed, step))
+            lr = learning_rate(step, options)
+            for group in state.optimiser.param_groups:
+                group["lr"] = lr
+
+            first, second = (batch.to(device) for batch in draw(clips, config, step))
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.amp):
+                z1 = encoder(first.frames, times=first.times, lengths=first.lengths)
+                z2 = encoder(second.frames, times=second.times, lengths=second.lengths)
+            terms = loss.terms(
+                z1.float(), z2.float(),
+                times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths,
+            )  # fmt: skip
+            state.optimiser.zero_grad(set_to_none=True)
+            terms.total.mean().backward()
+            gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
+            state.optimiser.step()
+
+            unread.append(torch.stack([*(term.mean() for term in terms), gradient]).detach())
+            state.step = step + 1
+            saving = state.step % options.save_every == 0 or state.step == options.steps
+            if saving or state.step % options.log_every == 0:
+                report = _read(unread, terms._fields, state, options.steps, lr)
+                unread.clear()
+                if progress is not None:
+                    progress(report)
+            if saving and save is not None:
+                save(state)
+
+
+def _stream(seed: int, step: int) -> int:
+    """One seed for torch out of two numbers."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _read(unread: list[Tensor], names: Sequence[str], state: State, steps: int, lr: float) -> Progress:
+    """Bring the numbers of the last steps to the host, check them, and add their means to the history."""
+    rows = torch.stack(unread).cpu().double()
+    for k, (total, *_, gradient) in enumerate(rows.tolist()):
+        if not (math.isfinite(total) and math.isfinite(gradient)):
+            raise Diverged(
+                f"training broke down at step {state.step - len(rows) + k + 1}: loss {total:g}, "
+                f"gradient norm {gradient:g}. Lower train.lr or train.clip, or look for NaN in the frames"
+            )
+    *terms, gradient = rows.mean(dim=0).tolist()
+    learned = {name: float(value) for name, value in state.loss.learned().items()}
+    report = Progress(state.step, steps, dict(zip(names, terms, strict=True)), gradient, lr, learned)
+    numbers = {"step": float(state.step), **report.terms, "gradient_norm": gradient, "lr": lr, **learned}
+    for name, value in numbers.items():
+        state.history.setdefault(name, []).append(value)
+    return report
+
+
+def save(state: State, folder: Path) -> None:
+    """Write the checkpoint of a run folder: the state to go on from, then the weights on their own.
+
+    Raises:
+        OSError: a file cannot be written; the one it should replace stays.
+    """
+    checkpoint.write_state(
+        folder / checkpoint.STATE,
+        {
+            "step": state.step,
+            "encoder": state.encoder.state_dict(),
+            "loss": state.loss.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "history": state.history,
+        },
+    )
+    checkpoint.write_encoder(folder, state.encoder)
+    checkpoint.write_weights(folder / checkpoint.LOSS, state.loss)
+
+
+def restore(state: State, folder: Path) -> None:
+    """Bring ``state`` to the last checkpoint in ``folder``; leave it as it is if there is none yet.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or belongs to other settings.
+    """
+    path = folder / checkpoint.STATE
+    if not path.exists():
+        return
+    saved = checkpoint.read_state(path)
+    missing = {"step", "encoder", "loss", "optimiser", "history"} - set(saved)
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it is no checkpoint of lac-train")
+    checkpoint.load_weights(state.encoder, saved["encoder"], path)
+    checkpoint.load_weights(state.loss, saved["loss"], path)
+    try:
+        state.optimiser.load_state_dict(saved["optimiser"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
+    state.step, state.history = saved["step"], saved["history"]
+
+
+def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[FrameEncoder, TrainConfig, Dataset]:
+    """The trained encoder of a run folder (in evaluation mode), its settings, and its data set.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another encoder.
+        ConfigError, OSError: ``config.yaml`` is not there or not valid.
+        ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
+    """
+    folder = Path(folder)
+    config = TrainConfig.read(folder / CONFIG)
+    encoder = checkpoint.read_encoder(folder, device)
+    return encoder, config, lac.data.load(config.data.name, config.data.root, **config.data.options)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives: the trained encoder, the contents of ``metrics.json``, the pictures.
+
+    Attributes:
+        folder: the run folder.
+        encoder: in evaluation mode.
+        rows: evaluation of the trained encoder and of the controls by name; empty if ``not_evaluated``.
+        not_evaluated: why there is none (clips without labels, for instance), else ``None``.
+        metrics: what ``metrics.json`` holds.
+        pictures: paths of the PNG files, the alignment first.
+    """
+
+    folder: Path
+    encoder: FrameEncoder
+    rows: dict[str, EvalResult]
+    not_evaluated: str | None
+    metrics: dict[str, Any]
+    pictures: list[Path]
+
+
+def train(
+    config: TrainConfig,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """A whole run: train, save, evaluate against the controls, draw.
+
+    Args:
+        config: all settings.
+        folder: the run folder; made if missing.
+        resume: go on with the run in ``folder`` from its last checkpoint (from the beginning if it has none).
+        progress: called at every logging step.
+
+    Raises:
+        ConfigError: a setting that cannot be, such as a device that is not there.
+        FileExistsError: the folder holds something, and ``resume`` is false.
+        CheckpointError: the checkpoint to go on from is damaged.
+        Diverged: the loss is no longer finite; the last checkpoint stays.
+        OSError: a file cannot be written; the last checkpoint stays.
+    """
+    folder = Path(folder)
+    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        hint = f"go on with it by --resume {folder}, or " if (folder / CONFIG).is_file() else ""
+        raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
+    device = pick_device(config.train.device)
+    dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
+    state = start(config, dataset, device)
+    if resume:
+        restore(state, folder)
+    else:
+        with atomic_path(folder / CONFIG) as temporary:
+            temporary.write_text(config.to_yaml(), encoding="utf-8")
+
+    with _events(folder, state.step) as log:
+
+        def report(numbers: Progress) -> None:
+            log({f"train/{name}": value for name, value in _flat(numbers).items()}, numbers.step)
+            if progress is not None:
+                progress(numbers)
+
+        times = [time.perf_counter()]
+        first_step = state.step
+        fit(state, dataset.train, config, save=lambda now: save(now, folder), progress=report)
+        times.append(time.perf_counter())
+        rows, not_evaluated = _evaluate(state.encoder, dataset, config, device)
+        times.append(time.perf_counter())
+        if rows:
+            log(_tags(rows["trained encoder"], config.data.name), state.step)
+
+    pictures = [
+        save_figure(draw_pair(state, dataset), folder / "plots" / "alignment.png"),
+        save_figure(plot_curves(state.history), folder / "plots" / "curves.png"),
+    ]
+    metrics = {
+        "data": dataset.name,
+        "steps": state.step,
+        "results": {name: row.to_dict() for name, row in rows.items()},
+        "not_evaluated": not_evaluated,
+        "environment": describe(device),
+        "seconds": {"training": times[1] - times[0], "evaluation": times[2] - times[1]},
+        "seconds_cover_steps": state.step - first_step,
+    }
+    write_json(folder / "metrics.json", metrics)
+    return Result(folder, state.encoder.eval(), rows, not_evaluated, metrics, pictures)
+
+
+def _evaluate(
+    encoder: FrameEncoder, dataset: Dataset, config: TrainConfig, device: torch.device
+) -> tuple[dict[str, EvalResult], str | None]:
+    """The trained encoder first, then its controls; or why this data cannot be evaluated."""
+    stride = config.train.stride
+    try:
+        trained = evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device), stride=stride)
+    except ValueError as error:
+        return {}, str(error)
+    others = controls(dataset, encoder.config, seed=config.train.seed, device=device, stride=stride)
+    return {"trained encoder": trained, **others}, None
+
+
+def draw_pair(state: State, dataset: Dataset) -> Figure:
+    """The alignment of two validation clips of one action, by the embeddings and gaps as they were learned.
+
+    The clips are the first one and the last one of its action, which in most data sets show two people.
+    """
+    first = dataset.val[0]
+    second = next((clip for clip in reversed(dataset.val) if clip.action == first.action), first)
+    device = next(state.encoder.parameters()).device
+    z1, z2 = (torch.from_numpy(z).to(device)[None] for z in embed_clips(state.encoder, [first, second], device))
+    times1, times2 = (clip.times - clip.times[0] for clip in (first, second))
+    seconds1, seconds2 = (torch.from_numpy(times).to(z1)[None] for times in (times1, times2))
+    aligner = state.loss.aligner
+    with torch.no_grad():
+        scores = state.loss.scores(z1, z2)
+        posterior = aligner.soft_alignment(scores, z1=z1, z2=z2, times1=seconds1, times2=seconds2)
+        hard = aligner.hard_alignment(scores, z1=z1, z2=z2, times1=seconds1, times2=seconds2)
+    labelled = first.labels is not None and second.labels is not None
+    return plot_alignment(
+        posterior[0], hard.paths[0], times1, times2, scores[0],
+        labels=(first.labels, second.labels) if labelled else None,
+        names=(first.name, second.name), title=dataset.name,
+    )  # fmt: skip
+
+
+def _flat(numbers: Progress) -> dict[str, float]:
+    terms = {"loss" if name == "total" else name: value for name, value in numbers.terms.items()}
+    return terms | {"gradient_norm": numbers.gradient, "lr": numbers.lr} | numbers.learned
+
+
+def _tags(result: EvalResult, data: str) -> dict[str, float]:
+    """The tags under which TCC and CARL log their evaluation."""
+    tags = {
+        "kendalls_tau/val_align_tau": result.kendalls_tau,
+        f"metrics/{data}_kendalls_tau": result.kendalls_tau,
+    }
+    for fraction, value in result.classification.items():
+        tags[f"classification/val_{data}_{fraction:g}_accuracy"] = value
+    for fraction, value in result.event_completion.items():
+        tags[f"event_completion/val_{data}_{fraction:g}_score"] = value
+    for k, value in result.retrieval.items():
+        tags[f"AP/val set {k}_align_precision"] = value
+    tags[f"metrics/{data}_classification"] = result.classification[max(result.classification)]
+    tags[f"metrics/{data}_event_completion"] = result.event_completion[max(result.event_completion)]
+    tags[f"metrics/{data}_retrieval"] = result.retrieval[min(result.retrieval)]
+    return tags
+
+
+@contextmanager
+def _events(folder: Path, step: int) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    """A function that logs numbers by tag at a step, for TensorBoard.
+
+    TensorBoard writes in a thread and raises what went wrong there at the next call. The thread's own
+    traceback on the terminal would only say the same again, so it is left out.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    before = threading.excepthook
+    threading.excepthook = lambda arguments: None
+    writer = SummaryWriter(folder, purge_step=step or None)
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        for tag, value in values.items():
+            writer.add_scalar(tag, value, step)
+
+    try:
+        yield log
+    finally:
+        writer.close()
+        threading.excepthook = before

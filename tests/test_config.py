@@ -1,0 +1,70 @@
+import pytest
+import yaml
+from tiny_run import SETTINGS
+
+from lac import FrameEncoder, LACLoss
+from lac.config import ConfigError, TrainConfig, parse_override
+
+
+def test_the_defaults_are_those_of_the_classes():
+    config = TrainConfig.read()
+    assert FrameEncoder(3, **config.model).config == FrameEncoder(3).config
+    assert repr(LACLoss(**config.loss)) == repr(LACLoss())
+
+
+def test_yaml_gives_the_configuration_back(tmp_path):
+    config = TrainConfig.read(None, SETTINGS | {"data.options": {"rate": 10.0}})
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert TrainConfig.read(path) == config
+    assert TrainConfig.read(path, {"train.seed": 3}).train.seed == 3
+
+
+def test_partial_files_are_completed(tmp_path):
+    path = tmp_path / "short.yaml"
+    path.write_text("train:\n  lr: 1e-3\nmodel: {layers: 3}\n")
+    config = TrainConfig.read(path)
+    assert (config.train.lr, config.model["layers"], config.data.name) == (1e-3, 3, "watch")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.step=3", r"train\.step; did you mean 'steps'"),
+        ("trian.steps=3", r"section 'trian'.*did you mean 'train'"),
+        ("model.witdh=8", r"model\.witdh; did you mean 'width'"),
+        ("loss.zzz=8", r"loss\.zzz; known: .*temperature"),
+        ("train.steps=many", r"train\.steps must be a whole number, got 'many'"),
+        ("train.steps=2.5", r"train\.steps must be a whole number, got 2\.5"),
+        ("train.steps=true", r"train\.steps must be a whole number, got True"),
+        ("train.lr=fast", r"train\.lr must be a number, got 'fast'"),
+        ("train.amp=1", r"train\.amp must be true or false, got 1"),
+        ("train.views=both", r"train\.views must be 'same' or 'action', got 'both'"),
+        ("data.root=3", r"data\.root must be text or null, got 3"),
+        ("data.options=3", r"data\.options must be a mapping, got 3"),
+        ("train.steps=0", r"train\.steps must be at least 1, got 0"),
+        ("train.lr=-1", r"train\.lr must be positive, got -1"),
+        ("train.seed=-1", r"train\.seed must not be negative, got -1"),
+        ("train.lr.deep=1", r"train\.lr must be a number, got \{'deep': 1\}"),
+        ("model.input_dim=3", r"unknown setting model\.input_dim"),
+        ("steps=3", r"must read section\.setting=value"),
+        ("train.steps", r"must read section\.setting=value"),
+        ("train.steps=[1", r"not YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.read(None, dict([parse_override(override)]))
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2\n", "train: 3\n", "train: [unclosed\n", "\x00"])
+def test_a_wrong_file_is_named(tmp_path, text):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"wrong\.yaml|'train' must be a mapping"):
+        TrainConfig.read(path)
+
+
+def test_yaml_numbers_without_a_dot_are_numbers():
+    assert yaml.safe_load("1e-3") == "1e-3"  # the trap
+    assert TrainConfig.read(None, dict([parse_override("train.lr=1e-3")])).train.lr == 1e-3

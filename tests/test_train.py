@@ -1,0 +1,404 @@
+import copy
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import SETTINGS, write_clips
+
+import lac.data
+from lac import checkpoint, train
+from lac.checkpoint import CheckpointError
+from lac.config import ConfigError, TrainConfig
+from lac.data import Clip
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def dataset(root):
+    return lac.data.load("folder", root)
+
+
+def settings(**changes):
+    return TrainConfig.read(None, SETTINGS | {name.replace("_", ".", 1): value for name, value in changes.items()})
+
+
+def fitted(config, dataset, **options):
+    state = train.start(config, dataset, CPU)
+    train.fit(state, dataset.train, config, **options)
+    return state
+
+
+@pytest.fixture(scope="module")
+def straight(dataset):
+    return fitted(settings(), dataset)
+
+
+def same(one, two):
+    for module in ("encoder", "loss"):
+        weights = [getattr(state, module).state_dict() for state in (one, two)]
+        assert weights[0].keys() == weights[1].keys()
+        for name in weights[0]:
+            assert torch.equal(weights[0][name], weights[1][name]), name
+    assert one.step == two.step
+    return True
+
+
+def gone_on(folder, dataset, config=None):
+    config = config or settings()
+    state = train.start(config, dataset, CPU)
+    train.restore(state, folder)
+    reached = state.step
+    train.fit(state, dataset.train, config)
+    return state, reached
+
+
+def test_training_lowers_the_loss_and_moves_the_gaps(straight, dataset):
+    assert straight.history["step"] == [2, 4, 5, 6, 8, 10, 12]
+    assert straight.history["total"][-1] < straight.history["total"][0]
+    before = train.start(settings(), dataset, CPU).loss.learned()
+    assert straight.loss.learned()["gap_open"] != before["gap_open"]
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_stopped_at_step_7_ends_with_the_same_weights(straight, dataset, tmp_path):
+    def stop(progress):
+        if progress.step >= 7:
+            raise Killed
+
+    config = settings(train_log_every=1)
+    with pytest.raises(Killed):
+        fitted(config, dataset, save=lambda state: train.save(state, tmp_path), progress=stop)
+    state, reached = gone_on(tmp_path, dataset, config)
+    assert reached == 5
+    assert same(state, straight)
+    assert state.history["step"] == list(range(1, 13))
+
+
+def test_the_seed_decides(straight, dataset):
+    assert same(fitted(settings(train_log_every=5), dataset), straight)
+    other = fitted(settings(train_seed=1), dataset)
+    assert not torch.equal(other.encoder.head.weight, straight.encoder.head.weight)
+
+
+def test_the_state_of_the_random_generator_is_left_alone(dataset):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fitted(settings(train_steps=1), dataset)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(straight, dataset, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def save(state):
+        if state.step == 10:
+            monkeypatch.setattr(os, "fsync", full)
+        train.save(state, tmp_path)
+
+    with pytest.raises(OSError, match=r"No space left on device.*trainer\.pt") as caught:
+        fitted(settings(), dataset, save=save)
+    monkeypatch.undo()
+    assert caught.value.errno == errno.ENOSPC
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "loss.safetensors",
+        "model.safetensors",
+        "trainer.pt",
+    ]
+    state, reached = gone_on(tmp_path, dataset)
+    assert reached == 5
+    assert same(state, straight)
+
+
+_KILLED_WHILE_WRITING = """
+import os, signal, sys
+from lac.cli.train import main
+replace, seen = os.replace, []
+def replace_or_die(source, target):
+    if str(target).endswith("trainer.pt"):
+        seen.append(target)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = replace_or_die
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_sigkill_while_a_checkpoint_is_written(straight, dataset, root, tmp_path):
+    folder = tmp_path / "run"
+    config = tmp_path / "config.yaml"
+    config.write_text(settings(data_name="folder", data_root=str(root)).to_yaml())
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    command = [sys.executable, "-c", _KILLED_WHILE_WRITING, "-c", str(config), "--out", str(folder)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert list(folder.glob(".trainer*"))  # the half-written one is not in the way of the good one
+    state, reached = gone_on(folder, dataset)
+    assert reached == 5
+    assert same(state, straight)
+
+
+@pytest.mark.parametrize("bad_step", [1, 3, 4])
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(dataset, tmp_path, monkeypatch, bad_step):
+    terms, calls = lac.LACLoss.terms, []
+
+    def spoiled(self, *args, **kwargs):
+        calls.append(None)
+        result = terms(self, *args, **kwargs)
+        return result._replace(total=result.total * float("nan")) if len(calls) == bad_step else result
+
+    monkeypatch.setattr(lac.LACLoss, "terms", spoiled)
+    with pytest.raises(train.Diverged, match=f"at step {bad_step}: loss nan"):
+        fitted(
+            settings(train_log_every=4, train_save_every=4),
+            dataset,
+            save=lambda state: train.save(state, tmp_path),
+        )
+    assert list(tmp_path.iterdir()) == []
+    assert len(calls) == 4
+
+
+def test_numbers_are_read_at_logging_steps_only(dataset, monkeypatch):
+    reads = []
+    read = train._read
+    monkeypatch.setattr(train, "_read", lambda unread, *rest: reads.append(len(unread)) or read(unread, *rest))
+    fitted(settings(train_log_every=5, train_save_every=100), dataset)
+    assert reads == [5, 5, 2]
+
+
+def test_the_loss_sees_float32_under_amp(dataset, monkeypatch):
+    terms, seen = lac.LACLoss.terms, []
+
+    def watched(self, z1, z2, **kwargs):
+        seen.append((z1.dtype, z2.dtype))
+        return terms(self, z1, z2, **kwargs)
+
+    monkeypatch.setattr(lac.LACLoss, "terms", watched)
+    exact = fitted(settings(train_steps=2), dataset)
+    mixed = fitted(settings(train_steps=2, train_amp=True), dataset)
+    assert set(seen) == {(torch.float32, torch.float32)}
+    assert mixed.encoder.head.weight.dtype == torch.float32
+    assert not torch.equal(mixed.encoder.head.weight, exact.encoder.head.weight)
+    # bfloat16 keeps 8 bits: the losses agree to a few units of 2^-8 of their size.
+    np.testing.assert_allclose(mixed.history["total"], exact.history["total"], rtol=8 * 2.0**-8)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    options = settings(train_steps=100, train_warmup=10, train_lr=0.5).train
+    rates = [train.learning_rate(step, options) for step in range(100)]
+    assert rates[0] == 0.05
+    assert rates[9] == rates[10] == max(rates) == 0.5
+    assert rates[55] == pytest.approx(0.25)
+    assert rates[99] < 1e-3
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_weight_decay_spares_gaps_and_norms(dataset):
+    state = train.start(settings(), dataset, CPU)
+    decayed = {id(p) for p in state.optimiser.param_groups[0]["params"]}
+    spared = {id(p) for p in state.optimiser.param_groups[1]["params"]}
+    assert id(state.encoder.head.weight) in decayed
+    assert {id(p) for p in state.loss.parameters()} <= spared
+    both = [p for module in (state.encoder, state.loss) for p in module.parameters()]
+    assert decayed | spared == {id(p) for p in both}
+
+
+def clips_of(actions):
+    rng = np.random.default_rng(0)
+    return [
+        Clip(f"{k}", rng.normal(k, 0.01, (20, 2)), np.arange(20) / 25, None, action) for k, action in enumerate(actions)
+    ]
+
+
+def clip_numbers(batch):
+    """Which clip each view was drawn from; clip k lies around k."""
+    return batch.frames.mean(dim=(1, 2)).round().int().tolist()
+
+
+def test_views_of_one_clip_or_of_one_action():
+    actions = "aabbbc"
+    clips = clips_of(actions)
+    first, second = train.draw(clips, settings(train_batch=6), 3)
+    assert clip_numbers(first) == clip_numbers(second)
+    assert sorted(clip_numbers(first)) == [0, 1, 2, 3, 4, 5]
+    first, second = train.draw(clips, settings(train_batch=6, train_views="action"), 3)
+    for one, two in zip(clip_numbers(first), clip_numbers(second), strict=True):
+        assert actions[one] == actions[two]
+        assert (one == two) == (actions[one] == "c")
+
+
+def test_a_batch_depends_on_seed_and_step_only():
+    clips = clips_of("aaaa")
+    config = settings(train_batch=10)
+    again = train.draw(clips, config, 3)
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(train.draw(clips, config, 3), again, strict=True))
+    for other in (train.draw(clips, config, 4), train.draw(clips, settings(train_batch=10, train_seed=1), 3)):
+        assert not torch.equal(other[0].frames, again[0].frames)
+
+
+def test_distractors_surround_views():
+    first, _ = train.draw(clips_of("abcd"), settings(train_batch=4, augment_longest=5), 0)
+    assert not first.source.all()
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    config = settings(data_name="folder", data_root=str(root))
+    return train.train(config, tmp_path_factory.mktemp("runs") / "one")
+
+
+def test_a_run_leaves_its_folder(run, straight):
+    names = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert names - events == {
+        "config.yaml", "model.safetensors", "loss.safetensors", "trainer.pt", "metrics.json",
+        "plots/alignment.png", "plots/curves.png",
+    }  # fmt: skip
+    assert torch.equal(run.encoder.head.weight, straight.encoder.head.weight)
+
+
+def test_metrics_hold_the_controls(run):
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert list(metrics["results"]) == ["trained encoder", "time index", "raw features", "random encoder"]
+    assert metrics["not_evaluated"] is None
+    assert metrics["environment"]["torch"] == torch.__version__
+    assert set(metrics["seconds"]) == {"training", "evaluation"}
+
+
+def test_events_carry_the_known_tags(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.folder)).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {
+        "train/loss", "train/lr", "train/gap_open", "metrics/folder_classification",
+        "classification/val_folder_0.5_accuracy", "event_completion/val_folder_1_score",
+        "kendalls_tau/val_align_tau", "AP/val set 5_align_precision",
+    } <= tags  # fmt: skip
+    assert [event.step for event in events.Scalars("train/loss")] == [2, 4, 5, 6, 8, 10, 12]
+
+
+def test_a_run_can_be_loaded(run, dataset):
+    encoder, config, loaded = train.load_run(run.folder)
+    assert config.train.steps == 12
+    assert not encoder.training
+    clip = loaded.val[0]
+    assert clip.name == dataset.val[0].name
+    frames = torch.from_numpy(clip.frames)[None]
+    assert torch.equal(encoder(frames), run.encoder(frames))
+    weights = train.start(config, dataset, CPU).loss
+    checkpoint.load_weights(weights, checkpoint.read_weights(run.folder / "loss.safetensors")[0], run.folder)
+
+
+def test_a_finished_run_resumes_to_itself(run):
+    before = (run.folder / "model.safetensors").read_bytes()
+    config = TrainConfig.read(run.folder / "config.yaml")
+    again = train.train(config, run.folder, resume=True)
+    assert again.metrics["results"] == json.loads(json.dumps(run.metrics["results"]))
+    assert (run.folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_folder_that_holds_something_is_refused(run, tmp_path):
+    with pytest.raises(FileExistsError, match="--resume"):
+        train.train(settings(), run.folder)
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(FileExistsError, match="not an empty folder; choose"):
+        train.train(settings(), tmp_path)
+    with pytest.raises(FileExistsError):
+        train.train(settings(), tmp_path / "thesis.tex")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):
+    config = settings(data_name="folder", data_root=str(write_clips(tmp_path / "clips", labels=False)), train_steps=2)
+    result = train.train(config, tmp_path / "run")
+    assert "no labels" in result.not_evaluated
+    assert result.metrics["results"] == {}
+    assert all(path.is_file() for path in result.pictures)
+
+
+@pytest.fixture
+def copy_of_run(run, tmp_path):
+    for name in ("config.yaml", "model.safetensors", "trainer.pt"):
+        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["trainer.pt", "model.safetensors"])
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\x80\x04N." + b[:9]])
+def test_a_damaged_checkpoint_is_named(copy_of_run, dataset, name, damage):
+    path = copy_of_run / name
+    path.write_bytes(damage(path.read_bytes()))
+    use = gone_on if name == "trainer.pt" else lambda folder, _: train.load_run(folder)
+    with pytest.raises(CheckpointError, match=rf"{name} is damaged"):
+        use(copy_of_run, dataset)
+
+
+def test_a_checkpoint_of_another_model_is_named(copy_of_run, dataset):
+    with pytest.raises(CheckpointError, match=r"trainer\.pt does not fit FrameEncoder: .*size mismatch|Missing"):
+        gone_on(copy_of_run, dataset, settings(model_width=16))
+    checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3})
+    with pytest.raises(CheckpointError, match="lacks encoder, history, loss, optimiser"):
+        gone_on(copy_of_run, dataset)
+
+
+def test_weights_without_the_encoder_arguments_are_named(copy_of_run):
+    checkpoint.write_weights(copy_of_run / "model.safetensors", torch.nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged, or no checkpoint of lac"):
+        train.load_run(copy_of_run)
+
+
+def test_a_checkpoint_runs_no_code(copy_of_run, dataset):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (copy_of_run / "owned",)
+
+    torch.save({"step": Evil()}, copy_of_run / "trainer.pt")
+    with pytest.raises(CheckpointError):
+        gone_on(copy_of_run, dataset)
+    assert not (copy_of_run / "owned").exists()
+
+
+def test_a_run_without_a_checkpoint_starts_at_the_beginning(straight, dataset, tmp_path):
+    state, reached = gone_on(tmp_path, dataset)
+    assert reached == 0
+    assert same(state, straight)
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta:cat", "cuda:99"])
+def test_a_device_that_cannot_be_used_is_named(name):
+    with pytest.raises(ConfigError, match=f"device '{name}' cannot be used"):
+        train.pick_device(name)
+
+
+def test_images_go_through_a_backbone(tmp_path):
+    clips = [Clip(f"{k}", np.random.default_rng(k).random((9, 3, 16, 16)), np.arange(9) / 25, None) for k in range(4)]
+    dataset = lac.data.Dataset("images", clips[:3], clips[3:], [])
+    config = settings(model_backbone="small", train_steps=1)
+    state = fitted(config, dataset)
+    before = copy.deepcopy(state.encoder.backbone.state_dict())
+    train.save(state, tmp_path)
+    restored = checkpoint.read_encoder(tmp_path)
+    assert all(torch.equal(before[name], value) for name, value in restored.backbone.state_dict().items())
