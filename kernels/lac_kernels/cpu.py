@@ -1,10 +1,11 @@
 """The CPU engine: `cpu.cpp`, compiled on first use for the machine it runs on, and its launchers.
 
-The algorithm is described at the top of `cpu.cpp`. The library is kept in the user's cache folder (`LAC_CACHE`, else
-`XDG_CACHE_HOME`/lac, else ~/.cache/lac) under a name made from the source, the compiler and the processor, so it is
-built once per machine and never used on another. Without a C++ compiler the engine is `unavailable`.
+The algorithm is described at the top of `cpu.cpp`. The library is kept in the user's cache folder
+(`LAC_CACHE`, else `XDG_CACHE_HOME`/lac, else ~/.cache/lac) under a name made from the source, the compiler and
+the processor, so it is built once per machine and never used on another. Without a C++ compiler the engine is
+`unavailable`.
 
-Threads follow `torch.get_num_threads()`. They live for one call, so nothing is left behind that a fork could break.
+Threads follow `torch.get_num_threads()`. They live for one call, so nothing is left that a fork could break.
 """
 
 import ctypes
@@ -23,6 +24,7 @@ from torch import Tensor
 
 _SOURCE = Path(__file__).with_name("cpu.cpp")
 _FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
+_NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 _FORWARD, _GRADIENT, _HARD = range(3)
 _ROWS, _COLS, _HEADER = 64, 192, 32  # as in cpu.cpp
@@ -66,9 +68,9 @@ def _compile(compiler: Path, to: Path) -> None:
     os.close(descriptor)
     try:
         errors = ""
-        for native in (("-march=native",), ("-mcpu=native",), ()):  # some compilers know only one, or none, for a CPU
+        for native in _NATIVE:
             command = [str(compiler), *_FLAGS, *native, str(_SOURCE), "-o", temporary]
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
                 try:
                     _, errors = process.communicate(timeout=3)
                 except subprocess.TimeoutExpired:
@@ -77,7 +79,7 @@ def _compile(compiler: Path, to: Path) -> None:
             if process.returncode == 0:
                 os.replace(temporary, to)
                 return
-        raise _CannotBuild(f"{compiler} could not compile it; set CXX to a newer compiler ({errors.strip()[:500]})")
+        raise _CannotBuild(f"{compiler} failed; set CXX to another compiler ({errors.strip()[:500]})")
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -132,6 +134,10 @@ def _strides(x: Tensor) -> tuple[int, int, int]:
     return b, n, m
 
 
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
 def _run(
     what: int,
     scores: Tensor,
@@ -152,10 +158,9 @@ def _run(
     if isinstance(library, str):
         raise RuntimeError(f"the cpu engine is not available: {library}")
     b, n, m = scores.shape
-    address = [0 if x is None else x.data_ptr() for x in (temperature, lengths1, lengths2, score, saved, grad)]
     gradients: list[int] = []
-    for gradient in d_gaps or (None, None):
-        gradients += [0] * 5 if gradient is None else [gradient.data_ptr(), *_strides(gradient), gradient.numel()]
+    for d in d_gaps or (None, None):
+        gradients += [0] * 5 if d is None else [d.data_ptr(), *_strides(d), d.numel()]
     values = (
         b, n, m, _TYPES[scores.dtype],
         min(torch.get_num_threads(), 1 + b * n * m // _CELLS_PER_THREAD),
@@ -163,11 +168,11 @@ def _run(
         scores.data_ptr(), *scores.stride(),
         gap_open.data_ptr(), *_strides(gap_open),
         gap_extend.data_ptr(), *_strides(gap_extend),
-        *address[:3],
-        address[3], address[4], 0 if saved is None else saved.shape[1], *_kept(n, m),
-        address[5], 0 if grad is None else grad.stride(0), 0 if d_scores is None else d_scores.data_ptr(),
+        _address(temperature), _address(lengths1), _address(lengths2),
+        _address(score), _address(saved), 0 if saved is None else saved.shape[1], *_kept(n, m),
+        _address(grad), 0 if grad is None else grad.stride(0), _address(d_scores),
         *gradients,
-        0 if path is None else path.data_ptr(), 0 if count is None else count.data_ptr(),
+        _address(path), _address(count),
     )  # fmt: skip
     if library.lac_run((ctypes.c_int64 * len(values))(*values), what):
         raise MemoryError(f"the cpu engine ran out of memory on scores of shape {tuple(scores.shape)}")
