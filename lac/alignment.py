@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lac import functional
 from lac.functional import HardAlignment, Lengths
-from lac.gaps import ConstantGaps, LearnedGaps, Penalties
+from lac.gaps import ConstantGaps, GapModel, LearnedGaps, Penalties
 
 
 class SmithWaterman(nn.Module):
@@ -23,7 +23,7 @@ class SmithWaterman(nn.Module):
 
     def __init__(
         self,
-        gaps: nn.Module | tuple[float, float] | None = None,
+        gaps: GapModel | tuple[float, float] | None = None,
         temperature: float = 1.0,
         backend: str = "auto",
     ) -> None:
@@ -32,8 +32,8 @@ class SmithWaterman(nn.Module):
             gaps = LearnedGaps()
         elif isinstance(gaps, (tuple, list)):
             gaps = ConstantGaps(*gaps)
-        elif not isinstance(gaps, nn.Module):
-            raise TypeError(f"gaps must be a gap model or a pair (open, extend), got {type(gaps).__name__}")
+        elif not isinstance(gaps, GapModel):
+            raise TypeError(f"gaps must be a lac.gaps.GapModel or a pair (open, extend), got {type(gaps).__name__}")
         self.gaps = gaps
         self.temperature = temperature
         self.backend = backend

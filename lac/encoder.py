@@ -1,30 +1,35 @@
 """FrameEncoder: an embedding per frame, from a transformer over time."""
 
+import itertools
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 
 class FrameEncoder(nn.Module):
     """Embed each frame of a sequence in the context of its sequence.
 
-    Frames are projected to `width`, a sinusoidal code of their *time* is added, a pre-norm transformer attends over
-    the frames of the same sequence, and a linear head gives the embedding.
+    Frames are projected to `width`; a pre-norm transformer attends over the frames of the same sequence; a linear head
+    gives the embedding. Attention knows *real time*, and only as a difference: queries and keys are rotated by angles
+    2 pi t / w for wavelengths w between `shortest` and `longest` (rotary position embedding; J. Su et al., "RoFormer",
+    2021), so it depends on t_i - t_j alone. A frame cannot be told by how late it comes in its clip, the sampling rate
+    may change within a sequence, and shifting all times changes nothing.
 
     Args:
         input_dim: number of features of a frame; trailing dimensions (joints x 3, say) are flattened. With a
             `backbone`, the number of features that it returns.
         embed_dim: E, size of the embedding.
-        width: of the transformer, even.
+        width: of the transformer, a multiple of 2 x heads.
         layers, heads: of the transformer; its feed-forward layers are 4 x width.
         dropout: of the transformer.
-        period: longest wavelength of the time code, in the unit of the times; the shortest is a thousandth of it.
+        shortest, longest: wavelengths, > 0, in the unit of the times. The defaults suit seconds of human motion.
         backbone: for frames that are images (B, T, C, H, W): a module that maps (K, C, H, W) to (K, input_dim), or
             "small", a four-layer convolutional net for three channels. Default None: frames are features.
 
-    Shape: frames (B, T, ...), times (B, T) in any unit (default: the frame index), lengths (B,) -> (B, T, embed_dim), 0
-    at padding. Times count from each sequence's first frame.
+    Shape: frames (B, T, ...), times (B, T) (default: the frame index), lengths (B,) -> (B, T, embed_dim), 0 at padding.
 
     Raises:
         ValueError: frames that do not have `input_dim` features, times or lengths of the wrong shape.
@@ -39,35 +44,34 @@ class FrameEncoder(nn.Module):
         layers: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
-        period: float = 100.0,
+        shortest: float = 0.5,
+        longest: float = 50.0,
         backbone: nn.Module | str | None = None,
     ) -> None:
         super().__init__()
-        if width % 2 or width % heads:
-            raise ValueError(f"width must be even and a multiple of heads, got width {width} and {heads} heads")
+        if width % (2 * heads):
+            raise ValueError(f"width must be a multiple of 2 x heads, got width {width} and {heads} heads")
+        if not 0 < shortest <= longest:
+            raise ValueError(f"wavelengths must satisfy 0 < shortest <= longest, got {shortest} and {longest}")
         self.config: dict[str, Any] = {
             "input_dim": input_dim, "embed_dim": embed_dim, "width": width, "layers": layers, "heads": heads,
-            "dropout": dropout, "period": period, "backbone": backbone if isinstance(backbone, str) else None,
+            "dropout": dropout, "shortest": shortest, "longest": longest,
+            "backbone": backbone if isinstance(backbone, str) else None,
         }  # fmt: skip
         self.backbone = _backbone(backbone, input_dim)
         self.input = nn.Linear(input_dim, width)
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.layers = nn.ModuleList(_Layer(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, embed_dim)
-        self.register_buffer(
-            "frequencies", 2 * torch.pi * torch.logspace(0, 3, width // 2) / period, persistent=False
-        )
+        wavelengths = torch.logspace(math.log10(shortest), math.log10(longest), width // heads // 2)
+        self.register_buffer("frequencies", 2 * math.pi / wavelengths, persistent=False)
         self.frequencies: Tensor
 
-    def forward(
-        self, frames: Tensor, *, times: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, frames: Tensor, *, times: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
         """Embeddings (B, T, embed_dim) of frames (B, T, ...)."""
         b, t = frames.shape[:2]
         index = torch.arange(t, device=frames.device)
-        times = index.expand(b, t).float() if times is None else times
+        times = index.expand(b, t) if times is None else times
         lengths = torch.full((b,), t, device=frames.device) if lengths is None else lengths
         if times.shape != (b, t) or lengths.shape != (b,):
             raise ValueError(
@@ -75,11 +79,13 @@ class FrameEncoder(nn.Module):
                 f"got {tuple(times.shape)} and {tuple(lengths.shape)}"
             )
         valid = index < lengths[:, None]
-        x = self._features(frames, valid)
-        x = self.input(x) + self._time_code(torch.where(valid, times - times[:, :1], 0), x.dtype)
-        keep = valid | (index == 0)  # a sequence without a frame attends to one place, lest softmax see none
-        x = self.head(self.transformer(x, src_key_padding_mask=~keep))
-        return torch.where(valid[:, :, None], x, 0)
+        angles = torch.where(valid, times - times[:, :1], 0).float()[:, None, :, None] * self.frequencies
+        rotation = (angles.cos(), angles.sin())
+        keys = valid | (index == 0)  # a sequence without a frame attends to one place, lest softmax see none
+        x = self.input(self._features(frames, valid))
+        for layer in self.layers:
+            x = layer(x, rotation, keys[:, None, None, :])
+        return torch.where(valid[:, :, None], self.head(self.norm(x)), 0)
 
     def _features(self, frames: Tensor, valid: Tensor) -> Tensor:
         b, t = frames.shape[:2]
@@ -97,9 +103,42 @@ class FrameEncoder(nn.Module):
             )
         return x
 
-    def _time_code(self, times: Tensor, dtype: torch.dtype) -> Tensor:
-        angle = times.float()[:, :, None] * self.frequencies
-        return torch.cat((angle.sin(), angle.cos()), dim=2).to(dtype)
+
+class _Layer(nn.Module):
+    """Pre-norm self-attention with rotated queries and keys, then a feed-forward net."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor) -> Tensor:
+        b, t, width = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = scaled_dot_product_attention(
+            _rotate(q, rotation),
+            _rotate(k, rotation),
+            v,
+            attn_mask=keys,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        x = x + self.drop(self.out(attended.transpose(1, 2).reshape(b, t, width)))
+        x = x + self.drop(self.feed_forward(self.norm2(x)))
+        return x
+
+
+def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    cos, sin = rotation
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)
 
 
 def _backbone(backbone: nn.Module | str | None, features: int) -> nn.Module | None:
@@ -109,6 +148,10 @@ def _backbone(backbone: nn.Module | str | None, features: int) -> nn.Module | No
         raise ValueError(f"backbone must be a module, 'small' or None, got {backbone!r}")
     channels = (3, 16, 32, 64, features)
     stages: list[nn.Module] = []
-    for c_in, c_out in zip(channels[:-1], channels[1:], strict=True):
-        stages += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False), nn.GroupNorm(1, c_out), nn.GELU()]
+    for c_in, c_out in itertools.pairwise(channels):
+        stages += [
+            nn.Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False),
+            nn.GroupNorm(1, c_out),
+            nn.GELU(),
+        ]
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())

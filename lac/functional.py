@@ -1,6 +1,6 @@
 """Soft and hard local alignment as functions: scores in, score or alignment out.
 
-For scores S (N x M), temperature T > 0 and gap penalties o (open) and e (extend), with smax_T(x) = T log sum exp(x / T):
+For scores S (N x M), temperature T > 0 and gap penalties o (open) and e (extend), with smax_T(x) = T log sum exp(x/T):
 
     D[i,j] = S[i,j] + smax_T(0, D[i-1,j-1], X[i-1,j-1], Y[i-1,j-1])
     X[i,j] = smax_T(D[i,j-1] - o[i,j], X[i,j-1] - e[i,j])
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
 from lac_kernels import ops, reference
 
 Lengths = tuple[Tensor | Sequence[int] | int | None, Tensor | Sequence[int] | int | None]
@@ -267,10 +268,9 @@ def hard_alignment(
     p = _problem(scores, gap_open, gap_extend, 1.0, lengths, backend)
     if backend == "reference":
         raise ValueError("backend='reference' has no hard alignment; use 'eager', which runs everywhere")
-    b, n, m = p.scores.shape
     if 0 in p.scores.shape:
-        score = p.scores.new_zeros(b, dtype=p.temperature.dtype)
-        paths = [score.new_empty((0, 2), dtype=torch.int64) for _ in range(b)]
+        score = p.scores.new_zeros(len(p.scores), dtype=p.temperature.dtype)
+        paths = [score.new_empty((0, 2), dtype=torch.int64) for _ in score]
     else:
         with torch.no_grad():
             score, path, count = ops.hard_op(p.scores, p.gap_open, p.gap_extend, p.lengths1, p.lengths2, backend)

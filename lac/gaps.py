@@ -1,13 +1,7 @@
 """Gap models: what it costs to skip frames.
 
-A gap model is a module that maps the two sequences of each pair to the two penalties of the recursion,
-
-    forward(z1, z2, times1, times2) -> (gap_open, gap_extend),
-
-z1 (B, N, E), z2 (B, M, E) embeddings, times1 (B, N), times2 (B, M) in the user's unit (seconds or frames), penalties
-broadcastable to (B, N, M) and taken at the cell (i, j) that a gap steps into. All penalties are kept non-negative by
-softplus(p) = log(1 + exp p). A learned penalty needs a loss that contrasts alignments: the score of one pair never
-grows with a penalty, so it would push every penalty to zero.
+Penalties are kept non-negative by softplus(p) = log(1 + exp p). A learned penalty needs a loss that contrasts
+alignments: the score of one pair never grows with a penalty, so alone it would push every penalty to zero.
 """
 
 import math
@@ -19,17 +13,32 @@ from torch.nn.functional import softplus
 Penalties = tuple[Tensor, Tensor]
 
 
-def _inverse_softplus(name: str, value: float) -> float:
+def inverse_softplus(name: str, value: float) -> float:
     if not value > 0:
         raise ValueError(f"{name} must be positive to be learned through softplus, got {value}")
     return value + math.log(-math.expm1(-value))
 
 
 def _parameter(name: str, value: float) -> nn.Parameter:
-    return nn.Parameter(torch.tensor(_inverse_softplus(name, value)))
+    return nn.Parameter(torch.tensor(inverse_softplus(name, value)))
 
 
-class ConstantGaps(nn.Module):
+class GapModel(nn.Module):
+    """Maps the two sequences of each pair to the two penalties of the recursion; derive your own from it."""
+
+    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+        """(gap_open, gap_extend), both >= 0, broadcastable to (B, N, M), taken at the cell that a gap steps into.
+
+        z1 (B, N, E), z2 (B, M, E) embeddings, times1 (B, N), times2 (B, M) in the user's unit (seconds or frames).
+        """
+        raise NotImplementedError
+
+    def learned(self) -> dict[str, Tensor]:
+        """Detached 0-d tensors of what is learned, by name, for logging."""
+        return {}
+
+
+class ConstantGaps(GapModel):
     """Fixed penalties: o = gap_open, e = gap_extend, both >= 0."""
 
     gap_open: Tensor
@@ -45,11 +54,8 @@ class ConstantGaps(nn.Module):
     def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
         return self.gap_open, self.gap_extend
 
-    def learned(self) -> dict[str, Tensor]:
-        return {}
 
-
-class LearnedGaps(nn.Module):
+class LearnedGaps(GapModel):
     """Learned scalars: o = softplus(p), e = softplus(q); the arguments are the values to start from, > 0."""
 
     def __init__(self, gap_open: float = 1.0, gap_extend: float = 0.5) -> None:
@@ -67,7 +73,7 @@ class LearnedGaps(nn.Module):
         }
 
 
-class ContextualGaps(nn.Module):
+class ContextualGaps(GapModel):
     """Penalties per cell from what the two frames show: o[i,j] = softplus(z1_i' W z2_j / sqrt(E) + p), e likewise.
 
     Source: F. Llinares-Lopez et al., "Deep embedding and alignment of protein sequences", 2023. W starts at 0, so the
@@ -101,7 +107,7 @@ class ContextualGaps(nn.Module):
         }
 
 
-class IntervalGaps(nn.Module):
+class IntervalGaps(GapModel):
     """A gap costs o + r (time skipped): the same gap in seconds costs the same at any sampling rate.
 
     With the time that cell (i, j) skips, dt[i,j] = (times1_i - times1_{i-1} + times2_j - times2_{j-1}) / 2,

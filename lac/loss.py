@@ -1,5 +1,6 @@
 """The local-alignment contrastive loss."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, softplus
 
 from lac.alignment import SmithWaterman
-from lac.gaps import ConstantGaps, IntervalGaps, LearnedGaps, _inverse_softplus
+from lac.gaps import ConstantGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
 
 _FORMS = ("contrast", "score", "posterior")
 _NEGATIVES = ("reversed", "batch", "both")
@@ -94,7 +95,7 @@ class LACLoss(nn.Module):
         self,
         *,
         alignment: str = "contrast",
-        gaps: str | nn.Module = "learned",
+        gaps: str | GapModel = "learned",
         gap_open: float = 0.5,
         gap_extend: float = 0.1,
         temperature: float = 0.1,
@@ -118,7 +119,10 @@ class LACLoss(nn.Module):
         for name, value in positive.items():
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        for name, value in {"alignment_weight": alignment_weight, "contrastive_weight": contrastive_weight}.items():
+        for name, value in {
+            "alignment_weight": alignment_weight,
+            "contrastive_weight": contrastive_weight,
+        }.items():
             if not value >= 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
         self.form = alignment
@@ -131,7 +135,7 @@ class LACLoss(nn.Module):
         self.contrastive_weight = contrastive_weight
         self.aligner = SmithWaterman(_gap_model(gaps, gap_open, gap_extend), temperature, backend)
         self.margin = nn.Parameter(torch.tensor(float(margin)), requires_grad=learn_similarity)
-        raw_scale = torch.tensor(_inverse_softplus("scale", scale))
+        raw_scale = torch.tensor(inverse_softplus("scale", scale))
         self.raw_scale = nn.Parameter(raw_scale, requires_grad=learn_similarity)
 
     def extra_repr(self) -> str:
@@ -143,7 +147,7 @@ class LACLoss(nn.Module):
 
     def learned(self) -> dict[str, Tensor]:
         """Detached 0-d tensors of what the loss has learned, for logging: penalties, margin, scale."""
-        values: dict[str, Tensor] = self.aligner.gaps.learned()
+        values = self.aligner.gaps.learned()
         if self.margin.requires_grad:
             values = {**values, "margin": self.margin.detach(), "scale": softplus(self.raw_scale.detach())}
         return values
@@ -181,8 +185,7 @@ class LACLoss(nn.Module):
         _check("z2", z2, times2, lengths2)
         if z1.shape[0] != z2.shape[0] or z1.shape[2] != z2.shape[2]:
             raise ValueError(
-                "z1 and z2 must agree in batch and embedding size, "
-                f"got {tuple(z1.shape)} and {tuple(z2.shape)}"
+                f"z1 and z2 must agree in batch and embedding size, got {tuple(z1.shape)} and {tuple(z2.shape)}"
             )
         with torch.autocast(device_type=z1.device.type, enabled=False):
             one = _Sequences.of(z1, times1, lengths1)
@@ -223,7 +226,8 @@ class LACLoss(nn.Module):
             self.scores(one.z, two.z),
             z1=one.z, z2=two.z, times1=one.times, times2=two.times, lengths=(one.lengths, two.lengths),
         )  # fmt: skip
-        return score / torch.minimum(one.lengths, two.lengths).clamp(min=1)
+        per_frame: Tensor = score / torch.minimum(one.lengths, two.lengths).clamp(min=1)
+        return per_frame
 
     def _contrast(self, one: "_Sequences", two: "_Sequences") -> tuple[Tensor, Tensor]:
         b = one.z.shape[0]
@@ -240,7 +244,7 @@ class LACLoss(nn.Module):
         candidates = torch.cat(parts, dim=1)
         k = candidates.shape[1]
         score = self._score(one.repeated(k), everyone.selected(candidates.flatten())).reshape(b, k)
-        contrast = -log_softmax(score / self.contrast_temperature, dim=1)[:, 0]
+        contrast: Tensor = -log_softmax(score / self.contrast_temperature, dim=1)[:, 0]
         return contrast, score[:, 0]
 
 
@@ -308,12 +312,16 @@ def _divergence(target: Tensor, logits: Tensor, one: _Sequences, two: _Sequences
     return kl.sum((1, 2)) / one.lengths.clamp(min=1)
 
 
-def _gap_model(gaps: str | nn.Module, gap_open: float, gap_extend: float) -> nn.Module:
-    if isinstance(gaps, nn.Module):
+def _gap_model(gaps: str | GapModel, gap_open: float, gap_extend: float) -> GapModel:
+    if isinstance(gaps, GapModel):
         return gaps
     if gaps == "contextual":
         raise ValueError("gaps='contextual' needs the embedding size: pass lac.gaps.ContextualGaps(embed_dim)")
-    models = {"constant": ConstantGaps, "learned": LearnedGaps, "interval": IntervalGaps}
+    models: dict[str, Callable[[float, float], GapModel]] = {
+        "constant": ConstantGaps,
+        "learned": LearnedGaps,
+        "interval": IntervalGaps,
+    }
     _choice("gaps", gaps, tuple(models))
     return models[gaps](gap_open, gap_extend)
 
@@ -335,5 +343,3 @@ def _check(name: str, z: Tensor, times: Tensor | None, lengths: Tensor | None) -
         raise ValueError(f"times{number} must be {tuple(z.shape[:2])} like {name}, got {tuple(times.shape)}")
     if lengths is not None and lengths.shape != z.shape[:1]:
         raise ValueError(f"lengths{number} must be ({z.shape[0]},), one per sequence, got {tuple(lengths.shape)}")
-
-

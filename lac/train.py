@@ -100,20 +100,34 @@ def learning_rate(step: int, options: TrainSection) -> float:
 
 
 def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
-    """A fresh encoder, loss and optimiser, the same for the same seed."""
+    """A fresh encoder, loss and optimiser, the same for the same seed.
+
+    Raises:
+        ConfigError: the encoder or the loss refuses a setting.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         # A backbone turns an image into as many numbers as the transformer is wide.
         images = config.model["backbone"] is not None
         input_dim = config.model["width"] if images else math.prod(dataset.feature_shape)
-        encoder = FrameEncoder(input_dim, **config.model).to(device)
-        loss = LACLoss(**config.loss).to(device)
+        with _naming("model"):
+            encoder = FrameEncoder(input_dim, **config.model).to(device)
+        with _naming("loss"):
+            loss = LACLoss(**config.loss).to(device)
     parameters = [p for module in (encoder, loss) for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return State(encoder, loss, torch.optim.AdamW(groups, lr=config.train.lr))
+
+
+@contextmanager
+def _naming(section: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"section {section}: {error}") from error
 
 
 def draw(clips: Sequence[Clip], config: TrainConfig, step: int) -> tuple[Batch, Batch]:
@@ -161,7 +175,7 @@ def fit(
     device = next(encoder.parameters()).device
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
     unread: list[Tensor] = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(state.step, options.steps):
             torch.manual_seed(_stream(options.seed, step))
             lr = learning_rate(step, options)
@@ -305,7 +319,7 @@ def train(
     Args:
         config: all settings.
         folder: the run folder; made if missing.
-        resume: go on with the run in ``folder`` from its last checkpoint (from the beginning if it has none).
+        resume: go on with the run in ``folder`` from its last checkpoint, from the beginning if it has none.
         progress: called at every logging step.
 
     Raises:
@@ -322,6 +336,8 @@ def train(
     device = pick_device(config.train.device)
     dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
     state = start(config, dataset, device)
+    with _naming("augment"):
+        draw(dataset.train, config, step=0)  # so that a wrong setting is found before anything is written
     if resume:
         restore(state, folder)
     else:
@@ -344,8 +360,9 @@ def train(
         if rows:
             log(_tags(rows["trained encoder"], config.data.name), state.step)
 
+    picture = draw_pair(state.encoder, state.loss, *_pair(dataset.val), title=dataset.name)
     pictures = [
-        save_figure(draw_pair(state, dataset), folder / "plots" / "alignment.png"),
+        save_figure(picture, folder / "plots" / "alignment.png"),
         save_figure(plot_curves(state.history), folder / "plots" / "curves.png"),
     ]
     metrics = {
@@ -374,28 +391,45 @@ def _evaluate(
     return {"trained encoder": trained, **others}, None
 
 
-def draw_pair(state: State, dataset: Dataset) -> Figure:
-    """The alignment of two validation clips of one action, by the embeddings and gaps as they were learned.
+class Aligned(NamedTuple):
+    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2)."""
 
-    The clips are the first one and the last one of its action, which in most data sets show two people.
-    """
-    first = dataset.val[0]
-    second = next((clip for clip in reversed(dataset.val) if clip.action == first.action), first)
-    device = next(state.encoder.parameters()).device
-    z1, z2 = (torch.from_numpy(z).to(device)[None] for z in embed_clips(state.encoder, [first, second], device))
-    times1, times2 = (clip.times - clip.times[0] for clip in (first, second))
-    seconds1, seconds2 = (torch.from_numpy(times).to(z1)[None] for times in (times1, times2))
-    aligner = state.loss.aligner
+    scores: Tensor
+    posterior: Tensor
+    path: Tensor
+
+
+def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip) -> Aligned:
+    """Align two clips of N and M frames by their embeddings and by the similarity and gaps that were learned."""
+    device = next(encoder.parameters()).device
+    z1, z2 = (torch.from_numpy(z).to(device)[None] for z in embed_clips(encoder, [first, second], device))
+    times1, times2 = (torch.from_numpy(clip.times - clip.times[0]).to(z1)[None] for clip in (first, second))
     with torch.no_grad():
-        scores = state.loss.scores(z1, z2)
-        posterior = aligner.soft_alignment(scores, z1=z1, z2=z2, times1=seconds1, times2=seconds2)
-        hard = aligner.hard_alignment(scores, z1=z1, z2=z2, times1=seconds1, times2=seconds2)
+        scores = loss.scores(z1, z2)
+        posterior = loss.aligner.soft_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
+        hard = loss.aligner.hard_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
+    return Aligned(scores[0], posterior[0], hard.paths[0])
+
+
+def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:
+    """The picture of :func:`align_clips`: scores, soft alignment, best path, and the phases where both have them."""
+    aligned = align_clips(encoder, loss, first, second)
     labelled = first.labels is not None and second.labels is not None
     return plot_alignment(
-        posterior[0], hard.paths[0], times1, times2, scores[0],
+        aligned.posterior,
+        aligned.path,
+        first.times - first.times[0],
+        second.times - second.times[0],
+        aligned.scores,
         labels=(first.labels, second.labels) if labelled else None,
-        names=(first.name, second.name), title=dataset.name,
-    )  # fmt: skip
+        names=(first.name, second.name),
+        title=title,
+    )
+
+
+def _pair(clips: Sequence[Clip]) -> tuple[Clip, Clip]:
+    """The first clip and the last one of its action: in most data sets two people."""
+    return clips[0], [clip for clip in clips if clip.action == clips[0].action][-1]
 
 
 def _flat(numbers: Progress) -> dict[str, float]:

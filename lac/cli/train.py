@@ -67,16 +67,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
 
     from rich.console import Console
 
+    from lac.config import ConfigError
     from lac.train import train
 
-    config, folder = _settings(arguments)
     console = Console()
-    with _reporter(console) as progress:
-        result = train(config, folder, resume=arguments.resume is not None, progress=progress)
+    try:
+        config, folder = _settings(parser, arguments)
+        with _reporter(console) as progress:
+            result = train(config, folder, resume=arguments.resume is not None, progress=progress)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
     if result.not_evaluated is None:
         console.print(results_table(result.rows, title=result.metrics["data"]))
     else:
@@ -147,24 +152,20 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _settings(arguments: argparse.Namespace) -> tuple[TrainConfig, Path]:
+def _settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> tuple[TrainConfig, Path]:
     """The configuration and the run folder that the command line asks for."""
-    from lac.config import CONFIG, ConfigError, TrainConfig, parse_override
+    from lac.config import CONFIG, TrainConfig, parse_override
 
     where = {"data.root": arguments.root, "train.device": arguments.device}
     what = {"data.name": arguments.data, "train.seed": arguments.seed, "train.amp": arguments.amp or None}
-    try:
-        if arguments.resume is not None:
-            folder = Path(arguments.resume)
-            given = {"-c": arguments.config, "--set": arguments.set or None, "--out": arguments.out}
-            given |= {f"--{name.partition('.')[2]}": value for name, value in what.items()}
-            for flag in (flag for flag, value in given.items() if value is not None):
-                raise UsageError(f"--resume goes on with the settings of the run; leave out {flag}")
-            if not (folder / CONFIG).is_file():
-                raise UsageError(f"{folder} is not a run folder: it holds no {CONFIG}")
-            return TrainConfig.read(folder / CONFIG, _given(where)), folder
-        overrides = dict(parse_override(text) for text in arguments.set)
-        config = TrainConfig.read(arguments.config, overrides | _given(where | what))
-    except ConfigError as error:
-        raise UsageError(str(error)) from error
+    if arguments.resume is not None:
+        folder = Path(arguments.resume)
+        for flag in ("config", "set", "data", "out", "seed", "amp"):
+            if getattr(arguments, flag) != parser.get_default(flag):
+                raise UsageError(f"--resume goes on with the settings of the run; leave out --{flag}")
+        if not (folder / CONFIG).is_file():
+            raise UsageError(f"{folder} is not a run folder: it holds no {CONFIG}")
+        return TrainConfig.read(folder / CONFIG, _given(where)), folder
+    overrides = dict(parse_override(text) for text in arguments.set)
+    config = TrainConfig.read(arguments.config, overrides | _given(where | what))
     return config, Path(arguments.out or f"runs/{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}")

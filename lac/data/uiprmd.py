@@ -183,7 +183,7 @@ def _recordings(root: str | Path | None) -> list[_Recording]:
 
 def _packed(path: Path) -> list[_Recording]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             joints, labels, meta = (archive[key] for key in ("joints", "labels", "meta"))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a packed UI-PRMD file (joints, labels, meta): {error}") from error

@@ -1,0 +1,145 @@
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_run import flags, write_clips
+
+import lac
+from lac.cli import doctor
+from lac.cli.train import main
+from lac.config import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+def arguments(root, out, **changes):
+    return ["--data", "folder", "--root", str(root), "--out", str(out), *flags(**changes)]
+
+
+def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
+    assert main(arguments(root, tmp_path / "run")) == 0
+    shown = capsys.readouterr().out
+    for row in ("trained encoder", "time index", "raw features", "random encoder"):
+        assert row in shown
+    assert str(tmp_path / "run" / "plots" / "alignment.png") in shown
+    assert (tmp_path / "run" / "plots" / "alignment.png").is_file()
+    lines = [line for line in shown.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == [f"{step}/12" for step in (2, 4, 5, 6, 8, 10, 12)]
+    for name in ("total", "alignment", "contrastive", "lr", "gap_open", "gap_extend"):
+        assert f"  {name} " in lines[-1]
+    assert lines[-1].endswith("0:00 left")
+
+    assert main([*arguments(root, tmp_path / "run")]) == 1
+    assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().err
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert main(["--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+    assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--set", "train.stepz=3"], "unknown setting train.stepz; did you mean 'steps'?"),
+        (["--set", "train.steps=x"], "train.steps must be a whole number"),
+        (["--seed", "x"], "invalid int value"),
+        (["--sed", "1"], "unrecognized arguments"),
+        (["--seed", "-1"], "train.seed must not be negative"),
+        (["--resume", "RUN", "--seed", "0"], "leave out --seed"),
+        (["--resume", "RUN", "--set", "train.steps=3"], "leave out --set"),
+        (["--resume", "RUN"], "holds no config.yaml"),
+        (["--device", "gpu"], "device 'gpu' cannot be used"),
+        (["--set", "loss.temperature=0"], "temperature must be positive"),
+        (["--set", "loss.gap_open=-1"], "section loss: gap_open"),
+        (["--set", "model.heads=3"], "section model: width must be"),
+        (["--set", "augment.region=0.5"], "section augment: region must be"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(given, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(given) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--data", "folder", "--root", "nowhere"], "nowhere/features"),
+        (["--data", "folder", "--set", "data.options={speed: 3}"], "no option 'speed'"),
+        (["--data", "wach"], "did you mean 'watch'?"),
+        (["-c", "missing.yaml"], "No such file or directory: missing.yaml"),
+    ],
+)
+def test_a_failure_is_one_line_and_code_1(given, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(given) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_traceback_is_shown_when_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["-c", "missing.yaml", "--traceback"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "seglearn", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    assert main([]) == 1
+    assert 'pip install "lac-loss[demo]"' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def _small_files():
+    # A write beyond the limit fails like one on a full disk: Python ignores SIGXFSZ and raises OSError.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+
+def test_a_file_that_cannot_be_written_ends_the_command_with_one_line(root, tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from lac.cli.train import entry; entry()", *arguments(root, tmp_path / "run")]
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, preexec_fn=_small_files
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: File too large")
+    assert "trainer.pt" in line
+    assert not [path.name for path in (tmp_path / "run").iterdir() if "trainer" in path.name]
+
+
+def test_the_doctor_says_what_can_run(capsys):
+    assert doctor.main([]) == 0
+    shown = capsys.readouterr().out
+    assert f"lac           {lac.__version__}" in shown
+    assert "eager       can run" in shown
+    assert "\x1b" not in shown
+
+
+def test_the_guide_runs(tmp_path, capsys, monkeypatch):
+    guide = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
+    make, use = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (command,) = re.findall(r"```sh\nlac-train (.*?)\n```", guide)
+    (settings,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(make, {})
+    assert main([*command.split(), "--set", "train.steps=2"]) == 0
+    exec(use, {})
+    assert " s matches clip" in capsys.readouterr().out
+    assert Path("pair.png").is_file()
+    Path("mine.yaml").write_text(settings)
+    assert TrainConfig.read("mine.yaml").train.lr == 5e-4

@@ -1,0 +1,85 @@
+"""The operators: what torch asks of them, and torch.compile."""
+
+import pytest
+import torch
+from test_alignment import ENGINES, problem
+
+from lac import LACLoss, smith_waterman, soft_alignment
+from lac_kernels import ops
+
+
+def canonical(gaps: str, lengths: bool) -> tuple:
+    s, o, e, t = problem(2, 2, 3, gaps=gaps, dtype=torch.float32)
+    o, e = (x.detach().reshape((1,) * (3 - x.dim()) + x.shape).requires_grad_() for x in (o, e))
+    ragged = [torch.tensor(x, dtype=torch.int32) if lengths else None for x in ([2, 1], [2, 3])]
+    return s, o, e, t, *ragged
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize(("gaps", "lengths"), [("scalar", False), ("cell", True)])
+def test_opcheck(gaps, lengths, backend):
+    inputs = canonical(gaps, lengths)
+    torch.library.opcheck(ops.forward_op, (*inputs, True, backend))
+    torch.library.opcheck(ops.forward_op, (*(None if x is None else x.detach() for x in inputs), False, backend))
+    _, saved = ops.forward_op(*inputs, True, backend)
+    grad = torch.randn(2).requires_grad_()
+    for with_gaps in (True, False):
+        arguments = (grad, *inputs, saved.detach(), torch.float32, with_gaps, backend)
+        torch.library.opcheck(ops.gradient_op, arguments)
+    v = [torch.randn_like(x).requires_grad_() for x in inputs[:3]]
+    second = (grad, *inputs, *v, backend)
+    torch.library.opcheck(ops.second_op, tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in second))
+    # Its derivative is eager's sweeps, unrolled when traced: right, but half a minute to compile.
+    torch.library.opcheck(
+        ops.second_op, second, test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
+    )
+    torch.library.opcheck(
+        ops.hard_op, (*(None if x is None else x.detach() for x in (*inputs[:3], *inputs[4:])), backend)
+    )
+
+
+def test_compiles_without_a_graph_break():
+    torch._dynamo.reset()
+
+    def f(scores, gap, lengths1, lengths2):
+        options = {"gap_open": gap, "gap_extend": 0.2, "temperature": 0.3, "lengths": (lengths1, lengths2)}
+        posterior = soft_alignment(scores, **options)
+        return smith_waterman(scores, **options).sum() + (posterior**2).sum()
+
+    compiled = torch.compile(f, fullgraph=True, dynamic=True, backend="aot_eager")
+    for b, n, m in ((2, 6, 7), (3, 9, 5), (4, 5, 5)):
+        scores = torch.randn(b, n, m, requires_grad=True)
+        gap = torch.tensor(0.5, requires_grad=True)
+        lengths = (torch.randint(1, n + 1, (b,)), torch.randint(1, m + 1, (b,)))
+        expected = torch.autograd.grad(f(scores, gap, *lengths), (scores, gap))
+        found = torch.autograd.grad(compiled(scores, gap, *lengths), (scores, gap))
+        for x, y in zip(found, expected, strict=True):
+            torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("alignment", ["contrast", "score", "posterior"])
+def test_the_loss_compiles_without_a_graph_break(alignment):
+    torch._dynamo.reset()
+    loss = LACLoss(alignment=alignment)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    z1, z2 = torch.randn(3, 8, 16, requires_grad=True), torch.randn(3, 9, 16)
+    lengths = (torch.tensor([8, 4, 1]), torch.tensor([9, 9, 2]))
+    expected = torch.autograd.grad(loss(z1, z2, lengths1=lengths[0], lengths2=lengths[1]), z1)[0]
+    found = torch.autograd.grad(compiled(z1, z2, lengths1=lengths[0], lengths2=lengths[1]), z1)[0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_auto_falls_back_aloud(monkeypatch):
+    """Where the preferred engine cannot run, "auto" uses eager and says so once; a named backend raises."""
+    monkeypatch.setitem(ops._ENGINES, "cpu", "broken_engine")
+    monkeypatch.setitem(ops._PREFERRED, "cpu", "cpu")
+    ops._warn_once.cache_clear()
+    monkeypatch.setattr(ops, "unavailable", lambda name, device: "it is broken" if name == "cpu" else None)
+    scores = torch.randn(3, 4)
+    with pytest.warns(RuntimeWarning, match=r"cpu engine cannot run on cpu \(it is broken\); using the slower eager"):
+        found = smith_waterman(scores)
+    torch.testing.assert_close(found, smith_waterman(scores, backend="eager"))
+    smith_waterman(scores)  # warnings are errors here: no second one
+    with pytest.raises(RuntimeError, match="backend='cpu' cannot run on device 'cpu': it is broken"):
+        smith_waterman(scores, backend="cpu")
+    ops._warn_once.cache_clear()
