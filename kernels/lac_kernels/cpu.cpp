@@ -386,7 +386,10 @@ INLINE void read_tile(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t 
     if (whole(n, m, i, t, L) && a.column == 1 && a.type == own_type<R>) {
         const auto p = (const R*)a.data + i * a.row + t;
 #pragma GCC unroll 16
-        for (int l = 0; l < L; l++) tile[l] = load<typename Lanes<R>::V>(p + l * (a.row - 1));
+        for (int l = 0; l < L; l++) {
+            tile[l] = load<typename Lanes<R>::V>(p + l * (a.row - 1));
+            __builtin_prefetch(p + l * (a.row - 1) + 2 * L - 1);  // L rows at once: more than processors foresee
+        }
     } else {
         read_part<R>(a, n, m, i, t, fill, tile);
     }
@@ -402,7 +405,10 @@ INLINE void write_tile(char* out, int type, int64_t width, int64_t n, int64_t m,
     if (whole(n, m, i, t, L) && type == own_type<R>) {
         const auto p = (R*)out + i * width + t;
 #pragma GCC unroll 16
-        for (int l = 0; l < L; l++) store(p + l * (width - 1), tile[l]);
+        for (int l = 0; l < L; l++) {
+            store(p + l * (width - 1), tile[l]);
+            __builtin_prefetch(p + l * (width - 1) - L, 1);
+        }
     } else {
         write_part<R>(out, type, width, n, m, i, t, tile);
     }
