@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from peers import GAP_EXTEND, GAP_OPEN, Run, Sizes
 from torch import Tensor
+
+from peers import GAP_EXTEND, GAP_OPEN, Run, Sizes
 
 WHAT = "this recursion; lax.scan over rotated scores, jit and grad"
 VERSION = jax.__version__

@@ -4,8 +4,9 @@ from importlib.metadata import version
 
 import numpy as np
 from nwgrad import AlignParams, SeqPairBatch
-from peers import GAP_EXTEND, GAP_OPEN, Run, Sizes
 from torch import Tensor
+
+from peers import GAP_EXTEND, GAP_OPEN, Run, Sizes
 
 WHAT = "soft local affine alignment of strings; gradient of a 20 x 20 matrix and 4 costs (scaled mode)"
 VERSION = version("nwgrad")
@@ -18,9 +19,7 @@ def prepare(sizes: Sizes, scores: Tensor, threads: int) -> Run:
     # Residues score -1 on average: beyond 700 nats the scaled mode raises, and these stay below.
     matrix = random.normal(-1, 0.5, (20, 20))
     params = AlignParams(matrix, letters, GAP_OPEN, GAP_EXTEND, GAP_OPEN, GAP_EXTEND)
-    batch = SeqPairBatch(
-        first, second, params, n_threads=threads, gap_model="affine", mode="local", grad_mode="soft"
-    )
+    batch = SeqPairBatch(first, second, params, n_threads=threads, gap_model="affine", mode="local", grad_mode="soft")
     batch.soft_impl = "scaled"
 
     def run() -> None:

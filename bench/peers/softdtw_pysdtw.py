@@ -4,9 +4,10 @@ from importlib.metadata import version
 
 import numba
 import torch
-from peers import TEMPERATURE, Run, Sizes
 from pysdtw.sdtw_cpu import SoftDTWcpu
 from torch import Tensor
+
+from peers import TEMPERATURE, Run, Sizes
 
 WHAT = "soft-DTW (three moves, global, no gaps of its own); gradient of the distances"
 VERSION = version("pysdtw")

@@ -4,9 +4,10 @@ from importlib.metadata import version
 
 import numba
 import numpy as np
-from peers import TEMPERATURE, Run, Sizes
 from torch import Tensor
 from tslearn.metrics.soft_dtw_fast import _njit_soft_dtw_batch, _njit_soft_dtw_grad_batch
+
+from peers import TEMPERATURE, Run, Sizes
 
 WHAT = "soft-DTW (three moves, global, no gaps of its own) of the padded batch; gradient of the distances"
 VERSION = version("tslearn")

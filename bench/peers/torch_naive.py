@@ -1,9 +1,10 @@
 """The recursion as one would write it in torch: anti-diagonals of the whole batch, logsumexp, autograd."""
 
 import torch
-from peers import GAP_EXTEND, GAP_OPEN, Run, Sizes
 from torch import Tensor
 from torch.nn.functional import pad
+
+from peers import GAP_EXTEND, GAP_OPEN, Run, Sizes
 
 WHAT = "this recursion; batched torch wavefront, logsumexp under autograd"
 VERSION = torch.__version__
@@ -30,9 +31,7 @@ def score(scores: Tensor) -> Tensor:
     for s in diagonals:
         D, X, Y = before[1]
         new_x = torch.logaddexp(D - GAP_OPEN, X - GAP_EXTEND)
-        new_y = torch.logsumexp(
-            torch.stack((shift(D) - GAP_OPEN, shift(X) - GAP_OPEN, shift(Y) - GAP_EXTEND)), dim=0
-        )
+        new_y = torch.logsumexp(torch.stack((shift(D) - GAP_OPEN, shift(X) - GAP_OPEN, shift(Y) - GAP_EXTEND)), dim=0)
         old = before[0]
         start = torch.zeros_like(never)
         new_d = s + torch.logsumexp(torch.stack((start, shift(old[0]), shift(old[1]), shift(old[2]))), dim=0)

@@ -1210,7 +1210,7 @@ void run(const Problem& q, int64_t what) {
 }  // namespace
 
 // what: 0 forward, 1 gradient, 2 hard. Not 0 when memory ran out.
-extern "C" int lac_run(const int64_t* values, int64_t what) {
+extern "C" int lac_run(const char* values, int64_t what) {
     try {
         Problem q;
         std::memcpy(&q, values, sizeof q);
@@ -1220,5 +1220,3 @@ extern "C" int lac_run(const int64_t* values, int64_t what) {
         return 1;
     }
 }
-
-extern "C" int64_t lac_problem_size() { return sizeof(Problem) / sizeof(int64_t); }

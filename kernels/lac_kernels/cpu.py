@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import tempfile
 from functools import cache
@@ -100,7 +101,7 @@ def _library() -> ctypes.CDLL | str:
         return str(reason)
     except OSError as error:
         return f"its library could not be written or loaded ({error}); set LAC_CACHE to a folder of yours"
-    library.lac_run.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    library.lac_run.argtypes = [ctypes.c_char_p, ctypes.c_int64]
     library.lac_run.restype = ctypes.c_int
     return library
 
@@ -174,7 +175,7 @@ def _run(
         *gradients,
         _address(path), _address(count),
     )  # fmt: skip
-    if library.lac_run((ctypes.c_int64 * len(values))(*values), what):
+    if library.lac_run(struct.pack(f"{len(values)}q", *values), what):
         raise MemoryError(f"the cpu engine ran out of memory on scores of shape {tuple(scores.shape)}")
 
 
