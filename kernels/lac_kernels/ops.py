@@ -26,8 +26,8 @@ from torch import Tensor
 from lac_kernels import eager
 
 BACKENDS = ("auto", "reference", "eager", "cpu", "triton")
-_ENGINES = {"eager": "lac_kernels.eager"}
-_PREFERRED: dict[str, str] = {}  # by device type; elsewhere eager
+_ENGINES = {"eager": "lac_kernels.eager", "cpu": "lac_kernels.cpu"}
+_PREFERRED = {"cpu": "cpu"}  # by device type; elsewhere eager
 
 
 def unavailable(backend: str, device: torch.device) -> str | None:
