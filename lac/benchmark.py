@@ -158,8 +158,8 @@ def differentiated(score: Callable[[Tensor], Tensor], others: Sequence[Tensor] =
     """``prepare`` of a :class:`Side` from a differentiable function, scores (B, N, M) to (B,).
 
     The modes: "forward" the score without a graph; "backward" its gradient, from a graph that is there; "both" these
-    two; "second" the product of the Hessian with a direction, from a graph that is there. With `others`, "both" computes
-    the gradients of these parameters too.
+    two; "second" the product of the Hessian with a direction, from a graph that is there. With `others`, "both"
+    computes the gradients of these parameters too.
     """
 
     def prepare(problem: Problem, mode: str) -> Run:
@@ -595,8 +595,8 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 def growth_figure(rows: Sequence[Row], *, title: str = "") -> Figure:
     """Time and memory against N (square, at the batch that has most sizes) and against B (likewise), logarithmic.
 
-    Rows of one mode and dtype. Where there are fewer than two sizes a column of the figure is left out; a thread count
-    other than the smallest is dashed.
+    Rows of one mode and dtype. The memory is the peak of what was timed, beyond the scores. Where there are fewer than
+    two sizes a column of the figure is left out; thread counts other than the smallest are dashed.
 
     Raises:
         ValueError: nothing grows.
@@ -623,7 +623,7 @@ def growth_figure(rows: Sequence[Row], *, title: str = "") -> Figure:
         axes[0][k].set_title(fixed, fontsize=10)
         axes[1][k].set_xlabel(name)
     axes[0][0].set_ylabel("milliseconds")
-    axes[1][0].set_ylabel("peak memory beyond the scores, MB")
+    axes[1][0].set_ylabel("peak memory, MB")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     if title:
