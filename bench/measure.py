@@ -45,7 +45,7 @@ class Pass(NamedTuple):
     dtype: str = "float32"
 
 
-def passes(device: str, quick: bool) -> list[Pass]:
+def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
     everyone = ("loop", *ENGINES, LEARNED[device], *(PEERS if device == "cpu" else ()))
     if quick:
         return [
@@ -54,6 +54,8 @@ def passes(device: str, quick: bool) -> list[Pass]:
             Pass(["2x40x40"], ENGINES, "second"),
         ]
     growing = (*ENGINES, "nwgrad_scaled") if device == "cpu" else ENGINES
+    if threads > 1:
+        growing = ("cpu", "nwgrad_scaled")  # the others take minutes, and one thread shows how they grow
     table = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"] + (["64x1024x1024"] if device != "cpu" else [])
     return [
         Pass(table, everyone),
@@ -120,7 +122,7 @@ def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[st
     sides = own_sides(device) | (peer_sides() if device.type == "cpu" else {})
     sides[LEARNED[device.type]] = learned_side(LEARNED[device.type].split()[0], device)
     known = set()
-    for number, shapes_sides in enumerate(passes(device.type, options.quick)):
+    for number, shapes_sides in enumerate(passes(device.type, options.quick, (options.threads or [1])[0])):
         dtype = getattr(torch, shapes_sides.dtype)
         chosen = [sides[name] for name in shapes_sides.sides]
         if (shapes_sides.mode, dtype) not in known:

@@ -351,12 +351,13 @@ class _Peak:
 
 def _timed(run: Run, device: torch.device) -> tuple[float, Answer]:
     if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(device)
-        start.record()
-        answer = run()
-        end.record()
-        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize()
+            start.record()
+            answer = run()
+            end.record()
+            torch.cuda.synchronize()
         return start.elapsed_time(end) / 1e3, answer
     began = time.perf_counter()
     answer = run()

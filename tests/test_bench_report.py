@@ -18,7 +18,7 @@ def made_up():
     for threads in ("1", "2"):
         common = {"date": "2026-01-02T03:04:05", "device": "Some CPU", "threads": threads, "torch": "2.9", "lac": "0.1"}
         common |= {"commit": "abc1234", "command": "python bench/measure.py"}
-        for what in measure.passes("cpu", quick=False):
+        for what in measure.passes("cpu", quick=False, threads=int(threads)):
             kind = {"mode": what.mode, "dtype": what.dtype, **common}
             rows.append(kind | {"side": benchmark.MEMORY_LIMIT, "computes": "a copy", "mcells_per_s": "1000"})
             names = {"loop": benchmark.LOOP, "wavefront": benchmark.WAVEFRONT, "cpu learned": "lac cpu, gaps learned"}
