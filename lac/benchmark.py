@@ -220,8 +220,9 @@ def problem(shape: Shape, mode: str, dtype: torch.dtype, device: torch.device, s
 def exact_answer(given: Problem, mode: str, backend: str = "eager") -> Answer | None:
     """The answer in float64, for as many pairs as a check may take; None if that is none."""
     _, n, m = given.scores.shape
-    pairs = _CHECKED_CELLS // (n * m)
-    if pairs == 0:
+    pairs = min(len(given.scores), _CHECKED_CELLS // (n * m))
+    needed = 1000.0 * pairs * n * m * (4 if mode == "second" else 1)
+    if pairs == 0 or _too_large(needed, given.scores.device) is not None:
         return None
     few = Problem(*(x[:pairs].double() for x in given))
     score = _of_backend(backend)(few, "forward")().score
@@ -229,24 +230,23 @@ def exact_answer(given: Problem, mode: str, backend: str = "eager") -> Answer | 
     return Answer(score, derivative)
 
 
-def largest_error(answer: Answer, exact: Answer) -> float:
-    """The largest deviation from `exact` (which may hold fewer pairs), relative to the largest exact value or to 1."""
-    errors = []
-    for found, true in zip(answer, exact, strict=True):
-        if found is not None and true is not None:
-            apart = (found[: len(true)].double() - true).abs().max()
-            errors.append(float(apart / true.abs().max().clamp(min=1)))
-    return max(errors, default=float("nan"), key=lambda x: (x != x, x))
+def errors(answer: Answer, exact: Answer, shape: Sequence[int], dtype: torch.dtype) -> list[tuple[float, float]]:
+    """Error and what is allowed, of the score and of the derivative as far as there is one.
 
-
-def tolerance(exact: Answer, dtype: torch.dtype) -> float:
-    """What rounding may cost: N + M roundings of values up to V on the way through the matrix, adding up as
-    independent errors do, 4 sqrt(N + M) V eps / 2, and one of the result in the scores' own type."""
-    assert exact.score is not None
-    longest = 2 if exact.derivative is None else sum(exact.derivative.shape[1:])
-    value = float(exact.score.abs().max().clamp(min=1))
-    own = torch.finfo(dtype).eps
-    return float(2 * longest**0.5 * value * torch.finfo(ops.compute_dtype(dtype)).eps + own)
+    An error is the largest deviation from `exact` (which may hold fewer pairs), relative to the largest exact value or
+    to 1. Allowed is what rounding costs: N + M additions on the way through the matrix, whose errors add up as
+    independent ones do, 4 sqrt(N + M) eps / 2 of the score V; in the exponent of a probability, V times that; and for
+    a derivative one more rounding in the scores' own type.
+    """
+    rounding = 2 * sum(shape[1:]) ** 0.5 * torch.finfo(ops.compute_dtype(dtype)).eps
+    value = 1.0 if exact.score is None else float(exact.score.abs().max().clamp(min=1))
+    allowed = (rounding, value * rounding + torch.finfo(dtype).eps)
+    found = []
+    for part, true, most in zip(answer, exact, allowed, strict=True):
+        if part is not None and true is not None:
+            apart = (part[: len(true)].double() - true).abs().max()
+            found.append((float(apart / true.abs().max().clamp(min=1)), most))
+    return found
 
 
 def gate(
@@ -272,7 +272,7 @@ def gate(
         if reason is None:
             exact = exact or exact_answer(small, mode, "reference")
             try:
-                reason = _wrong(side.prepare(small, mode)(), exact, dtype)[1]
+                reason = _wrong(side.prepare(small, mode)(), exact, small)[1]
             except Exception as error:  # whatever a side may raise, the others go on
                 reason = _failure(error)
         if reason is not None:
@@ -280,14 +280,13 @@ def gate(
     return refused
 
 
-def _wrong(answer: Answer, exact: Answer | None, dtype: torch.dtype) -> tuple[float, str | None]:
-    """The error, nan where nothing can be compared, and whether it is too large."""
-    if exact is None or answer == Answer(None, None):
-        return float("nan"), None
-    error, allowed = largest_error(answer, exact), tolerance(exact, dtype)
-    if error <= allowed:
-        return error, None
-    return error, f"WRONG: error {error:.1e} against float64, {allowed:.1e} allowed; not timed"
+def _wrong(answer: Answer, exact: Answer | None, given: Problem) -> tuple[float, str | None]:
+    """The largest error, nan where nothing can be compared, and whether one is too large."""
+    found = [] if exact is None else errors(answer, exact, given.scores.shape, given.scores.dtype)
+    for error, allowed in found:
+        if not error <= allowed:
+            return error, f"WRONG: error {error:.1e} against float64, {allowed:.1e} allowed; not timed"
+    return max((error for error, _ in found), default=float("nan")), None
 
 
 def _failure(error: Exception) -> str:
@@ -426,7 +425,7 @@ def measure(
     for state in list(active):
         tell(f"{shape} {mode}: {state.side.name}")
         try:
-            reason = _warm_up(state, first, exact, mode, dtype, device, seconds)
+            reason = _warm_up(state, first, exact, mode, device, seconds)
         except Exception as error:  # a side that fails must not stop the others
             reason = _failure(error)
         if reason is not None:
@@ -439,10 +438,14 @@ def measure(
         given = problem(shape, mode, dtype, device, seed=2 + turn)
         for state in waiting:
             tell(f"{shape} {mode}: {state.side.name}")
-            run = state.side.prepare(given, mode)
-            if state.quick:  # or it pays for the caches that the one before it has emptied
-                run()
-            state.seconds.append(_timed(run, device)[0])
+            try:
+                run = state.side.prepare(given, mode)
+                if state.quick:  # or it pays for the caches that the one before it has emptied
+                    run()
+                state.seconds.append(_timed(run, device)[0])
+            except Exception as error:
+                active.remove(state)
+                row(state.side, skipped=_failure(error))
     for state in active:
         low, middle, high = np.percentile(state.seconds, [20, 50, 80])
         row(
@@ -461,7 +464,6 @@ def _warm_up(
     given: Problem,
     exact: Answer | None,
     mode: str,
-    dtype: torch.dtype,
     device: torch.device,
     seconds: float,
 ) -> str | None:
@@ -475,7 +477,7 @@ def _warm_up(
             state.seconds.append(took)
             break
     state.quick = took < 0.1 * seconds
-    state.error, reason = _wrong(answer, exact, dtype)
+    state.error, reason = _wrong(answer, exact, given)
     return reason
 
 
