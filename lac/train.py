@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# The loss has a few scalars to learn. At the encoder's rate they would hardly leave their start in a short run.
+LOSS_RATE = 10.0
+
+
 class Diverged(ValueError):
     """The loss or its gradient is no longer finite."""
 
@@ -114,11 +118,14 @@ def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
             encoder = FrameEncoder(input_dim, **config.model).to(device)
         with _naming("loss"):
             loss = LACLoss(**config.loss).to(device)
-    parameters = [p for module in (encoder, loss) for p in module.parameters() if p.requires_grad]
+    parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    learned = [p for p in loss.parameters() if p.requires_grad]
+    if learned:
+        groups.append({"params": learned, "weight_decay": 0.0, "rate": LOSS_RATE})
     return State(encoder, loss, torch.optim.AdamW(groups, lr=config.train.lr))
 
 
@@ -180,7 +187,7 @@ def fit(
             torch.manual_seed(_stream(options.seed, step))
             lr = learning_rate(step, options)
             for group in state.optimiser.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("rate", 1.0)
 
             first, second = (batch.to(device) for batch in draw(clips, config, step))
             with torch.autocast(device.type, torch.bfloat16, enabled=options.amp):
