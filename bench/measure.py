@@ -33,6 +33,7 @@ PEERS = {
     "parasail_hard": "parasail==1.3.4",
 }
 ENGINES = ("wavefront", "eager", "cpu", "triton")
+LEARNED = {"cpu": "cpu learned", "cuda": "triton learned"}  # the engine of a device with gradients of the gaps too
 
 
 class Pass(NamedTuple):
@@ -44,8 +45,8 @@ class Pass(NamedTuple):
     dtype: str = "float32"
 
 
-def passes(device: str, quick: bool) -> list[Pass]:
-    everyone = ("loop", *ENGINES, *(PEERS if device == "cpu" else ()))
+def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
+    everyone = ("loop", *ENGINES, LEARNED[device], *(PEERS if device == "cpu" else ()))
     if quick:
         return [
             Pass(["1x16x16", "2x40x40"], everyone),
@@ -53,6 +54,8 @@ def passes(device: str, quick: bool) -> list[Pass]:
             Pass(["2x40x40"], ENGINES, "second"),
         ]
     growing = (*ENGINES, "nwgrad_scaled") if device == "cpu" else ENGINES
+    if threads > 1:
+        growing = ("cpu", "nwgrad_scaled")  # the others take minutes, and one thread shows how they grow
     table = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"] + (["64x1024x1024"] if device != "cpu" else [])
     return [
         Pass(table, everyone),
@@ -90,6 +93,22 @@ def peer_sides() -> dict:
     return {name: side(name, requirement) for name, requirement in PEERS.items()}
 
 
+def learned_side(backend: str, device):
+    """As `lac cpu` or `lac triton`, with gap penalties that are learned: their gradients are computed too."""
+    import torch
+
+    from lac import __version__, smith_waterman
+    from lac.benchmark import GAP_EXTEND, GAP_OPEN, Side, differentiated
+    from lac_kernels import ops
+
+    gaps = [torch.tensor(x, device=device, requires_grad=True) for x in (GAP_OPEN, GAP_EXTEND)]
+    return Side(
+        f"lac {backend}, gaps learned", "this recursion, with gradients of both gap penalties", __version__,
+        differentiated(lambda x: smith_waterman(x, gap_open=gaps[0], gap_extend=gaps[1], backend=backend), gaps),
+        modes=("both",), obstacle=ops.unavailable(backend, device),
+    )  # fmt: skip
+
+
 def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[str, str]]]:
     """Rows of one thread count, shape by shape."""
     import torch
@@ -101,15 +120,15 @@ def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[st
         torch.set_num_threads(options.threads[0])
     about = context(device, command)
     sides = own_sides(device) | (peer_sides() if device.type == "cpu" else {})
+    sides[LEARNED[device.type]] = learned_side(LEARNED[device.type].split()[0], device)
     known = set()
-    for number, shapes_sides in enumerate(passes(device.type, options.quick)):
+    for number, shapes_sides in enumerate(passes(device.type, options.quick, (options.threads or [1])[0])):
         dtype = getattr(torch, shapes_sides.dtype)
         chosen = [sides[name] for name in shapes_sides.sides]
         if (shapes_sides.mode, dtype) not in known:
             known.add((shapes_sides.mode, dtype))
             yield [about | row for row in limits(shapes_sides.mode, dtype, device)]
-        refused = {side.name: gate(side, shapes_sides.mode, dtype, device) for side in chosen}
-        refused = {name: reason for name, reason in refused.items() if reason is not None}
+        refused = gate(chosen, shapes_sides.mode, dtype, device)
         for text in shapes_sides.shapes:
             rows = measure(
                 chosen, Shape.parse(text), mode=shapes_sides.mode, dtype=dtype, device=device, refused=refused,

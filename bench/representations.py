@@ -14,6 +14,7 @@ import datetime
 import json
 import multiprocessing
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -131,7 +132,7 @@ def main() -> None:
     finished = done()
     wanted = [(loss, seed) for seed in range(options.seeds) for loss in options.losses]
     wanted = [x for x in wanted if (name, x[0], str(x[1])) not in finished]
-    common = {"commit": commit(), "command": " ".join(["python", *sys.argv])}
+    common = {"commit": commit(), "command": shlex.join(["python", *sys.argv])}
     # Threads of one process would wait for each other; a fresh process per worker also leaves no state behind.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:

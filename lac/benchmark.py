@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import ctypes
 import datetime
-import gc
 import os
 import platform
 import re
@@ -50,8 +49,9 @@ Row = dict[str, str]
 
 _NEVER = -1e30
 _CHECKED_CELLS = 2**22  # the float64 check takes as many pairs as fit
-_GATE_SHAPES = {False: (2, 33, 41), True: (1, 9, 14)}  # by whether it is a side for small problems only
+_GATE_SHAPE = (1, 12, 18)
 _MOST_ROUNDS = 100
+_VERY_SLOW = 20.0  # seconds; what takes longer is not run a second time
 # Numbers of the scores' type that must pass through memory for a cell: scores are read once in each sweep, and once
 # more by their tangent in the second order; a gradient is written.
 _NUMBERS = {"forward": 1, "backward": 2, "both": 3, "second": 5}
@@ -154,11 +154,12 @@ def wavefront(scores: Tensor) -> Tensor:
     return torch.logsumexp(torch.stack(ends), dim=(0, 2))
 
 
-def differentiated(score: Callable[[Tensor], Tensor]) -> Callable[[Problem, str], Run]:
+def differentiated(score: Callable[[Tensor], Tensor], others: Sequence[Tensor] = ()) -> Callable[[Problem, str], Run]:
     """``prepare`` of a :class:`Side` from a differentiable function, scores (B, N, M) to (B,).
 
     The modes: "forward" the score without a graph; "backward" its gradient, from a graph that is there; "both" these
-    two; "second" the product of the Hessian with a direction, from a graph that is there.
+    two; "second" the product of the Hessian with a direction, from a graph that is there. With `others`, "both"
+    computes the gradients of these parameters too.
     """
 
     def prepare(problem: Problem, mode: str) -> Run:
@@ -169,7 +170,7 @@ def differentiated(score: Callable[[Tensor], Tensor]) -> Callable[[Problem, str]
 
         def both() -> Answer:
             value = score(leaf)
-            return Answer(value.detach(), torch.autograd.grad(value.sum(), leaf)[0])
+            return Answer(value.detach(), torch.autograd.grad(value.sum(), [leaf, *others])[0])
 
         if mode == "both":
             return both
@@ -216,15 +217,15 @@ def problem(shape: Shape, mode: str, dtype: torch.dtype, device: torch.device, s
     return Problem(scores, torch.randn(size, generator=generator, device=device).to(dtype))
 
 
-def exact_answer(given: Problem, mode: str) -> Answer | None:
-    """The answer in float64 by the eager engine, for as many pairs as a check may take; None if that is none."""
+def exact_answer(given: Problem, mode: str, backend: str = "eager") -> Answer | None:
+    """The answer in float64, for as many pairs as a check may take; None if that is none."""
     _, n, m = given.scores.shape
     pairs = _CHECKED_CELLS // (n * m)
     if pairs == 0:
         return None
     few = Problem(*(x[:pairs].double() for x in given))
-    score = _of_backend("eager")(few, "forward")().score
-    derivative = None if mode == "forward" else _of_backend("eager")(few, mode)().derivative
+    score = _of_backend(backend)(few, "forward")().score
+    derivative = None if mode == "forward" else _of_backend(backend)(few, mode)().derivative
     return Answer(score, derivative)
 
 
@@ -248,20 +249,35 @@ def tolerance(exact: Answer, dtype: torch.dtype) -> float:
     return float(2 * longest**0.5 * value * torch.finfo(ops.compute_dtype(dtype)).eps + own)
 
 
-def gate(side: Side, mode: str, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Why this side must not be timed: it cannot run here, does not know the mode, or its answer is wrong."""
-    if side.obstacle is not None:
-        return side.obstacle
-    if mode not in side.modes:
-        return f"it has no {mode!r} of its own"
-    small = problem(Shape(*_GATE_SHAPES[side.max_cells is not None]), mode, dtype, device, seed=0)
-    exact = exact_answer(small, mode)
-    assert exact is not None
-    try:
-        answer = side.prepare(small, mode)()
-    except Exception as error:  # whatever a side may raise, the others go on
-        return _failure(error)
-    return _wrong(answer, exact, dtype)[1]
+def gate(
+    sides: Iterable[Side],
+    mode: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, str]:
+    """By the name of a side, why it must not be timed: it cannot run here, does not know the mode, or is wrong.
+
+    Judged by the specification in float64 on a small problem; every problem that is timed is judged once more, by the
+    eager engine in float64.
+    """
+    small = problem(Shape(*_GATE_SHAPE), mode, dtype, device, seed=0)
+    exact: Answer | None = None
+    refused = {}
+    for side in sides:
+        tell(f"checking {side.name}")
+        reason = side.obstacle
+        if reason is None and mode not in side.modes:
+            reason = f"it has no {mode!r} of its own"
+        if reason is None:
+            exact = exact or exact_answer(small, mode, "reference")
+            try:
+                reason = _wrong(side.prepare(small, mode)(), exact, dtype)[1]
+            except Exception as error:  # whatever a side may raise, the others go on
+                reason = _failure(error)
+        if reason is not None:
+            refused[side.name] = reason
+    return refused
 
 
 def _wrong(answer: Answer, exact: Answer | None, dtype: torch.dtype) -> tuple[float, str | None]:
@@ -306,7 +322,6 @@ class _Peak:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.before: int | None = None
-        gc.collect()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
@@ -336,12 +351,13 @@ class _Peak:
 
 def _timed(run: Run, device: torch.device) -> tuple[float, Answer]:
     if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(device)
-        start.record()
-        answer = run()
-        end.record()
-        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize()
+            start.record()
+            answer = run()
+            end.record()
+            torch.cuda.synchronize()
         return start.elapsed_time(end) / 1e3, answer
     began = time.perf_counter()
     answer = run()
@@ -449,13 +465,13 @@ def _warm_up(
     device: torch.device,
     seconds: float,
 ) -> str | None:
-    """Run untimed, for whatever is compiled or cached, measure the memory, check the answer."""
-    for _ in range(2):
+    """Run for whatever is compiled or cached, then for the memory; check the answer. Slow runs count as timed."""
+    for first in (True, False):
         run = state.side.prepare(given, mode)
         peak = _Peak(device)
         took, answer = _timed(run, device)
         state.peak = peak.bytes()
-        if took > 10 * seconds:  # too slow to be run for nothing
+        if took > (_VERY_SLOW if first else seconds):
             state.seconds.append(took)
             break
     state.quick = took < 0.1 * seconds
@@ -476,7 +492,7 @@ def limits(mode: str, dtype: torch.dtype, device: torch.device) -> list[Row]:
     product = torch.empty_like(square)
 
     def best(run: Callable[[], Tensor]) -> float:
-        return min(_timed(lambda: Answer(run(), None), device)[0] for _ in range(6))
+        return min(_timed(lambda: Answer(run(), None), device)[0] for _ in range(4))
 
     bandwidth = 2 * source.nbytes / best(lambda: target.copy_(source))
     size = torch.finfo(dtype).bits // 8 * _NUMBERS[mode]
@@ -580,8 +596,8 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 def growth_figure(rows: Sequence[Row], *, title: str = "") -> Figure:
     """Time and memory against N (square, at the batch that has most sizes) and against B (likewise), logarithmic.
 
-    Rows of one mode and dtype. Where there are fewer than two sizes a column of the figure is left out; a thread count
-    other than the smallest is dashed.
+    Rows of one mode and dtype. The memory is the peak of what was timed, beyond the scores. Where there are fewer than
+    two sizes a column of the figure is left out; thread counts other than the smallest are dashed.
 
     Raises:
         ValueError: nothing grows.
@@ -608,7 +624,7 @@ def growth_figure(rows: Sequence[Row], *, title: str = "") -> Figure:
         axes[0][k].set_title(fixed, fontsize=10)
         axes[1][k].set_xlabel(name)
     axes[0][0].set_ylabel("milliseconds")
-    axes[1][0].set_ylabel("peak memory beyond the scores, MB")
+    axes[1][0].set_ylabel("peak memory, MB")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     if title:

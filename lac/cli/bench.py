@@ -164,12 +164,7 @@ def _measured(
 
     tell("limits of this machine")
     yield from finished(limits(arguments.mode, dtype, device))
-    refused = {}
-    for side in sides:
-        tell(f"checking {side.name}")
-        reason = gate(side, arguments.mode, dtype, device)
-        if reason is not None:
-            refused[side.name] = reason
+    refused = gate(sides, arguments.mode, dtype, device, tell)
     options = {"mode": arguments.mode, "dtype": dtype, "device": device, "seconds": arguments.seconds}
     for shape in shapes:
         yield from finished(measure(sides, shape, refused=refused, tell=tell, **options))
