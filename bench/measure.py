@@ -33,7 +33,7 @@ PEERS = {
     "parasail_hard": "parasail==1.3.4",
 }
 ENGINES = ("wavefront", "eager", "cpu", "triton")
-LEARNED = {"cpu": "cpu learned", "cuda": "triton learned"}  # the engine of a device with gradients of the gaps too
+FASTEST = {"cpu": "cpu", "cuda": "triton"}  # the engine of a device; measured called directly and with learned gaps too
 
 
 class Pass(NamedTuple):
@@ -46,7 +46,7 @@ class Pass(NamedTuple):
 
 
 def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
-    everyone = ("loop", *ENGINES, LEARNED[device], *(PEERS if device == "cpu" else ()))
+    everyone = ("loop", *ENGINES, "engine", "learned", *(PEERS if device == "cpu" else ()))
     if quick:
         return [
             Pass(["1x16x16", "2x40x40"], everyone),
@@ -93,20 +93,46 @@ def peer_sides() -> dict:
     return {name: side(name, requirement) for name, requirement in PEERS.items()}
 
 
-def learned_side(backend: str, device):
-    """As `lac cpu` or `lac triton`, with gap penalties that are learned: their gradients are computed too."""
+def engine_sides(device) -> dict:
+    """The engine of the device in two more ways: without the public function and autograd, and with learned gaps."""
     import torch
 
     from lac import __version__, smith_waterman
-    from lac.benchmark import GAP_EXTEND, GAP_OPEN, Side, differentiated
+    from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Side, differentiated
     from lac_kernels import ops
 
+    backend = FASTEST[device.type]
     gaps = [torch.tensor(x, device=device, requires_grad=True) for x in (GAP_OPEN, GAP_EXTEND)]
-    return Side(
-        f"lac {backend}, gaps learned", "this recursion, with gradients of both gap penalties", __version__,
-        differentiated(lambda x: smith_waterman(x, gap_open=gaps[0], gap_extend=gaps[1], backend=backend), gaps),
-        modes=("both",), obstacle=ops.unavailable(backend, device),
-    )  # fmt: skip
+    obstacle = ops.unavailable(backend, device)
+
+    def directly(given, mode):
+        engine = importlib.import_module(ops._ENGINES[backend])
+        dtype = ops.compute_dtype(given.scores.dtype)
+        fixed = [x.detach().to(dtype).reshape(1, 1, 1) for x in gaps] + [torch.ones((), dtype=dtype, device=device)]
+        inputs = (given.scores, *fixed, None, None)
+        weight = torch.ones(len(given.scores), dtype=dtype, device=device)
+
+        def run() -> Answer:
+            score, saved = engine.forward(*inputs, True)
+            return Answer(score, engine.gradient(weight, *inputs, saved, given.scores.dtype, False)[0])
+
+        return run
+
+    def learned(scores):
+        return smith_waterman(scores, gap_open=gaps[0], gap_extend=gaps[1], backend=backend)
+
+    kinds = {
+        "engine": (f"lac {backend}, engine alone", "this recursion, without autograd", directly),
+        "learned": (
+            f"lac {backend}, gaps learned",
+            "this recursion, with gradients of both gap penalties",
+            differentiated(learned, gaps),
+        ),
+    }
+    return {
+        key: Side(name, computes, __version__, prepare, modes=("both",), bytes_per_cell=12, obstacle=obstacle)
+        for key, (name, computes, prepare) in kinds.items()
+    }
 
 
 def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[str, str]]]:
@@ -119,8 +145,7 @@ def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[st
     if device.type == "cpu":
         torch.set_num_threads(options.threads[0])
     about = context(device, command)
-    sides = own_sides(device) | (peer_sides() if device.type == "cpu" else {})
-    sides[LEARNED[device.type]] = learned_side(LEARNED[device.type].split()[0], device)
+    sides = own_sides(device) | engine_sides(device) | (peer_sides() if device.type == "cpu" else {})
     known = set()
     for number, shapes_sides in enumerate(passes(device.type, options.quick, (options.threads or [1])[0])):
         dtype = getattr(torch, shapes_sides.dtype)

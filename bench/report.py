@@ -131,6 +131,7 @@ class Rows:
         return next((row for row in self.all if all(row[k] == v for k, v in keys.items())), None)
 
 
+BACKENDS = ("lac eager", "lac cpu", "lac triton")
 TABLE_SHAPES = [Shape(16, 64, 64), Shape(16, 256, 256), Shape(4, 1024, 1024)]
 SMALL = Shape(1, 32, 32)
 ONE = Shape(16, 256, 256)
@@ -140,7 +141,7 @@ def compared(rows: Rows, *, everyone: bool) -> str:
     """ms and Mcells/s of each side on the shapes of the table, fastest first; in short without peers that differ."""
     found: dict[tuple[str, str], dict[Shape, Row]] = {}
     for row in rows.some():
-        own = row["side"].startswith("lac ") and "learned" not in row["side"]
+        own = row["side"] in BACKENDS
         kept = own or (row["threads"] == rows.threads and row["side"] in (WAVEFRONT, "jax scan", "nwgrad scaled"))
         if shape_of(row) in TABLE_SHAPES and not row["skipped"] and (kept or everyone):
             found.setdefault((row["side"], row["threads"]), {})[shape_of(row)] = row
@@ -184,7 +185,7 @@ def small(rows: Rows) -> list[str]:
     others = []
     for row in here:
         gain = speed_up(row, here, LOOP)
-        if row["side"].startswith("lac ") and gain is not None and "learned" not in row["side"]:
+        if row["side"] in BACKENDS and gain is not None:
             others.append(f"{row['side']} {number(row['ms_p50'])} ms ({number(gain)} times faster)")
     return [
         f"The naive loop, cell by cell in Python, was timed on {SMALL} only: {number(loop['ms_p50'])} ms "
@@ -195,9 +196,8 @@ def small(rows: Rows) -> list[str]:
 def growing(rows: Rows) -> str:
     """Time and memory by N at one pair and by B at one size, one thread."""
     timed = [row for row in rows.some(threads=rows.threads) if not row["skipped"]]
-    sides = [WAVEFRONT, *sorted({row["side"] for row in timed if row["side"].startswith("lac ")} - {LOOP})]
-    sides = [side for side in sides if "learned" not in side]
-    sides += sorted({row["side"] for row in timed if row["side"] == "nwgrad scaled"})
+    here = {row["side"] for row in timed}
+    sides = [side for side in (WAVEFRONT, *BACKENDS, "nwgrad scaled") if side in here]
     batches = [shape_of(row) for row in timed if row["side"] == sides[1]]
     shapes = sorted({s for s in batches if s.n == s.m and s.batch == 1 and s.n >= 64}, key=lambda s: s.n)
     size = 128
@@ -229,7 +229,7 @@ def draw(rows: Rows) -> Path:
     from lac.files import atomic_path
 
     path = picture_of(rows)
-    wanted = (WAVEFRONT, "lac eager", "lac cpu", "lac triton", "nwgrad scaled")
+    wanted = (WAVEFRONT, *BACKENDS, "nwgrad scaled")
     chosen = [row for row in rows.some() if row["side"] in wanted and shape_of(row).n >= 64]
     chosen = [row for row in chosen if row["threads"] == rows.threads or row["side"] == "lac cpu"]
     figure = benchmark.growth_figure(chosen, title=f"score and gradient, float32, {chosen[0]['device']}")
@@ -255,7 +255,7 @@ def bounded(rows: Rows) -> str:
             paces = [
                 (float(row["mcells_per_s"]), row["side"])
                 for row in rows.some(threads=threads)
-                if shape_of(row) == shape and row["side"].startswith("lac ") and not row["skipped"]
+                if shape_of(row) == shape and row["side"] in BACKENDS and not row["skipped"]
             ]
             if paces:
                 pace, side = max(paces)
@@ -281,11 +281,7 @@ def passes(rows: Rows) -> str:
     found: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
     for kind in kinds:
         for row in rows.some(*kind):
-            if (
-                shape_of(row) == ONE
-                and not row["skipped"]
-                and (row["side"].startswith("lac ") or row["side"] == WAVEFRONT)
-            ):
+            if shape_of(row) == ONE and not row["skipped"] and (row["side"] in (WAVEFRONT, *BACKENDS)):
                 found.setdefault((row["side"], row["threads"]), {})[kind] = row
     body = []
     for of in found.values():

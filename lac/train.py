@@ -399,11 +399,12 @@ def _evaluate(
 
 
 class Aligned(NamedTuple):
-    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2)."""
+    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of that path."""
 
     scores: Tensor
     posterior: Tensor
     path: Tensor
+    best_score: Tensor
 
 
 def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip) -> Aligned:
@@ -415,18 +416,22 @@ def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip)
         scores = loss.scores(z1, z2)
         posterior = loss.aligner.soft_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
         hard = loss.aligner.hard_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
-    return Aligned(scores[0], posterior[0], hard.paths[0])
+    return Aligned(scores[0], posterior[0], hard.paths[0], hard.score[0])
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:
+    """Align two clips and draw it, see :func:`draw_aligned`."""
+    return draw_aligned(align_clips(encoder, loss, first, second), first, second, title)
+
+
+def draw_aligned(aligned: Aligned, first: Clip, second: Clip, title: str = "") -> Figure:
     """The picture of :func:`align_clips`: scores, soft alignment, best path, and the phases where both have them."""
-    aligned = align_clips(encoder, loss, first, second)
     labelled = first.labels is not None and second.labels is not None
     return plot_alignment(
         aligned.posterior,
         aligned.path,
-        first.times - first.times[0],
-        second.times - second.times[0],
+        first.times,
+        second.times,
         aligned.scores,
         labels=(first.labels, second.labels) if labelled else None,
         names=(first.name, second.name),

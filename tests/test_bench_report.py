@@ -21,7 +21,12 @@ def made_up():
         for what in measure.passes("cpu", quick=False, threads=int(threads)):
             kind = {"mode": what.mode, "dtype": what.dtype, **common}
             rows.append(kind | {"side": benchmark.MEMORY_LIMIT, "computes": "a copy", "mcells_per_s": "1000"})
-            names = {"loop": benchmark.LOOP, "wavefront": benchmark.WAVEFRONT, "cpu learned": "lac cpu, gaps learned"}
+            names = {
+                "loop": benchmark.LOOP,
+                "wavefront": benchmark.WAVEFRONT,
+                "learned": "lac cpu, gaps learned",
+                "engine": "lac cpu, engine alone",
+            }
             names |= {name: f"lac {name}" for name in ("eager", "cpu", "triton")}
             for text in what.shapes:
                 shape = Shape.parse(text)

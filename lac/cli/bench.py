@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="lac-bench",
-        description="Time every backend beside the naive forms: a cell-by-cell loop in Python, and torch operations on "
-        "anti-diagonals of the batch under autograd. What disagrees with float64 gets no time.",
+        description="Time every backend beside the naive forms: a cell-by-cell loop in Python, and torch operations\n"
+        "on anti-diagonals of the batch under autograd. What disagrees with float64 gets no time.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -177,9 +177,12 @@ def _telling(console: Console, total: int) -> Iterator[tuple[Callable[[str], Non
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    # Drawn when told only: a thread that draws by itself would run beside what is timed.
+    with Progress(
+        *columns, console=console, transient=True, auto_refresh=False, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=total)
-        yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
+        yield (lambda text: bar.update(task, description=text, refresh=True)), (lambda: bar.advance(task))
 
 
 def _table(rows: Sequence[Row], *, title: str) -> Table:
