@@ -118,9 +118,7 @@ def test_shapes(shape, dtype):
 
 @needs_engine
 @pytest.mark.parametrize("dtype", LIMITS)
-@pytest.mark.parametrize(
-    "open_shape", [(1, 1, 1), (6, 1, 1), (1, 80, 1), (6, 1, 80), (1, 80, 80), (6, 80, 80)]
-)
+@pytest.mark.parametrize("open_shape", [(1, 1, 1), (6, 1, 1), (1, 80, 1), (6, 1, 80), (1, 80, 80), (6, 80, 80)])
 @pytest.mark.parametrize("extend_shape", [(1, 1, 1), (6, 80, 80)])
 @pytest.mark.parametrize("count", [1, 2])
 def test_gaps_and_lengths(open_shape, extend_shape, dtype, count, threads):
@@ -187,12 +185,8 @@ def test_gradients_of_every_order(dtype):
     found = {}
     for backend in ("cpu", "eager"):
         inputs = [x.clone().requires_grad_() for x in problem(2, 9, 7, dtype=dtype)[:4]]
-        options = dict(
-            zip(("gap_open", "gap_extend", "temperature"), inputs[1:], strict=True), backend=backend
-        )
-        loss = (
-            smith_waterman(inputs[0], **options).sum() + soft_alignment(inputs[0], **options).square().sum()
-        )
+        options = dict(zip(("gap_open", "gap_extend", "temperature"), inputs[1:], strict=True), backend=backend)
+        loss = smith_waterman(inputs[0], **options).sum() + soft_alignment(inputs[0], **options).square().sum()
         found[backend] = torch.autograd.grad(loss, inputs)
     for a, b in zip(found["cpu"], found["eager"], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -275,6 +269,24 @@ def test_large_scores_over_temperature(ratio):
     p = problem(2, 130, 210, temperature=0.001)
     p = p._replace(scores=p.scores * (0.001 * ratio / p.scores.abs().max()))
     assert_close(p, *LIMITS[torch.float32])
+
+
+@needs_engine
+@pytest.mark.parametrize("bits", [51, 53])
+def test_both_sides_of_the_bound_on_shared_exponents(bits):
+    """Short runs of good cells in a field of bad ones, each best reached by a long and expensive gap."""
+    largest = bits / 1.4427
+    for seed in range(4):
+        g = torch.Generator().manual_seed(seed)
+        high = largest * float(torch.rand((), generator=g))
+        gaps = [torch.full((1, 1, 1), (largest - high) / 2 * share) for share in (1, 0.1)]
+        scores = -high * torch.rand(1, 150, 170, generator=g)
+        scores[0, 0, 0] = -high
+        for _ in range(6):
+            i, j, k = (int(torch.randint(1, x, (), generator=g)) for x in (110, 130, 40))
+            run = torch.arange(k)
+            scores[0, i + run, j + run] = high * float(torch.rand((), generator=g))
+        assert_close(Problem(scores, *gaps, torch.tensor(1.0), None, None), *LIMITS[torch.float32])
 
 
 @needs_engine
@@ -365,9 +377,7 @@ def test_after_a_fork(threads):
     threads(2)
     data = Alignments()
     exact = torch.stack([data[k] for k in range(4)])
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=60
-    )
+    loader = torch.utils.data.DataLoader(data, batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=60)
     assert torch.equal(torch.cat(list(loader)), exact)
 
 

@@ -9,10 +9,13 @@
 //     bh = (s bd)(i+1,j+1)    bd = 1 + bh + (o bx)(i,j+1) + (o by)(i+1,j)
 //     bx = bh + (e bx)(i,j+1) + (o by)(i+1,j)    by = bh + (e by)(i+1,j)    posterior = d bd / Z
 //
-// Each value is a mantissa and an integer exponent, so nothing overflows or underflows at any temperature, and no
-// logarithm is taken but that of Z. Lane l of a strip works on row l of L rows, one column behind lane l-1: at step t
-// it is at column t - l. ROWS rows make a block, COLS steps a window; the forward keeps the row above each block and
-// the lanes' state at each window, the backward runs one window forward again and then back.
+// A value is a mantissa and an integer exponent, so nothing overflows or underflows at any temperature, and no
+// logarithm is taken but that of Z. Where |S| / T and the gaps are small (`fits_shared`) d, x and y of a cell share
+// one exponent, which saves a fifth of the time.
+//
+// Lane l of a strip works on row l of L rows, one column behind lane l-1: at step t it is at column t - l. ROWS rows
+// make a block, COLS steps a window; the forward keeps the row above each block and the lanes' state at each window,
+// the backward runs one window forward again, into `slots`, and then back.
 
 #include <atomic>
 #include <climits>
@@ -265,6 +268,14 @@ INLINE Number<R> exponential(typename Lanes<R>::V s, const Rate<R>& rate, typena
 #pragma GCC unroll 16
     for (int k = T::TERMS - 1; k >= 0; k--) m = m * f + taylor.c[k];
     return {m, none ? T::NEVER - VI{} : e};
+}
+
+// 2^(rate s) as a plain number, for |rate s| small; 0 for -inf.
+template <class R>
+INLINE typename Lanes<R>::V plain_exponential(typename Lanes<R>::V s, const Rate<R>& rate) {
+    typename Lanes<R>::VI unused{};
+    const auto x = exponential<R>(s, rate, unused);
+    return x.m * power<R>(x.e, typename Lanes<R>::VI{} - Lanes<R>::BIAS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -532,7 +543,7 @@ enum Kind : int64_t { SOUND, EMPTY, NOT_FINITE };
 struct Header {  // of what the forward keeps of a pair
     Total z;
     int64_t kind;
-    int64_t unused;
+    int64_t shared;
 };
 
 struct Gap {
@@ -555,6 +566,7 @@ struct Pair {
     bool save;
     char* d_scores;
     int d_type;
+    bool shared = false;  // d, x and y of a cell share one exponent
     R grad_over_z = 0;
     typename Lanes<R>::I z_low = 0;
 
@@ -576,9 +588,14 @@ struct Pair {
 };
 
 template <class R>
-Forward<R> start_forward() {
-    const auto zero = constant<R>(1, Lanes<R>::NEVER), one = constant<R>(1, 0);
-    return {zero, zero, zero, zero, one, one};
+Number<R> zero(const Pair<R>& p) {
+    return p.shared ? constant<R>(0, 0) : constant<R>(1, Lanes<R>::NEVER);
+}
+
+template <class R>
+Forward<R> start_forward(const Pair<R>& p) {
+    const auto none = zero(p), one = constant<R>(1, 0);
+    return {none, none, none, none, one, one};
 }
 
 template <class R>
@@ -725,6 +742,147 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<R>&
         }
 }
 
+// The same two sweeps with one exponent for d, x and y of a cell (for bx, by and the four products, backwards), and
+// one for h (for bd and s bd). A value 2^126 below the largest of its cell is lost, so this needs `fits_shared`.
+
+template <class R>
+void read_plain_gaps(const Pair<R>& p, int64_t i, int64_t t, typename Lanes<R>::V* go, typename Lanes<R>::V* ge) {
+    constexpr int L = Lanes<R>::L;
+    read_tile<R>(p.open.value, p.n, p.m, i, t, 0, go);
+    read_tile<R>(p.extend.value, p.n, p.m, i, t, 0, ge);
+    for (int k = 0; k < L; k++) {
+        go[k] = plain_exponential<R>(-go[k], p.rate);
+        ge[k] = plain_exponential<R>(-ge[k], p.rate);
+    }
+}
+
+// 1 in units of 2^(low + BIAS).
+template <class R>
+INLINE typename Lanes<R>::V unit(typename Lanes<R>::VI low) {
+    return power<R>(typename Lanes<R>::VI{}, low);
+}
+
+template <class R, bool CELL, class S>
+void advance_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<R>& state, Rows<R>& top,
+                    S* slot, Number<R>& total, typename Lanes<R>::VI&) {
+    constexpr int L = Lanes<R>::L;
+    using V = typename Lanes<R>::V;
+    using VI = typename Lanes<R>::VI;
+    std::make_integer_sequence<int, L> lanes;
+    const auto above = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
+        const auto in = row.from(c - L + 1);
+        return {up<VI>(v.m, in.m, lanes), up<VI>(v.e, in.e, lanes)};
+    };
+    auto [d, x, y, dx, h, h_before] = state;
+    auto diagonal = above(h_before, top.row[2], from - 1);
+    for (int64_t t = from; t < to; t += L) {
+        V s[L], go[CELL ? L : 1], ge[CELL ? L : 1];
+        Number<R> last[3][L];
+        read_tile<R>(p.scores, p.n, p.m, i, t, -std::numeric_limits<R>::infinity(), s);
+        for (int k = 0; k < L; k++) s[k] = plain_exponential<R>(s[k], p.rate);
+        if constexpr (CELL) read_plain_gaps<R>(p, i, t, go, ge);
+#pragma GCC unroll 1
+        for (int k = 0; k < L; k++) {
+            const int64_t c = t + k;
+            const V o = CELL ? go[k] : p.go.m, e = CELL ? ge[k] : p.ge.m;
+            const auto dx_above = above(dx, top.row[0], c);
+            const V y_above = up<VI>(y.m, load<V>(top.row[1].m + c - L + 1), lanes);
+            const auto h_above = above(h, top.row[2], c);
+            const VI most = largest(largest(h.e, h_above.e), diagonal.e), low = most - Lanes<R>::BIAS;
+            x = {(o * d.m + e * x.m) * power<R>(d.e, low), most};
+            y = {(o * dx_above.m + e * y_above) * power<R>(dx_above.e, low), most};
+            d = {s[k] * (diagonal.m * power<R>(diagonal.e, low)), most};
+            dx = {d.m + x.m, most};
+            h_before = h;
+            h = normal<R>((unit<R>(low) + y.m) + dx.m, low);
+            diagonal = h_above;
+            last[0][k] = dx, last[1][k] = y, last[2][k] = h;
+            if constexpr (std::is_void<S>::value) {
+                total = sum(total, d);
+            } else {
+                slot->s.m = s[k], slot->d = d;
+                if constexpr (std::is_same<S, GapSlot<R>>::value)
+                    slot->x.m = x.m, slot->dx_above = dx_above, slot->y_above.m = y_above;
+                slot++;
+            }
+        }
+        for (int r = 0; r < 3; r++)
+            for (int k = 0; k < L; k++) top.row[r].take(t + k - L + 1, last[r][k], L - 1);
+    }
+    state = {d, x, y, dx, h, h_before};
+}
+
+template <class R, bool CELL, class S>
+void retreat_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<R>& state, Rows<R>& below,
+                    const S* slot, double* d_gaps) {
+    constexpr int L = Lanes<R>::L, ROOM = 40;  // shares are kept times 2^ROOM: large times tiny stays in range
+    constexpr bool GAPS = std::is_same<S, GapSlot<R>>::value;
+    using V = typename Lanes<R>::V;
+    using VI = typename Lanes<R>::VI;
+    std::make_integer_sequence<int, L> lanes;
+    const auto under = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
+        const auto in = row.from(c);
+        return {down<VI>(v.m, in.m, lanes), down<VI>(v.e, in.e, lanes)};
+    };
+    auto [open_x, extend_x, open_y, extend_y, match, match_after] = state;
+    auto diagonal = under(match_after, below.row[2], to - L + 1);
+    const VI z = p.z_low - VI{};
+    const R unroom = std::ldexp(R(1), -ROOM);
+    V opened{}, extended{};
+    for (int64_t t = to - L; t >= from; t -= L) {
+        V tile[L], tile_open[CELL && GAPS ? L : 1], tile_extend[CELL && GAPS ? L : 1];
+        V go[CELL ? L : 1], ge[CELL ? L : 1];
+        if constexpr (CELL) read_plain_gaps<R>(p, i, t, go, ge);
+#pragma GCC unroll 1
+        for (int k = L - 1; k >= 0; k--) {
+            const int64_t c = t + k - L + 1;
+            const S* at = slot + (t + k - from);
+            const V o = CELL ? go[k] : p.go.m, e = CELL ? ge[k] : p.ge.m;
+            const auto y_open = under(open_y, below.row[0], c);
+            const V y_extend = down<VI>(extend_y.m, load<V>(below.row[1].m + c), lanes);
+            const auto match_below = under(match, below.row[2], c);
+            const VI most = largest(largest(match.e, match_below.e), diagonal.e), low = most - Lanes<R>::BIAS;
+            const V to_x = power<R>(open_x.e, low), to_y = power<R>(y_open.e, low);
+            const V bh = diagonal.m * power<R>(diagonal.e, low);
+            const V down_y = y_open.m * to_y;
+            const auto bd = normal<R>((unit<R>(low) + bh) + (open_x.m * to_x + down_y), low);
+            const V bx = extend_x.m * to_x + (bh + down_y);
+            const V by = bh + y_extend * to_y;
+            open_x = {o * bx, most}, extend_x = {e * bx, most}, open_y = {o * by, most}, extend_y = {e * by, most};
+            diagonal = match_below;
+            match_after = match;
+            match = {at->s.m * bd.m, bd.e};
+            below.row[0].take(t + k, open_y, 0);
+            below.row[1].take(t + k, extend_y, 0);
+            below.row[2].take(t + k, match, 0);
+            tile[k] = share(at->d, bd, z) * p.grad_over_z;
+            if constexpr (GAPS) {
+                const V of_x = power<R>(most + at[-1].d.e, z - ROOM), of_y = power<R>(most + at->dx_above.e, z - ROOM);
+                const V by_open = open_x.m * at[-1].d.m * of_x + open_y.m * at->dx_above.m * of_y;
+                const V by_extend = extend_x.m * at[-1].x.m * of_x + extend_y.m * at->y_above.m * of_y;
+                if constexpr (CELL) {
+                    tile_open[k] = by_open * unroom * p.grad_over_z;
+                    tile_extend[k] = by_extend * unroom * p.grad_over_z;
+                } else {
+                    opened += by_open;
+                    extended += by_extend;
+                }
+            }
+        }
+        write_tile<R>(p.d_scores, p.d_type, p.width, p.n, p.m, i, t, tile);
+        if constexpr (CELL && GAPS) {
+            d_gaps[0] -= reduce_tile<R>(p.open, p.n, p.m, i, t, tile_open);
+            d_gaps[1] -= reduce_tile<R>(p.extend, p.n, p.m, i, t, tile_extend);
+        }
+    }
+    state = {open_x, extend_x, open_y, extend_y, match, match_after};
+    if constexpr (GAPS && !CELL)
+        for (int l = 0; l < L; l++) {
+            d_gaps[0] -= double(opened[l]) * unroom * double(p.grad_over_z);
+            d_gaps[1] -= double(extended[l]) * unroom * double(p.grad_over_z);
+        }
+}
+
 // How many windows each block of rows has behind it, when blocks of one pair run in several threads.
 struct Progress {
     std::vector<std::atomic<int64_t>> done;
@@ -744,9 +902,8 @@ struct Partial {  // what one block adds to its pair
 };
 
 template <class R>
-void start_rows(Rows<R>& top, int64_t first, int64_t last) {
-    const auto zero = constant<R>(1, Lanes<R>::NEVER);
-    top.fill(first, last, zero, zero, constant<R>(1, 0));
+void start_rows(const Pair<R>& p, Rows<R>& top, int64_t first, int64_t last) {
+    top.fill(first, last, zero(p), zero(p), constant<R>(1, 0));
 }
 
 // Steps of strip k that fall into a window: from and to; start is where the window starts for the strip.
@@ -782,7 +939,7 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Progress* prog
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            if (span.start <= 0) state[k] = start_forward<R>();
+            if (span.start <= 0) state[k] = start_forward(p);
             if (p.save && span.resumes(p)) keep(state[k], p.lanes(block, k, w));
             if (span.from >= span.to) continue;
             const int64_t at = span.from, count = (span.to < p.m ? span.to : p.m) - at;
@@ -791,7 +948,8 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Progress* prog
                 copy_edge<R>(edge, edge + p.width, top.row[0].m + at, top.row[0].e + at, count);
                 copy_edge<R>(edge + 2 * p.width, edge + 3 * p.width, top.row[1].m + at, top.row[1].e + at, count);
             }
-            advance<R, CELL, void>(p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total, sound);
+            (p.shared ? advance_shared<R, CELL, void> : advance<R, CELL, void>)(
+                p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total, sound);
         }
         if (progress) progress->step(block);
     }
@@ -808,17 +966,17 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Memory& slots
     const int64_t strips = p.strips(block), windows = p.windows_of(block);
     const int64_t room = (COLS < p.steps() ? COLS : p.steps()) + 1;
     slots.reserve(size_t(strips * room) * sizeof(S));
-    const auto zero = constant<R>(1, Lanes<R>::NEVER);
+    const auto none = zero(p);
     Backward<R> back[Pair<R>::STRIPS];
-    for (auto& b : back) b = {zero, zero, zero, zero, zero, zero};
-    Number<R> unused_total = zero;
+    for (auto& b : back) b = {none, none, none, none, none, none};
+    Number<R> unused_total = none;
     typename Lanes<R>::VI unused_sound{};
     for (int64_t w = windows - 1; w >= 0; w--) {
         if (progress && block + 1 < p.blocks())
             progress->wait(block + 1, p.windows_of(block + 1) - (w > 0 ? w - 1 : 0));
         const Span<R> first(p, w, 0);
         const int64_t begin = first.from > 0 ? first.from - 1 : 0, end = first.to < p.m ? first.to : p.m;
-        start_rows(top, first.from - L, first.to + L);
+        start_rows(p, top, first.from - L, first.to + L);
         if (block > 0 && begin < end) {
             const R* edge = p.edge(block) + begin;
             const int64_t count = end - begin;
@@ -829,7 +987,7 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Memory& slots
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            Forward<R> state = start_forward<R>();
+            Forward<R> state = start_forward(p);
             if (span.resumes(p)) {
                 state = kept(p.lanes(block, k, w));
                 const int64_t c = span.start - L;  // where the last lane stands; the strip below starts there
@@ -842,14 +1000,15 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Memory& slots
             S* slot = (S*)slots.p + k * room;
             slot->d = state.d;
             if constexpr (std::is_same<S, GapSlot<R>>::value) slot->x = state.x;
-            advance<R, CELL, S>(p, block * ROWS + L * k, span.from, span.to, state, top, slot + 1, unused_total,
-                                unused_sound);
+            (p.shared ? advance_shared<R, CELL, S> : advance<R, CELL, S>)(
+                p, block * ROWS + L * k, span.from, span.to, state, top, slot + 1, unused_total, unused_sound);
         }
         for (int64_t k = strips - 1; k >= 0; k--) {
             const Span<R> span(p, w, k);
             if (span.from >= span.to) continue;
-            retreat<R, CELL, S>(p, block * ROWS + L * k, span.from, span.to, back[k], below,
-                                (const S*)slots.p + k * room + 1, result.d_gaps);
+            (p.shared ? retreat_shared<R, CELL, S> : retreat<R, CELL, S>)(
+                p, block * ROWS + L * k, span.from, span.to, back[k], below, (const S*)slots.p + k * room + 1,
+                result.d_gaps);
         }
         if (progress) progress->step(block);
     }
@@ -907,7 +1066,8 @@ Pair<R> pair_of(const Problem& q, int64_t b) {
              q.d_open ? (char*)q.d_open + b * q.d_open_batch * r : nullptr, q.d_open_row, q.d_open_column};
     Gap extend{{(const char*)q.extend + b * q.extend_batch * r, q.extend_row, q.extend_column, own},
                q.d_extend ? (char*)q.d_extend + b * q.d_extend_batch * r : nullptr, q.d_extend_row, q.d_extend_column};
-    Pair<R> p{{(const char*)q.scores + b * q.scores_batch * size_of(q.type), q.scores_row, q.scores_column, int(q.type)},
+    const char* scores = (const char*)q.scores + b * q.scores_batch * size_of(q.type);
+    Pair<R> p{{scores, q.scores_row, q.scores_column, int(q.type)},
               open, extend,
               length<R>(q.lengths1, b, q.n), length<R>(q.lengths2, b, q.m), q.m,
               Rate<R>(c), {}, {},
@@ -933,6 +1093,52 @@ bool any_nan(const Pair<R>& p) {
                 found = std::isnan(x);
             }
     return found;
+}
+
+// NaN where there is NaN or an infinity.
+template <class R>
+R largest_magnitude(const Matrix& a, int64_t n, int64_t m) {
+    using V = typename Lanes<R>::V;
+    constexpr int L = Lanes<R>::L, WIDTH = 4 * L;
+    V most{}, spoilt{};
+    R part[WIDTH];
+    const int64_t rows = a.row ? n : 1, columns = a.column ? m : 1;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j += WIDTH) {
+            const R* from = part;
+            if (a.column == 1 && a.type == own_type<R> && j + WIDTH <= columns) {
+                from = (const R*)a.data + i * a.row + j;
+            } else {
+                for (auto& x : part) x = 0;
+                read<R>(a, i, j, columns - j < WIDTH ? columns - j : WIDTH, part);
+            }
+            for (int k = 0; k < 4; k++) {
+                const V x = load<V>(from + k * L);
+                most = largest(most, x > V{} ? x : -x);
+                spoilt += x - x;
+            }
+        }
+    R result = 0, nan = 0;
+    for (int l = 0; l < L; l++) {
+        result = largest(result, most[l]);
+        nan += spoilt[l];
+    }
+    return result + nan;
+}
+
+// H of neighbouring cells differ by two gaps at most, d and h by one score more; with this bound, a value that is
+// 2^126 times smaller than another of its cell can nowhere come to matter.
+template <class R>
+bool fits_shared(const Pair<R>& p) {
+    const R gap = largest(largest_magnitude<R>(p.open.value, p.n, p.m), largest_magnitude<R>(p.extend.value, p.n, p.m));
+    return (largest_magnitude<R>(p.scores, p.n, p.m) + 2 * gap) * p.rate.whole <= R(52);
+}
+
+template <class R>
+void share_exponents(Pair<R>& p) {
+    p.shared = true;
+    p.go.m = plain_exponential<R>(-*(const R*)p.open.value.data - typename Lanes<R>::V{}, p.rate);
+    p.ge.m = plain_exponential<R>(-*(const R*)p.extend.value.data - typename Lanes<R>::V{}, p.rate);
 }
 
 template <class R>
@@ -963,7 +1169,7 @@ void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::ve
         score = double(*(const R*)q.temperature) * (std::log(z.m) + double(z.e) * 0.693147180559945309417);
     }
     ((R*)q.score)[b] = R(score);
-    if (p.save) *p.header() = {z, kind, 0};
+    if (p.save) *p.header() = {z, kind, p.shared};
 }
 
 // What one thread needs besides the tensors.
@@ -984,9 +1190,10 @@ void forward_batch(const Problem& q) {
             Rows<R> top;
             top.reserve(q.m);
             for (int64_t b = k; b < q.batch; b += count) {
-                const auto p = pair_of<R>(q, b);
+                auto p = pair_of<R>(q, b);
+                if (fits_shared(p)) share_exponents(p);
                 std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
-                start_rows(top, -L, p.m + 2 * L);
+                start_rows(p, top, -L, p.m + 2 * L);
                 for (size_t block = 0; block < parts.size(); block++)
                     forward_block<R, CELL>(p, int64_t(block), top, nullptr, parts[block]);
                 finish_forward(q, p, b, parts);
@@ -997,10 +1204,11 @@ void forward_batch(const Problem& q) {
     Rows<R> top;
     top.reserve(q.m);
     for (int64_t b = 0; b < q.batch; b++) {
-        const auto p = pair_of<R>(q, b);
+        auto p = pair_of<R>(q, b);
+        if (fits_shared(p)) share_exponents(p);
         std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
         Progress progress(int64_t(parts.size()));
-        start_rows(top, -L, p.m + 2 * L);
+        start_rows(p, top, -L, p.m + 2 * L);
         parallel(q.threads, [&](int64_t k, int64_t count) {
             for (int64_t block = k; block < int64_t(parts.size()); block += count)
                 forward_block<R, CELL>(p, block, top, &progress, parts[size_t(block)]);
@@ -1029,6 +1237,7 @@ bool start_backward(const Problem& q, Pair<R>& p, int64_t b, double* d_gaps) {
     const R g = ((const R*)q.grad)[b * q.grad_stride];
     const bool sweep = header.kind == SOUND && p.n > 0 && p.m > 0;
     const R nan = std::numeric_limits<R>::quiet_NaN();
+    if (header.shared) share_exponents(p);
     if (sweep) {
         p.grad_over_z = R(double(g) / header.z.m);
         p.z_low = typename Lanes<R>::I(header.z.e - Lanes<R>::BIAS);
@@ -1052,10 +1261,9 @@ void backward_batch(const Problem& q) {
     const int64_t L = Lanes<R>::L;
     const int64_t most = (q.n + ROWS - 1) / ROWS;
     const bool inside = q.batch < q.threads && most > 1;
-    const auto zero = constant<R>(1, Lanes<R>::NEVER);
-    const bool shared = q.gaps && q.batch > 1;
-    const bool own_open = shared && q.d_open_batch == 0 && q.d_open_size > 1;
-    const bool own_extend = shared && q.d_extend_batch == 0 && q.d_extend_size > 1;
+    const bool many = q.gaps && q.batch > 1;
+    const bool own_open = many && q.d_open_batch == 0 && q.d_open_size > 1;
+    const bool own_extend = many && q.d_extend_batch == 0 && q.d_extend_size > 1;
     const int64_t count = inside ? q.threads : q.threads < q.batch ? q.threads : q.batch;
     std::vector<Workspace<R>> work(static_cast<size_t>(count));
     std::vector<double> d_gaps(size_t(2 * q.batch), 0.0);
@@ -1074,7 +1282,7 @@ void backward_batch(const Problem& q) {
                 if (own_open) p.open.gradient = (char*)a.d_open.data();
                 if (own_extend) p.extend.gradient = (char*)a.d_extend.data();
                 if (!start_backward(q, p, b, &d_gaps[size_t(2 * b)])) continue;
-                a.below.fill(-L, p.m + 3 * L, zero, zero, zero);
+                a.below.fill(-L, p.m + 3 * L, zero(p), zero(p), zero(p));
                 for (int64_t block = p.blocks() - 1; block >= 0; block--) {
                     Partial part;
                     backward_block<R, CELL, S>(p, block, a.top, a.slots, a.below, nullptr, part);
@@ -1093,7 +1301,7 @@ void backward_batch(const Problem& q) {
             std::vector<Partial> parts(size_t(p.blocks()));
             Progress progress(p.blocks());
             auto& below = work[0].below;
-            below.fill(-L, p.m + 3 * L, zero, zero, zero);
+            below.fill(-L, p.m + 3 * L, zero(p), zero(p), zero(p));
             parallel(count, [&](int64_t k, int64_t used) {
                 auto& a = work[size_t(k)];
                 for (int64_t block = p.blocks() - 1 - k; block >= 0; block -= used)
