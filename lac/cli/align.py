@@ -103,7 +103,7 @@ def _command(argv: list[str] | None) -> int:
                 "name": clip.name,
                 "frames": len(clip),
                 "seconds": [clip.times[0], clip.times[-1]],
-                "matched_segment": [at[0], at[-1]] if len(at) else None,
+                "matched_segment": [at[0], at[-1]],
             }
             for name, clip, at in zip(given, (first, second), times, strict=True)
         ],
@@ -116,8 +116,6 @@ def _command(argv: list[str] | None) -> int:
     write_json(out / "alignment.json", report)
     _show(report, out)
     if arguments.video:
-        if not len(path):
-            raise ValueError(f"no video written: {first.name} and {second.name} have no match to follow")
         write_side_by_side(arguments.video, films[0], films[1], times[0], times[1], rate=options.get("rate", RATE))
         print(f"video           {arguments.video}")
     return 0
@@ -204,12 +202,14 @@ def _show(report: dict[str, Any], out: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(f"score           {report['score']:.3f}")
+    # The best alignment has one match at least, however bad.
+    verdict = "" if report["score"] > 0 else "   not above 0: nothing in common"
+    console.print(f"score           {report['score']:.3f}{verdict}")
     console.print(f"matched         {report['matched_frames']} frames")
     for letter, clip in zip("AB", report["clips"], strict=True):
         whole, part = clip["seconds"], clip["matched_segment"]
-        segment = f"{part[0]:.2f} to {part[1]:.2f} s" if part else "nothing"
-        console.print(f"{letter}               {segment}, of {whole[0]:.2f} to {whole[1]:.2f} s   {clip['name']}")
+        segment = f"{part[0]:.2f} to {part[1]:.2f} s, of {whole[0]:.2f} to {whole[1]:.2f} s"
+        console.print(f"{letter}               {segment}   {clip['name']}")
     console.print(f"gaps            {len(report['gaps'])}")
     for gap in report["gaps"]:
         frames = f"{gap['frames']} frame" + "s" * (gap["frames"] > 1)

@@ -63,8 +63,8 @@ def read_frames(
         FileNotFoundError: there is no such file.
         ValueError: the file is not a video, is damaged or cut short, holds no frames, or its times do not increase;
             an index beyond the last frame; frames of different sizes and no ``size``; an argument out of its range.
-            The message names the file. A cut is noticed where the container says how many frames it holds (mp4,
-            mov, avi), not in the formats made for streaming (mkv, webm, ts).
+            The message names the file. A cut is sure to be noticed in mp4 and mov, which say how many frames they
+            hold; mkv, webm, ts and avi may seem to end where they were cut.
         ImportError: PyAV, or for images Pillow, is not installed.
     """
     if indices is not None and fps is not None:
@@ -197,13 +197,15 @@ def _decoded(path: Path) -> Generator[_Frame]:
         if isinstance(error, OSError):
             raise
         raise ValueError(
-            f"{path} is not a video that FFmpeg can read, or it was cut short before its index: {error.strerror}"
+            f"{path} is not a video that FFmpeg can read, or was cut short before its index: {error.strerror}"
         ) from error
     with container:
         if not container.streams.video:
-            raise ValueError(f"{path} holds no video stream")
+            raise ValueError(f"{path} holds no video stream, or was cut short before the end of its index")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        # Other containers do not say it, or count the moments at which a frame could be shown (avi).
+        promised = stream.frames if "mp4" in container.format.name else 0
         packets = decoded = 0
         try:
             for packet in container.demux(stream):
@@ -214,10 +216,10 @@ def _decoded(path: Path) -> Generator[_Frame]:
                         raise ValueError(f"{path}: frame {decoded - 1} has no time; put the stream into an mp4 first")
                     yield _video_frame(frame)
         except av.FFmpegError as error:
-            raise ValueError(f"{_cut(path, decoded, stream.frames)}: {error.strerror}") from error
+            raise ValueError(f"{_cut(path, decoded, promised)}: {error.strerror}") from error
         # Packets, since a trimmed video holds some that are decoded but not shown.
-        if packets < stream.frames:
-            raise ValueError(_cut(path, decoded, stream.frames))
+        if packets < promised:
+            raise ValueError(_cut(path, decoded, promised))
 
 
 def _cut(path: Path, decoded: int, promised: int) -> str:

@@ -1,0 +1,201 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import SETTINGS, flags, write_clips
+from tiny_video import grey, write_video, write_videos
+
+from lac import checkpoint
+from lac.cli import evaluate, train
+from lac.cli.align import find_gaps, main
+from lac.config import CONFIG, TrainConfig
+from lac.data.video import read_frames
+from lac.encoder import FrameEncoder
+from lac.loss import LACLoss
+from lac.train import align_clips, load_run
+
+
+def write_run(folder, root, input_dim, **settings):
+    """A run folder whose encoder was never trained."""
+    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(root)} | settings)
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG).write_text(config.to_yaml())
+    torch.manual_seed(3)
+    checkpoint.write_encoder(folder, FrameEncoder(input_dim, **config.model))
+    checkpoint.write_weights(folder / checkpoint.LOSS, LACLoss(**config.loss))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, clips):
+    return write_run(tmp_path_factory.mktemp("run"), clips, 3, **{"data.options": {"rate": 20.0}})
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return write_videos(tmp_path_factory.mktemp("data") / "videos")
+
+
+@pytest.fixture(scope="module")
+def video_run(tmp_path_factory, videos):
+    """A run that lac-train has trained on videos through the backbone."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    settings = flags(model_backbone="small", data_options={"size": 16}, train_steps=15, train_warmup=2)
+    assert train.main(["--data", "folder", "--root", str(videos), "--out", str(folder), *settings]) == 0
+    return folder
+
+
+def align(*argv):
+    return main([str(part) for part in (*argv, "--device", "cpu")])
+
+
+def report(folder):
+    return json.loads((folder / "alignment.json").read_text())
+
+
+def test_gaps_by_hand():
+    path = np.array([[2, 0], [3, 1], [6, 2], [7, 5], [9, 7]])
+    times1, times2 = np.arange(12) / 10, np.array([0, 1, 2, 2.5, 4, 5, 6, 7.0])
+    gaps = find_gaps(path, times1, times2)
+    assert [(gap["clip"], gap["frames"]) for gap in gaps] == [(0, 2), (1, 2), (0, 1), (1, 1)]
+    np.testing.assert_allclose([gap["after"] for gap in gaps], [0.3, 2, 0.7, 5])
+    np.testing.assert_allclose([gap["seconds"] for gap in gaps], [0.2, 2, 0.1, 1])
+    assert find_gaps(path[:1], times1, times2) == find_gaps(path[:0], times1, times2) == []
+
+
+def test_two_clips_of_the_data_set(run, tmp_path, capsys):
+    assert align(run, "clip1", "clip6", "--out", tmp_path) == 0
+    written = report(tmp_path)
+    encoder, config, data = load_run(run)
+    first, second = ({clip.name: clip for clip in data.train + data.val}[name] for name in ("clip1", "clip6"))
+    aligned = align_clips(encoder, checkpoint.read_loss(run, config), first, second)
+    path = aligned.path.numpy()
+    assert written["path"] == path.tolist()
+    assert written["score"] == pytest.approx(aligned.best_score.item(), rel=1e-6)
+    assert written["matched_frames"] == len(path) > 0
+    assert written["gaps"] == find_gaps(path, first.times, second.times)
+    np.testing.assert_allclose(written["path_seconds"], path / 20, atol=1e-9)
+    for k, clip in enumerate(written["clips"]):
+        assert clip["matched_segment"] == pytest.approx([path[0, k] / 20, path[-1, k] / 20])
+        assert clip["frames"] == (21, 26)[k]
+        assert clip["seconds"] == pytest.approx([0, (clip["frames"] - 1) / 20])
+    assert (tmp_path / "alignment.png").read_bytes().startswith(b"\x89PNG")
+    shown = capsys.readouterr().out
+    for text in (f"{written['score']:.3f}", f"{len(path)} frames", "clip1", "clip6", str(tmp_path / "alignment.json")):
+        assert text in shown
+
+
+def test_a_clip_matches_itself_frame_by_frame(run, clips, tmp_path):
+    # Every frame is nearest to itself, so the diagonal without a gap is best: N scale (1 - margin).
+    assert align(run, "clip2", clips / "features" / "clip2.npy", "--out", tmp_path) == 0
+    written = report(tmp_path)
+    assert written["path"] == [[k, k] for k in range(22)]
+    assert written["gaps"] == []
+    assert written["score"] == pytest.approx(22 * 0.5, rel=1e-5)
+
+
+def test_files_are_read_at_the_rate_of_the_run(run, clips, capsys):
+    files = [clips / "features" / f"{name}.npy" for name in ("clip1", "clip6")]
+    assert align(run, *files) == 0
+    out = run / "align" / "clip1-clip6"
+    by_file = report(out)
+    assert align(run, "clip1", "clip6") == 0
+    assert {**report(out), "clips": None} == {**by_file, "clips": None}
+    assert align(run, *files, "--rate", "10") == 0
+    assert report(out)["clips"][0]["seconds"] == [0, 2.0]
+    assert "score" in capsys.readouterr().out
+
+
+def test_nothing_in_common(tmp_path, clips, capsys):
+    # No cosine exceeds this margin: the best alignment is one cell of a negative score.
+    folder = write_run(tmp_path / "strict", clips, 3, **{"loss.margin": 2.0})
+    assert align(folder, "clip0", "clip1", "--out", tmp_path) == 0
+    written = report(tmp_path)
+    assert written["score"] <= -1 + 1e-4
+    assert written["matched_frames"] == 1
+    assert "not above 0: nothing in common" in capsys.readouterr().out
+
+
+# Videos
+
+
+def test_videos_end_to_end(video_run, videos, tmp_path, capsys):
+    rows = json.loads((video_run / "metrics.json").read_text())["results"]
+    assert list(rows) == ["trained encoder", "time index", "raw features", "random encoder"]
+    assert evaluate.main(["--run", str(video_run), "--device", "cpu"]) == 0
+    before = torch.nn.utils.parameters_to_vector(_backbone(video_run).parameters())
+    config = TrainConfig.read(video_run / CONFIG)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.train.seed)
+        start = FrameEncoder(config.model["width"], **config.model).backbone
+    assert not torch.allclose(before, torch.nn.utils.parameters_to_vector(start.parameters()), atol=1e-3)
+
+    film = tmp_path / "both.mp4"
+    assert align(video_run, "clip0", videos / "videos" / "clip7.mp4", "--out", tmp_path, "--video", film) == 0
+    written = report(tmp_path)
+    assert [clip["frames"] for clip in written["clips"]] == [12, 18]  # 30 and 44 frames at 25, thinned to 10 a second
+    assert str(film) in capsys.readouterr().out
+    frames, times = read_frames(film)
+    assert frames.shape == (30, 16, 32, 3)
+    np.testing.assert_allclose(times, np.arange(30) / 25, rtol=0, atol=1 / 90_000)
+
+
+def _backbone(folder):
+    return checkpoint.read_encoder(folder).backbone
+
+
+def test_features_beside_their_videos(run, clips, tmp_path):
+    # A clip follows itself: the right half shows what the left half shows.
+    write_video(clips / "videos" / "clip3.mp4", grey(6 * np.arange(40)), np.arange(40) / 25)
+    film = tmp_path / "both.mp4"
+    assert align(run, "clip3", "clip3", "--out", tmp_path, "--video", film) == 0
+    frames, times = read_frames(film)
+    matched = times <= 22 / 20  # clip3 has 23 rows of features at 20 a second
+    assert matched.sum() == 28
+    for half in (frames[matched, :, :14], frames[matched, :, 18:]):
+        np.testing.assert_allclose(half.mean(axis=(1, 2, 3)), 6 * np.arange(28), rtol=0, atol=4)
+
+
+# What goes wrong
+
+
+def refused(argv, code, *words, capsys):
+    assert align(*argv) == code
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+
+
+def test_usage(run, tmp_path, capsys):
+    refused(["a", "b"], 2, "required", capsys=capsys)
+    refused([run, "clip1", "clip2", "--rate", "0"], 2, "--rate must be > 0", capsys=capsys)
+    refused([run, "clip1", "clip2", "--video", "x.png"], 2, "must end in .mp4", capsys=capsys)
+    words = ["'clpi1' is neither a file nor one of the 8 clips", "a name there is 'clip1'"]
+    refused([run, "clip2", "clpi1"], 2, *words, capsys=capsys)
+    refused([run, "clip2", "clip5", "--video", "x.mp4"], 2, "there is none of 'clip2'", capsys=capsys)
+
+
+def test_what_is_not_there(run, tmp_path, capsys):
+    refused([tmp_path / "none", "a", "b"], 1, "No such file", CONFIG, capsys=capsys)
+    refused([run, "clip1", "clip2", "--root", tmp_path], 1, "no features: expected files", capsys=capsys)
+    (tmp_path / CONFIG).write_text((run / CONFIG).read_text())
+    refused([tmp_path, "clip1", "clip2"], 1, checkpoint.ENCODER, "is not there", capsys=capsys)
+
+
+def test_files_of_another_kind(run, clips, video_run, videos, tmp_path, capsys):
+    np.save(tmp_path / "wide.npy", np.zeros((5, 4)))
+    words = ["wide.npy: the encoder of the run takes 3 features a frame", "has 4"]
+    refused([run, "clip1", tmp_path / "wide.npy"], 1, *words, capsys=capsys)
+    video = videos / "videos" / "clip0.mp4"
+    refused([run, "clip1", video], 1, "clip0.mp4: the encoder of the run takes 3 features", capsys=capsys)
+    words = ["clip0.npy: the run was trained on images (3, H, W)"]
+    refused([video_run, clips / "features" / "clip0.npy", video], 1, *words, capsys=capsys)
+    (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:300])
+    refused([video_run, video, tmp_path / "cut.mp4"], 1, "cut.mp4 is not a video", capsys=capsys)

@@ -1,0 +1,287 @@
+import sys
+import wave
+
+import av
+import numpy as np
+import PIL.Image
+import pytest
+from tiny_video import grey, write_video, write_videos
+
+import lac.data
+from lac.data.video import read_frames, write_side_by_side
+
+# H.264 and the change of colours cost a few levels, hence steps between frames that are much larger.
+LEVELS = np.arange(10, 250, 20)
+NEAR = 4
+# A camera that was fast, then slow, then stood still for a while.
+TIMES = np.array([0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.3, 0.4, 0.5, 0.6, 1.5, 1.6])
+
+
+def level(frames):
+    return frames.reshape(len(frames), -1).mean(axis=1)
+
+
+def assert_levels(frames, expected):
+    np.testing.assert_allclose(level(frames), expected, rtol=0, atol=NEAR)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("film") / "film.mp4", grey(LEVELS, 16, 32), TIMES)
+
+
+# Reading
+
+
+def test_all_frames_and_the_containers_times(film):
+    frames, times = read_frames(film)
+    assert (frames.shape, frames.dtype, times.dtype) == ((12, 16, 32, 3), np.uint8, np.float64)
+    assert_levels(frames, LEVELS)
+    np.testing.assert_allclose(times, TIMES, rtol=0, atol=1 / 90_000)
+
+
+@pytest.mark.parametrize(
+    ("fps", "kept"),
+    [
+        (5, [0, 5, 7, 9, 10, 11]),  # intervals of 0.2 s; nothing new is shown from 0.8 to 1.4 s
+        (10, [0, 3, 5, 6, 7, 8, 9, 10, 11]),
+        (1000, range(12)),
+        (0.1, [0]),
+    ],
+)
+def test_fewer_frames_by_their_times(film, fps, kept):
+    frames, times = read_frames(film, fps=fps)
+    np.testing.assert_allclose(times, TIMES[list(kept)], rtol=0, atol=1 / 90_000)
+    assert_levels(frames, LEVELS[list(kept)])
+
+
+def test_times_count_from_where_the_container_says(tmp_path):
+    path = write_video(tmp_path / "late.mkv", grey(LEVELS), 3 + TIMES)
+    np.testing.assert_allclose(read_frames(path)[1], 3 + TIMES, rtol=0, atol=1e-3)  # mkv counts milliseconds
+    np.testing.assert_allclose(read_frames(path, fps=5)[1], 3 + TIMES[[0, 5, 7, 9, 10, 11]], rtol=0, atol=1e-3)
+
+
+def test_frames_by_number(film):
+    frames, times = read_frames(film, indices=[7, 0, 7])
+    assert_levels(frames, LEVELS[[7, 0, 7]])
+    np.testing.assert_allclose(times, TIMES[[7, 0, 7]], rtol=0, atol=1 / 90_000)
+    with pytest.raises(ValueError, match=r"film.mp4 has 12 frames: index 12 is out of range"):
+        read_frames(film, indices=[3, 40, 12])
+
+
+def test_size(tmp_path):
+    stripes = grey([0])
+    stripes[0, :, ::2] = 200
+    path = write_video(tmp_path / "stripes.mp4", stripes, [0])
+    frames, _ = read_frames(path, size=4)
+    assert frames.shape == (1, 4, 4, 3)
+    np.testing.assert_allclose(frames, 100, rtol=0, atol=NEAR)  # the mean: no column is skipped
+    assert read_frames(path, size=(6, 40))[0].shape == (1, 6, 40, 3)
+
+
+def test_rotated_video(tmp_path):
+    pictures = grey([20], 16, 32)
+    pictures[:, :, 16:] = 220  # the right half
+    path = write_video(tmp_path / "turned.mp4", pictures, [0])
+    content = path.read_bytes()
+    upright = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], dtype=">i4").tobytes()
+    quarter = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], dtype=">i4").tobytes()  # clockwise
+    head = content.index(b"tkhd")
+    at = content.index(upright, head)
+    path.write_bytes(content[:at] + quarter + content[at + 36 :])
+    frames, _ = read_frames(path)
+    assert frames.shape == (1, 32, 16, 3)
+    np.testing.assert_allclose(frames[0, :12], 20, rtol=0, atol=NEAR)
+    np.testing.assert_allclose(frames[0, -12:], 220, rtol=0, atol=NEAR)
+    assert read_frames(path, size=(8, 4))[0].shape == (1, 8, 4, 3)
+
+
+def test_folder_of_images(tmp_path):
+    for number, name in enumerate(["1.png", "2.PNG", "10.jpg"]):
+        PIL.Image.fromarray(grey([40 * number + 20])[0]).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    frames, times = read_frames(tmp_path, rate=10)
+    assert_levels(frames, [20, 60, 100])
+    np.testing.assert_allclose(times, [0, 0.1, 0.2], rtol=0, atol=1e-12)
+    assert read_frames(tmp_path)[1][1] == 1 / 25
+    frames, times = read_frames(tmp_path, rate=10, fps=5, size=(2, 3))
+    assert frames.shape == (2, 2, 3, 3)
+    assert_levels(frames, [20, 100])
+
+    PIL.Image.fromarray(grey([20], 8, 8)[0]).save(tmp_path / "3.png")
+    with pytest.raises(ValueError, match=r"frame 2 has 8 x 8 pixels.*give size="):
+        read_frames(tmp_path)
+    (tmp_path / "10.jpg").write_bytes((tmp_path / "10.jpg").read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"10\.jpg is not an image that Pillow can read, or it is cut short"):
+        read_frames(tmp_path, size=8)
+
+
+def test_bad_arguments(film):
+    for arguments, message in [
+        ({"indices": [0], "fps": 5}, "exclude each other"),
+        ({"indices": []}, "at least one"),
+        ({"indices": [3, -1]}, "frame numbers from 0"),
+        ({"fps": 0}, "fps must be > 0"),
+        ({"rate": float("nan")}, "rate must be > 0"),
+        ({"size": 0}, "size must be"),
+        ({"size": (3, 4, 5)}, "size must be"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            read_frames(film, **arguments)
+
+
+# Bad files
+
+
+def test_files_that_are_no_videos(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.mp4"):
+        read_frames(tmp_path / "none.mp4")
+    (tmp_path / "text.mp4").write_text("nothing to see here\n" * 50)
+    with pytest.raises(ValueError, match=r"text\.mp4 is not a video"):
+        read_frames(tmp_path / "text.mp4")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no frames"):
+        read_frames(tmp_path / "empty")
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(1600))
+    with pytest.raises(ValueError, match=r"sound\.wav holds no video stream"):
+        read_frames(tmp_path / "sound.wav")
+
+
+def test_videos_that_are_cut_short(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
+    # The index of an mp4 comes last, or first, where it promises frames that are no longer there.
+    path = write_video(tmp_path / "last.mp4", noise, np.arange(20) / 25)
+    first = write_video(tmp_path / "first.mp4", noise, np.arange(20) / 25, movflags="faststart")
+    with av.open(str(first)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = first.read_bytes()
+    whole = path.read_bytes()
+    for end in [0, 100, whole.index(b"moov"), whole.index(b"stsz")]:
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"last\.mp4 .*or was cut short before"):
+            read_frames(path, indices=[0])
+    for end in [packets[12][0] + packets[12][1] // 2, sum(packets[12]), packets[3][0] + 5]:
+        first.write_bytes(content[:end])
+        with pytest.raises(ValueError, match=r"first\.mp4 is damaged or cut short: \d+ of 20 frames could be decoded"):
+            read_frames(first)
+
+
+def test_a_container_that_counts_empty_moments_is_whole(tmp_path):
+    path = write_video(tmp_path / "film.avi", grey(LEVELS), np.arange(12) / 25)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames > 12
+    assert_levels(read_frames(path)[0], LEVELS)
+
+
+@pytest.mark.parametrize(("module", "name"), [("av", "PyAV"), ("PIL.Image", "Pillow")])
+def test_missing_package(film, tmp_path, monkeypatch, module, name):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'{name}: pip install "lac-loss\[video\]"'):
+        read_frames(film if module == "av" else tmp_path)
+
+
+# Side by side
+
+
+def test_the_second_video_follows_the_first(tmp_path):
+    first = write_video(tmp_path / "a.mp4", grey([40] * 20, 20, 20), np.arange(20) / 20)
+    second = write_video(tmp_path / "b.mp4", grey(np.arange(40) * 6, 40, 80), np.arange(40) / 20)
+    # Matched from 0.25 to 0.75 s of the first: twice as fast in the second, from 0.5 to 1.5 s.
+    written = write_side_by_side(
+        tmp_path / "both.mp4", first, second, np.array([0.25, 0.5, 0.75]), np.array([0.5, 1.0, 1.5])
+    )
+    frames, times = read_frames(tmp_path / "both.mp4")
+    assert written == 20
+    assert frames.shape == (20, 20, 60, 3)
+    np.testing.assert_allclose(times, np.arange(20) / 20, rtol=0, atol=1 / 90_000)
+    assert_levels(frames[:, :, :18], 40)
+    right = level(frames[:, :, 22:])
+    shown = np.clip(2 * np.arange(20), 10, 30) * 6
+    inside = slice(5, 16)
+    np.testing.assert_allclose(right[inside], shown[inside], rtol=0, atol=NEAR)
+    np.testing.assert_allclose(right[:5], 60 / 3, rtol=0, atol=NEAR)
+    np.testing.assert_allclose(right[16:], 180 / 3, rtol=0, atol=NEAR)
+
+
+def test_side_by_side_writes_all_or_nothing(film, tmp_path):
+    out = tmp_path / "both.mp4"
+    with pytest.raises(ValueError, match="K >= 1 matches"):
+        write_side_by_side(out, film, film, np.zeros(0), np.zeros(0))
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(film.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"broken\.mp4"):
+        write_side_by_side(out, film, broken, np.zeros(1), np.zeros(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.mp4"]
+
+
+# Folders of videos
+
+
+@pytest.fixture
+def videos(tmp_path):
+    return write_videos(tmp_path / "videos")
+
+
+def test_folder_of_videos(videos):
+    data = lac.data.load("folder", videos, fps=5, size=8)
+    assert (len(data.train), len(data.val), data.feature_shape) == (6, 2, (3, 8, 8))
+    for one in data.train + data.val:
+        k = int(one.name[-1])
+        count = 30 + 2 * k
+        at = np.arange(0, count, 5)
+        np.testing.assert_allclose(one.times, at / 25, rtol=0, atol=1 / 90_000)
+        phase = (at / (count - 1)) ** (0.7 + 0.1 * k)
+        np.testing.assert_array_equal(one.labels, (3 * phase).astype(int).clip(max=2))
+        # Once the disc has grown over the middle, the middle tells red and blue.
+        grown = phase > 0.4
+        red, _, blue = one.frames[grown, :, 3:5, 3:5].mean(axis=(2, 3)).T
+        np.testing.assert_allclose(red, 2 * phase[grown] - 1, rtol=0, atol=0.1)
+        np.testing.assert_allclose(blue, 1 - 2 * phase[grown], rtol=0, atol=0.1)
+        assert one.frames.min() >= -1
+        assert one.frames.max() <= 1
+
+
+def test_labels_by_time(videos):
+    (videos / "labels" / "clip0.csv").write_text("time, label\r\n0.5,1\r\n\r\n0.8,0\r\n")
+    data = lac.data.load("folder", videos, fps=10, size=4)
+    (one,) = [clip for clip in data.train + data.val if clip.name == "clip0"]
+    np.testing.assert_array_equal(one.labels, np.select([one.times < 0.5, one.times < 0.8], [-1, 1], 0))
+
+
+def test_features_come_before_the_videos_beside_them(videos):
+    (videos / "features").mkdir()
+    for k in range(8):
+        np.save(videos / "features" / f"clip{k}.npy", np.full((50, 2), k))
+    data = lac.data.load("folder", videos)
+    assert data.feature_shape == (2,)
+    assert set(data.val[0].labels) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels/clip3.csv", "0.0,1\n", r"clip3\.csv must start with the line time,label, got '0.0,1'"),
+        ("labels/clip3.csv", "", r"clip3\.csv must start with the line time,label, got ''"),
+        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", r"clip3\.csv, line 3: expected seconds and a whole"),
+        ("labels/clip3.csv", "time,label\n0,1,2\n", r"clip3\.csv, line 2: expected"),
+        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", r"clip3\.csv, line 3: times must be finite and increase"),
+        ("labels/clip9.csv", "time,label\n", r"clip 'clip9' has labels but no videos: there is no .*clip9\.\*"),
+        ("videos/clip3.mp4", "no video", r"clip3\.mp4 is not a video"),
+        ("videos/clip3.avi", "", r"clip 'clip3' has two files of videos"),
+        ("split.json", '{"train": ["clip1"], "val": ["nobody"]}', r"there is no videos/nobody\.\*"),
+    ],
+)
+def test_broken_folders_of_videos_are_named(videos, name, content, message):
+    (videos / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        lac.data.load("folder", videos, size=4)
+
+
+def test_times_beside_videos_are_refused(videos):
+    (videos / "times").mkdir()
+    for k in range(8):
+        np.save(videos / "times" / f"clip{k}.npy", np.arange(9))
+    with pytest.raises(ValueError, match="times is for features"):
+        lac.data.load("folder", videos)
