@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peers import GAP_EXTEND, GAP_OPEN, Run, Sizes
+from peers import GAP_EXTEND, GAP_OPEN, Answer, Run
 
 WHAT = "this recursion; lax.scan over rotated scores, jit and grad"
 VERSION = jax.__version__
@@ -20,10 +20,9 @@ def rotated(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return row, column.clip(0, m - 1), (column >= 0) & (column < m)
 
 
-def pair_score(scores: jax.Array, lengths: jax.Array) -> jax.Array:
+def pair_score(scores: jax.Array) -> jax.Array:
     n, m = scores.shape
     row, column, inside = rotated(n, m)
-    inside = inside & (row < lengths[0]) & (column < lengths[1])
     diagonals = jnp.where(inside, scores[row, column], NEVER)
 
     def shift(x: jax.Array) -> jax.Array:
@@ -47,12 +46,11 @@ def pair_score(scores: jax.Array, lengths: jax.Array) -> jax.Array:
 solve = jax.jit(jax.vmap(jax.value_and_grad(pair_score)))
 
 
-def prepare(sizes: Sizes, scores: Tensor, threads: int) -> Run:
-    lengths, values = jnp.array(sizes), jnp.array(scores.numpy())
+def prepare(scores: Tensor, threads: int) -> Run:
+    values = jnp.array(scores.numpy())
 
-    def run() -> Tensor:
-        found, gradient = solve(values, lengths)
-        gradient.block_until_ready()
-        return torch.from_numpy(np.array(found))
+    def run() -> Answer:
+        score, gradient = (torch.from_numpy(np.array(x)) for x in solve(values))
+        return Answer(score, gradient)
 
     return run

@@ -7,18 +7,19 @@ import torch
 from ddtw import SDTW
 from torch import Tensor
 
-from peers import TEMPERATURE, Run, Sizes
+from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Run
 
-WHAT = "soft-DTW (three moves, global, no gaps of its own) of the padded batch; gradient of the distances"
+WHAT = "soft-DTW (three moves, global, no gaps of its own); gradient of the distances"
 VERSION = version("ddtw")
 
 
-def prepare(sizes: Sizes, scores: Tensor, threads: int) -> Run:
+def prepare(scores: Tensor, threads: int) -> Run:
     numba.set_num_threads(threads)
     distances = scores.square().requires_grad_()
     loss = SDTW(gamma=TEMPERATURE, normalization="none", backend="cpu_numba")
 
-    def run() -> None:
+    def run() -> Answer:
         torch.autograd.grad(loss(C=distances), distances)
+        return NOT_COMPARABLE
 
     return run
