@@ -26,8 +26,8 @@ from torch import Tensor
 from lac_kernels import eager
 
 BACKENDS = ("auto", "reference", "eager", "cpu", "triton")
-_ENGINES = {"eager": "lac_kernels.eager"}
-_PREFERRED: dict[str, str] = {}  # by device type; elsewhere eager
+_ENGINES = {"eager": "lac_kernels.eager", "triton": "lac_kernels.triton_wavefront"}
+_PREFERRED: dict[str, str] = {"cuda": "triton"}  # by device type; elsewhere eager
 
 
 def unavailable(backend: str, device: torch.device) -> str | None:
@@ -36,7 +36,10 @@ def unavailable(backend: str, device: torch.device) -> str | None:
         return None
     if backend not in _ENGINES:
         return "it is not part of this version; use backend='eager'"
-    reason: str | None = importlib.import_module(_ENGINES[backend]).unavailable(device)
+    try:
+        reason: str | None = importlib.import_module(_ENGINES[backend]).unavailable(device)
+    except ImportError as error:
+        return f"{error}; install it, or use backend='eager'"
     return reason
 
 
