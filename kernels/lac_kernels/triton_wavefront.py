@@ -842,6 +842,144 @@ def _backward_kernel(
             tl.store(d_extend + b, -tl.sum(sum_e, 0), mask=active)
 
 
+# hard alignment
+
+
+@triton.jit
+def _hard_kernel(
+    scores, gap_open, gap_extend, lengths1, lengths2, score, end, choices, edges, edge_step, N, M,
+    R: tl.constexpr, L: tl.constexpr, CELL: tl.constexpr, MULTI: tl.constexpr,
+):  # fmt: skip
+    """Best score of one pair, the cell it ends in, and where H, X and Y of every cell came from.
+
+    A choice has the source of H in bits 0-1 (0 start, 1 D, 2 X, 3 Y), of X in bit 2 (0 D, 1 X), of Y in bits 3-4
+    (0 D, 1 X, 2 Y); the first named wins a tie.
+    """
+    C: tl.constexpr = score.dtype.element_ty
+    MODE: tl.constexpr = MAXIMUM
+    b = tl.program_id(0)
+    lane = tl.arange(0, L)
+    index = (lane + (L - 1)) & (L - 1)
+    n = _length(lengths1, b, N)
+    m = _length(lengths2, b, M)
+    one = tl.full((), 1.0, C)
+    unit = (one, one, one)
+    edge = edges + b.to(tl.int64) * edge_step
+    go, o = _gap(gap_open, gap_open, b, unit, L, C, MODE, False)
+    ge, e = _gap(gap_extend, gap_extend, b, unit, L, C, MODE, False)
+    nan = tl.full((L,), 0, tl.int32) + ((o != o) | (e != e)).to(tl.int32)
+    best = tl.full((L,), -float("inf"), C)
+    best_i = tl.full((L,), 0, tl.int32)
+    best_j = tl.full((L,), 0, tl.int32)
+    K = tl.full((L,), 0, tl.int32)
+    for strip in range(tl.cdiv(n, R * L)):
+        row = strip * (R * L) + lane * R
+        limit = _limits(row, n, m, R)
+        p_s = _rows(scores, b, row, R)
+        p_o = _rows(gap_open, b, row, R)
+        p_e = _rows(gap_extend, b, row, R)
+        out = (b.to(tl.int64) * N + row) * M
+        d, x, h = _border(R, L, C, MODE)
+        y = _zero(L, C, MODE)
+        diagonal = _one(K, L, C, MODE)
+        top = ()
+        top_j = ()
+        for _ in tl.static_range(R):
+            top = top + (tl.full((L,), -float("inf"), C),)
+            top_j = top_j + (tl.full((L,), 0, tl.int32),)
+        for t in range(m + L):
+            column = t - lane
+            s = _load(p_s, scores[3], column, limit, -float("inf"), R, C)
+            v = _load_tangent(p_s, scores, column, limit, R, L, C, False)
+            go_r, o_c = _gap_rows(go, p_o, gap_open, p_o, gap_open, column, limit, unit, R, L, C, MODE, False, CELL)
+            ge_r, e_c = _gap_rows(ge, p_e, gap_extend, p_e, gap_extend, column, limit, unit, R, L, C, MODE, False, CELL)
+            nan |= ((o_c != o_c) | (e_c != e_c)).to(tl.int32)
+            first = lane == 0
+            load_edge = first & (column < m) & (strip > 0)
+            incoming, _K_in, outgoing, _K_out = _shift(
+                (d[R - 1], x[R - 1], y), K, index, edge + column, load_edge, M, first, MULTI, C, MODE, False, L
+            )
+            if MULTI:
+                done = column - L
+                _put_edge(outgoing, K, edge + done, M, first & (done >= 0) & (done < m), MODE, False)
+            d, x, h, diagonal, _K_new, terms = _forward_column(
+                s, v, go_r, ge_r, d, x, h, diagonal, incoming[0], incoming[1], incoming[2], K, K, unit,
+                R, L, C, MODE, False,
+            )  # fmt: skip
+            y = terms[R - 1][4]
+            top_new = ()
+            top_j_new = ()
+            for r in tl.static_range(R):
+                d_above = incoming[0][0] if r == 0 else d[r - 1][0]
+                x_above = incoming[1][0] if r == 0 else x[r - 1][0]
+                d_r = d[r][0]
+                x_r = x[r][0]
+                y_r = terms[r][4][0]
+                from_h = tl.where((d_r >= x_r) & (d_r >= y_r), 1, tl.where(x_r >= y_r, 2, 3))
+                from_h = tl.where((d_r > 0) | (x_r > 0) | (y_r > 0), from_h, 0)
+                from_x = tl.where(terms[r][0][0] >= terms[r][1][0], 0, 4)
+                from_y = tl.where(d_above + go_r[r][0] >= x_above + go_r[r][0], 0, 8)
+                from_y = tl.where(terms[r][2][0] >= terms[r][3][0], from_y, 16)
+                inside = column.to(tl.uint32, bitcast=True) < limit[r].to(tl.uint32, bitcast=True)
+                tl.store(choices + (out + r * M + column), (from_h | from_x | from_y).to(tl.uint8), mask=inside)
+                better = d_r > top[r]
+                top_new = top_new + (tl.where(better, d_r, top[r]),)
+                top_j_new = top_j_new + (tl.where(better, column, top_j[r]),)
+                nan |= (s[r] != s[r]).to(tl.int32)
+            top = top_new
+            top_j = top_j_new
+        for r in tl.static_range(R):
+            better = top[r] > best
+            best = tl.where(better, top[r], best)
+            best_i = tl.where(better, row + r, best_i)
+            best_j = tl.where(better, top_j[r], best_j)
+    most = tl.max(best, 0)
+    bad = tl.max(nan, 0) != 0
+    i = tl.min(tl.where(best == most, best_i, N), 0)
+    j = tl.min(tl.where((best == most) & (best_i == i), best_j, M), 0)
+    found = (most > -float("inf")) & (bad == 0)
+    tl.store(score + b, tl.where(bad, float("nan"), tl.where(found, most, 0.0)))
+    tl.store(end + 2 * b, tl.where(found, i, -1))
+    tl.store(end + 2 * b + 1, j)
+
+
+@triton.jit
+def _walk(choice, i, j, path, free, M, WRITE: tl.constexpr):
+    """Follow the choices back from cell (i, j); matched cells go to path[free - 1], path[free - 2] ... Their number."""
+    state = tl.where(i >= 0, 1, 0)
+    count = tl.where(i >= 0, 0, 0)
+    while state > 0:
+        match = state == 1
+        count += tl.where(match, 1, 0)
+        if WRITE:
+            place = path + 2 * (free - count).to(tl.int64)
+            tl.store(place, i.to(tl.int64), mask=match)
+            tl.store(place + 1, j.to(tl.int64), mask=match)
+        before_i = tl.where(state == 2, i, i - 1)
+        before_j = tl.where(state == 3, j, j - 1)
+        at_i = tl.where(match, before_i, i)
+        at_j = tl.where(match, before_j, j)
+        inside = (before_i >= 0) & (before_j >= 0)
+        c = tl.load(choice + (at_i.to(tl.int64) * M + at_j), mask=inside, other=0).to(tl.int32)
+        from_gap = tl.where(state == 2, 1 + ((c >> 2) & 1), 1 + (c >> 3))
+        state = tl.where(inside, tl.where(match, c & 3, from_gap), 0)
+        i = before_i
+        j = before_j
+    return count
+
+
+@triton.jit
+def _trace_kernel(choices, end, path, count, N, M):
+    b = tl.program_id(0).to(tl.int64)
+    choice = choices + b * N * M
+    i = tl.load(end + 2 * b)
+    j = tl.load(end + 2 * b + 1)
+    p = path + b * 2 * tl.minimum(N, M)
+    found = _walk(choice, i, j, p, 0, M, False)
+    _walk(choice, i, j, p, found, M, True)
+    tl.store(count + b, found.to(tl.int64))
+
+
 # launchers
 
 
@@ -890,7 +1028,7 @@ def _plan(scores: Tensor, mode: int, save: bool, dual: bool) -> _Plan:
     lanes = _lanes()
     words = 1 + (mode == EXTENDED.value) + dual
     rows = 2
-    while rows < (4 if dual or mode == EXTENDED.value else 8) and rows * lanes < n:
+    while rows < (8 if mode == SCALED.value and not dual else 4) and rows * lanes < n:
         rows *= 2
     strips = -(-n // (rows * lanes))
     steps = m + lanes
@@ -1044,3 +1182,53 @@ def gradient(
         grad, (*views, *views), temperature, (lengths1, lengths2), saved, saved, _plans(scores, True), dtype, gaps,
         False, (gap_open.shape, gap_extend.shape), _is_cell(gap_open, gap_extend),
     )  # fmt: skip
+
+
+def second(
+    grad: Tensor,
+    scores: Tensor,
+    gap_open: Tensor,
+    gap_extend: Tensor,
+    temperature: Tensor,
+    lengths1: Tensor | None,
+    lengths2: Tensor | None,
+    v_scores: Tensor,
+    v_open: Tensor,
+    v_extend: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    views = tuple(_view(x, scores.shape) for x in (scores, gap_open, gap_extend, v_scores, v_open, v_extend))
+    lengths = (lengths1, lengths2)
+    plans = _plans(scores, True, dual=True)
+    cell = _is_cell(gap_open, gap_extend, v_open, v_extend)
+    score, rate, saved = _launch_forward(views, temperature, lengths, plans, True, True, cell)
+    h_scores, h_open, h_extend = _launch_backward(
+        grad, views, temperature, lengths, saved, rate, plans, score.dtype, True, True,
+        (gap_open.shape, gap_extend.shape), cell,
+    )  # fmt: skip
+    return h_scores, h_open, h_extend, rate
+
+
+def hard(
+    scores: Tensor,
+    gap_open: Tensor,
+    gap_extend: Tensor,
+    lengths1: Tensor | None,
+    lengths2: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    b, n, m = scores.shape
+    dtype = _compute_dtype(scores.dtype)
+    plan = _plan(scores, MAXIMUM.value, False, False)
+    score = scores.new_empty(b, dtype=dtype)
+    end = scores.new_empty((b, 2), dtype=torch.int32)
+    choices = scores.new_empty((b, n, m), dtype=torch.uint8)
+    edges = scores.new_empty((b, plan.size), dtype=dtype)
+    path = scores.new_full((b, min(n, m), 2), -1, dtype=torch.int64)
+    count = scores.new_empty(b, dtype=torch.int64)
+    with _guard(scores.device):
+        _hard_kernel[(b,)](
+            *(_view(x, scores.shape) for x in (scores, gap_open, gap_extend)), lengths1, lengths2,
+            score, end, choices, edges, edges.stride(0), n, m,
+            R=plan.rows, L=plan.lanes, CELL=_is_cell(gap_open, gap_extend), MULTI=plan.multi, **_OPTIONS,
+        )  # fmt: skip
+        _trace_kernel[(b,)](choices, end, path, count, n, m, **_OPTIONS)
+    return score, path, count
