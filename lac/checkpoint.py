@@ -12,8 +12,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lac.config import TrainConfig
 from lac.encoder import FrameEncoder
 from lac.files import atomic_path
+from lac.loss import LACLoss
 
 ENCODER = "model.safetensors"
 LOSS = "loss.safetensors"
@@ -95,6 +97,17 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
         raise CheckpointError(_damaged(path)) from error
     load_weights(encoder, weights, path)
     return encoder.to(device).eval()
+
+
+def read_loss(folder: Path, config: TrainConfig, device: torch.device | str = "cpu") -> LACLoss:
+    """The loss of a run folder with what it has learned; ``config`` is that of the run.
+
+    Raises:
+        CheckpointError: as :func:`read_encoder`.
+    """
+    loss = LACLoss(**config.loss)
+    load_weights(loss, read_weights(folder / LOSS)[0], folder / LOSS)
+    return loss.to(device).eval()
 
 
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -114,13 +114,10 @@ def evaluate(
     val = _labelled(embeddings_val, labels_val, "val")
     if len(val) < 2:
         raise ValueError(
-            "retrieval and Kendall's tau compare validation clips with each other: at least 2 are needed, "
-            "got 1"
+            "retrieval and Kendall's tau compare validation clips with each other: at least 2 are needed, got 1"
         )
     if len({int(label) for _, labels in train + val for label in np.unique(labels)}) < 2:
-        raise ValueError(
-            f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart"
-        )
+        raise ValueError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
     counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
     taus = _taus([embedding[::stride] for embedding, _ in val])
     return EvalResult(
@@ -239,13 +236,10 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
             )
         if embedding.shape[1] != embeddings[0].shape[1]:
             raise ValueError(
-                f"{where} has {embedding.shape[1]} features a frame, {split} clip 0 has "
-                f"{embeddings[0].shape[1]}"
+                f"{where} has {embedding.shape[1]} features a frame, {split} clip 0 has {embeddings[0].shape[1]}"
             )
         if not np.isfinite(embedding).all():
-            raise ValueError(
-                f"{where}: the embedding is not finite; the encoder has diverged or its input is bad"
-            )
+            raise ValueError(f"{where}: the embedding is not finite; the encoder has diverged or its input is bad")
         chosen = label >= 0
         if not chosen.any():
             raise ValueError(f"{where} has no frame with a label >= 0")
@@ -287,10 +281,7 @@ def _progress(clips: _Labelled, phase: int) -> tuple[np.ndarray, np.ndarray] | N
     with_phase = [(embedding, labels) for embedding, labels in clips if (labels == phase).any()]
     if not with_phase:
         return None
-    targets = [
-        (np.arange(len(labels)) - np.flatnonzero(labels == phase)[-1]) / len(labels)
-        for _, labels in with_phase
-    ]
+    targets = [(np.arange(len(labels)) - np.flatnonzero(labels == phase)[-1]) / len(labels) for _, labels in with_phase]
     return np.concatenate([embedding for embedding, _ in with_phase]), np.concatenate(targets)
 
 

@@ -1,6 +1,5 @@
 """The local-alignment contrastive loss."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, softplus
 
 from lac.alignment import SmithWaterman
-from lac.gaps import ConstantGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
+from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
 
 _FORMS = ("contrast", "score", "posterior")
 _NEGATIVES = ("reversed", "batch", "both")
@@ -57,7 +56,8 @@ class LACLoss(nn.Module):
 
     Args:
         alignment: the form of the alignment part. Default "contrast".
-        gaps: "constant", "learned", "interval" or a gap model of `lac.gaps` (`ContextualGaps(E)`, say).
+        gaps: "constant", "learned", "contextual", "interval", or a gap model of `lac.gaps`.
+        embed_dim: E, needed by gaps="contextual" only.
         gap_open, gap_extend: penalties to start from, in units of the similarity, when `gaps` is a name; for
             "interval" gap_extend is the rate per unit of the times.
         temperature: of the alignment, > 0, in units of the similarity.
@@ -96,6 +96,7 @@ class LACLoss(nn.Module):
         *,
         alignment: str = "contrast",
         gaps: str | GapModel = "learned",
+        embed_dim: int | None = None,
         gap_open: float = 0.5,
         gap_extend: float = 0.1,
         temperature: float = 0.1,
@@ -133,7 +134,7 @@ class LACLoss(nn.Module):
         self.sigma = sigma
         self.alignment_weight = alignment_weight
         self.contrastive_weight = contrastive_weight
-        self.aligner = SmithWaterman(_gap_model(gaps, gap_open, gap_extend), temperature, backend)
+        self.aligner = SmithWaterman(_gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
         self.margin = nn.Parameter(torch.tensor(float(margin)), requires_grad=learn_similarity)
         raw_scale = torch.tensor(inverse_softplus("scale", scale))
         self.raw_scale = nn.Parameter(raw_scale, requires_grad=learn_similarity)
@@ -312,17 +313,15 @@ def _divergence(target: Tensor, logits: Tensor, one: _Sequences, two: _Sequences
     return kl.sum((1, 2)) / one.lengths.clamp(min=1)
 
 
-def _gap_model(gaps: str | GapModel, gap_open: float, gap_extend: float) -> GapModel:
+def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:
     if isinstance(gaps, GapModel):
         return gaps
+    _choice("gaps", gaps, ("constant", "learned", "contextual", "interval"))
     if gaps == "contextual":
-        raise ValueError("gaps='contextual' needs the embedding size: pass lac.gaps.ContextualGaps(embed_dim)")
-    models: dict[str, Callable[[float, float], GapModel]] = {
-        "constant": ConstantGaps,
-        "learned": LearnedGaps,
-        "interval": IntervalGaps,
-    }
-    _choice("gaps", gaps, tuple(models))
+        if embed_dim is None:
+            raise ValueError("gaps='contextual' needs the size of the embeddings: pass embed_dim")
+        return ContextualGaps(embed_dim, gap_open, gap_extend)
+    models = {"constant": ConstantGaps, "learned": LearnedGaps, "interval": IntervalGaps}
     return models[gaps](gap_open, gap_extend)
 
 

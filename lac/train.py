@@ -175,7 +175,7 @@ def fit(
     device = next(encoder.parameters()).device
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
     unread: list[Tensor] = []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(state.step, options.steps):
             torch.manual_seed(_stream(options.seed, step))
             lr = learning_rate(step, options)
@@ -360,8 +360,9 @@ def train(
         if rows:
             log(_tags(rows["trained encoder"], config.data.name), state.step)
 
+    picture = draw_pair(state.encoder, state.loss, *_pair(dataset.val), title=dataset.name)
     pictures = [
-        save_figure(draw_pair(state, dataset), folder / "plots" / "alignment.png"),
+        save_figure(picture, folder / "plots" / "alignment.png"),
         save_figure(plot_curves(state.history), folder / "plots" / "curves.png"),
     ]
     metrics = {
@@ -390,28 +391,45 @@ def _evaluate(
     return {"trained encoder": trained, **others}, None
 
 
-def draw_pair(state: State, dataset: Dataset) -> Figure:
-    """The alignment of two validation clips of one action, by the embeddings and gaps as they were learned.
+class Aligned(NamedTuple):
+    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2)."""
 
-    The clips are the first one and the last one of its action, which in most data sets show two people.
-    """
-    first = dataset.val[0]
-    second = next((clip for clip in reversed(dataset.val) if clip.action == first.action), first)
-    device = next(state.encoder.parameters()).device
-    z1, z2 = (torch.from_numpy(z).to(device)[None] for z in embed_clips(state.encoder, [first, second], device))
-    times1, times2 = (clip.times - clip.times[0] for clip in (first, second))
-    seconds1, seconds2 = (torch.from_numpy(times).to(z1)[None] for times in (times1, times2))
-    aligner = state.loss.aligner
+    scores: Tensor
+    posterior: Tensor
+    path: Tensor
+
+
+def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip) -> Aligned:
+    """Align two clips of N and M frames by their embeddings and by the similarity and gaps that were learned."""
+    device = next(encoder.parameters()).device
+    z1, z2 = (torch.from_numpy(z).to(device)[None] for z in embed_clips(encoder, [first, second], device))
+    times1, times2 = (torch.from_numpy(clip.times - clip.times[0]).to(z1)[None] for clip in (first, second))
     with torch.no_grad():
-        scores = state.loss.scores(z1, z2)
-        posterior = aligner.soft_alignment(scores, z1=z1, z2=z2, times1=seconds1, times2=seconds2)
-        hard = aligner.hard_alignment(scores, z1=z1, z2=z2, times1=seconds1, times2=seconds2)
+        scores = loss.scores(z1, z2)
+        posterior = loss.aligner.soft_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
+        hard = loss.aligner.hard_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
+    return Aligned(scores[0], posterior[0], hard.paths[0])
+
+
+def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:
+    """The picture of :func:`align_clips`: scores, soft alignment, best path, and the phases where both have them."""
+    aligned = align_clips(encoder, loss, first, second)
     labelled = first.labels is not None and second.labels is not None
     return plot_alignment(
-        posterior[0], hard.paths[0], times1, times2, scores[0],
+        aligned.posterior,
+        aligned.path,
+        first.times - first.times[0],
+        second.times - second.times[0],
+        aligned.scores,
         labels=(first.labels, second.labels) if labelled else None,
-        names=(first.name, second.name), title=dataset.name,
-    )  # fmt: skip
+        names=(first.name, second.name),
+        title=title,
+    )
+
+
+def _pair(clips: Sequence[Clip]) -> tuple[Clip, Clip]:
+    """The first clip and the last one of its action: in most data sets two people."""
+    return clips[0], [clip for clip in clips if clip.action == clips[0].action][-1]
 
 
 def _flat(numbers: Progress) -> dict[str, float]:

@@ -1,7 +1,9 @@
 import os
+import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tiny_run import flags, write_clips
@@ -9,6 +11,7 @@ from tiny_run import flags, write_clips
 import lac
 from lac.cli import doctor
 from lac.cli.train import main
+from lac.config import TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--set", "loss.temperature=0"], "temperature must be positive"),
         (["--set", "loss.gap_open=-1"], "section loss: gap_open"),
-        (["--set", "model.heads=3"], "section model: width must be even and a multiple of heads"),
+        (["--set", "model.heads=3"], "section model: width must be"),
         (["--set", "augment.region=0.5"], "section augment: region must be"),
     ],
 )
@@ -125,3 +128,18 @@ def test_the_doctor_says_what_can_run(capsys):
     assert f"lac           {lac.__version__}" in shown
     assert "eager       can run" in shown
     assert "\x1b" not in shown
+
+
+def test_the_guide_runs(tmp_path, capsys, monkeypatch):
+    guide = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
+    make, use = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (command,) = re.findall(r"```sh\nlac-train (.*?)\n```", guide)
+    (settings,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(make, {})
+    assert main([*command.split(), "--set", "train.steps=2"]) == 0
+    exec(use, {})
+    assert " s matches clip" in capsys.readouterr().out
+    assert Path("pair.png").is_file()
+    Path("mine.yaml").write_text(settings)
+    assert TrainConfig.read("mine.yaml").train.lr == 5e-4

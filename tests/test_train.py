@@ -300,7 +300,7 @@ def test_events_carry_the_known_tags(run):
     assert [event.step for event in events.Scalars("train/loss")] == [2, 4, 5, 6, 8, 10, 12]
 
 
-def test_a_run_can_be_loaded(run, dataset):
+def test_a_run_can_be_loaded(run, dataset, straight):
     encoder, config, loaded = train.load_run(run.folder)
     assert config.train.steps == 12
     assert not encoder.training
@@ -308,8 +308,12 @@ def test_a_run_can_be_loaded(run, dataset):
     assert clip.name == dataset.val[0].name
     frames = torch.from_numpy(clip.frames)[None]
     assert torch.equal(encoder(frames), run.encoder(frames))
-    weights = train.start(config, dataset, CPU).loss
-    checkpoint.load_weights(weights, checkpoint.read_weights(run.folder / "loss.safetensors")[0], run.folder)
+    loss = checkpoint.read_loss(run.folder, config)
+    for name, value in straight.loss.state_dict().items():
+        assert torch.equal(loss.state_dict()[name], value)
+    aligned = train.align_clips(encoder, loss, loaded.val[0], loaded.val[1])
+    assert aligned.posterior.shape == (len(loaded.val[0]), len(loaded.val[1]))
+    assert (aligned.path.diff(dim=0) > 0).all()
 
 
 def test_a_folder_that_holds_something_is_refused(run, tmp_path):

@@ -64,8 +64,7 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
         title=title,
         box=box.SIMPLE,
         padding=0,
-        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, "
-        f"stride {first.stride}",
+        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}",
     )
     table.add_column("", no_wrap=True)
     shares = [f" acc {fraction:g}".replace("0.", ".") for fraction in first.classification]
@@ -84,7 +83,9 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
 
 def _short(number: float) -> str:
     # At most six characters, so that the table fits a terminal of 80 columns; R^2 has no lower limit.
-    return f"{number:.3f}" if not abs(number) >= 10 else f"{number:.0f}"
+    if number <= -1000:
+        return "< -999"
+    return f"{number:.0f}" if number <= -10 else f"{number:.3f}"
 
 
 def _message(error: Exception) -> str:

@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", metavar="DIR", help="run folder of lac-train")
     what.add_argument("--features", metavar="DIR", help="folder of embeddings to judge")
-    parser.add_argument(
-        "--data", metavar="NAME", help="data set (default: that of the run, or the folder itself)"
-    )
+    parser.add_argument("--data", metavar="NAME", help="data set (default: that of the run, or the folder itself)")
     parser.add_argument("--root", metavar="DIR", help="where that data lies")
     parser.add_argument(
         "--option",
@@ -59,10 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         help="option of the data set; repeatable",
     )
     parser.add_argument("--stride", metavar="N", type=int, default=1, help="of Kendall's tau (default: 1)")
-    parser.add_argument(
-        "--classifier", choices=("logistic", "svc"), default="logistic", help="default: logistic"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random encoder (default: 0)")
+    parser.add_argument("--classifier", choices=("logistic", "svc"), default="logistic", help="default: logistic")
+    parser.add_argument("--seed", metavar="N", type=int, help="of the random encoder (default: the run's, or 0)")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda... (default: auto)")
     parser.add_argument("--out", metavar="FILE", help="write the results there as JSON")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
@@ -71,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    if arguments.seed < 0:
+    if arguments.seed is not None and arguments.seed < 0:
         raise UsageError(f"--seed must not be negative, got {arguments.seed}")
     if arguments.stride < 1:
         raise UsageError(f"--stride must be at least 1, got {arguments.stride}")
@@ -88,26 +84,23 @@ def _command(argv: list[str] | None) -> int:
     device = pick_device(arguments.device)
     options = {"stride": arguments.stride, "classifier": arguments.classifier}
     if arguments.run:
-        encoder, dataset = _run(arguments, device)
+        encoder, dataset, seed = _run(arguments, device)
         config = encoder.config
         rows = {
-            "trained encoder": evaluate_dataset(
-                dataset, lambda clips: embed_clips(encoder, clips, device), **options
-            )
+            "trained encoder": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device), **options)
         }
     else:
         embeddings, dataset = _features(arguments)
-        config = {"input_dim": _size(dataset)}
+        config, seed = {"input_dim": _size(dataset)}, 0
         rows = {}
         if embeddings is not None:
             given = embeddings
             rows["embeddings"] = evaluate_dataset(
                 dataset, lambda clips: [given[clip.name] for clip in clips], **options
             )
-    rows |= controls(dataset, config, seed=arguments.seed, device=device, **options)
-    Console().print(
-        results_table(rows, title=f"{dataset.name}: {len(dataset.train)} / {len(dataset.val)} clips")
-    )
+    seed = arguments.seed if arguments.seed is not None else seed
+    rows |= controls(dataset, config, seed=seed, device=device, **options)
+    Console().print(results_table(rows, title=f"{dataset.name}: {len(dataset.train)} / {len(dataset.val)} clips"))
     if arguments.out:
         results = {name: row.to_dict() for name, row in rows.items()}
         write_json(
@@ -115,20 +108,21 @@ def _command(argv: list[str] | None) -> int:
             {
                 "data": dataset.name,
                 "results": results,
-                "seed": arguments.seed,
+                "seed": seed,
                 "environment": describe(device),
             },
         )
     return 0
 
 
-def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEncoder, Dataset]:
-    """The encoder of a run folder, and the data set of the run or the one asked for."""
+def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEncoder, Dataset, int]:
+    """The encoder of a run folder, the data set of the run or the one asked for, and the run's seed."""
     import lac.data
     from lac.checkpoint import read_encoder
     from lac.config import CONFIG, TrainConfig
 
-    data = TrainConfig.read(Path(arguments.run, CONFIG)).data
+    config = TrainConfig.read(Path(arguments.run, CONFIG))
+    data = config.data
     name = arguments.data or data.name
     same = name == data.name
     options = (data.options if same else {}) | _options(arguments.option)
@@ -139,7 +133,7 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
             f"the encoder of {arguments.run} takes {encoder.config['input_dim']} features a frame, but a "
             f"frame of {dataset.name} has {_size(dataset)}"
         )
-    return encoder, dataset
+    return encoder, dataset, config.train.seed
 
 
 def _features(arguments: argparse.Namespace) -> tuple[dict[str, np.ndarray] | None, Dataset]:

@@ -70,18 +70,28 @@ def _command(argv: list[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
 
+    from lac.config import ConfigError
+
+    try:
+        return _train(*_settings(parser, arguments), resume=arguments.resume is not None)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+
+
+def _train(config: TrainConfig, folder: Path, *, resume: bool) -> int:
     from rich.console import Console
 
-    from lac.config import ConfigError
+    from lac.config import CONFIG
     from lac.train import train
 
     console = Console()
     try:
-        config, folder = _settings(parser, arguments)
         with _reporter(console) as progress:
-            result = train(config, folder, resume=arguments.resume is not None, progress=progress)
-    except ConfigError as error:
-        raise UsageError(str(error)) from error
+            result = train(config, folder, resume=resume, progress=progress)
+    except KeyboardInterrupt:
+        if (folder / CONFIG).is_file():
+            console.print(f"go on with: lac-train --resume {folder}", highlight=False, soft_wrap=True)
+        raise
     if result.not_evaluated is None:
         console.print(results_table(result.rows, title=result.metrics["data"]))
     else:

@@ -79,9 +79,7 @@ def collate(views: Sequence[View]) -> Batch:
     shape = views[0].frames.shape[1:]
     for view in views:
         if view.frames.shape[1:] != shape:
-            raise ValueError(
-                f"views of one batch need frames of one shape, got {shape} and {view.frames.shape[1:]}"
-            )
+            raise ValueError(f"views of one batch need frames of one shape, got {shape} and {view.frames.shape[1:]}")
     lengths = np.array([len(view) for view in views])
     size = (len(views), int(lengths.max()))
     frames = np.zeros(size + shape, dtype=np.float32)

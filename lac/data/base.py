@@ -48,8 +48,7 @@ class Clip:
             )
         if times.shape != (len(frames),):
             raise ValueError(
-                f"clip {self.name!r}: times must have one entry a frame, shape ({len(frames)},), got "
-                f"{times.shape}"
+                f"clip {self.name!r}: times must have one entry a frame, shape ({len(frames)},), got {times.shape}"
             )
         if len(times) > 1 and not (np.diff(times) > 0).all():
             at = int(np.argmin(np.diff(times) > 0))
@@ -175,9 +174,7 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     wrong = [key for key in options if key not in known]
     if wrong and not free:
-        raise TypeError(
-            f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}"
-        )
+        raise TypeError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
     return loader(root, **options)
 
 
@@ -190,9 +187,7 @@ def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:
         bad = ~np.isfinite(given)
         if bad.any():
             at = tuple(int(k) for k in np.argwhere(bad)[0])
-            raise ValueError(
-                f"{what} must be finite, got {given[at]} at index {at} ({int(bad.sum())} in all)"
-            )
+            raise ValueError(f"{what} must be finite, got {given[at]} at index {at} ({int(bad.sum())} in all)")
         if np.issubdtype(dtype, np.integer) and (given != np.floor(given)).any():
             raise TypeError(f"{what} must be whole numbers, got {given[given != np.floor(given)][0]}")
     return np.ascontiguousarray(given, dtype=dtype)

@@ -13,9 +13,7 @@ import numpy as np
 from lac.data.base import Clip, Dataset
 
 
-def load(
-    root: str | Path | None = None, *, rate: float = 25.0, val_share: float = 0.3, seed: int = 0
-) -> Dataset:
+def load(root: str | Path | None = None, *, rate: float = 25.0, val_share: float = 0.3, seed: int = 0) -> Dataset:
     """A folder with one NumPy file a clip::
 
         root/features/NAME.npy   (T, ...) real numbers

@@ -149,9 +149,7 @@ def load(
             clip = untrim(clip, others, rng, longest=longest, speed=(float(speed[0]), float(speed[1])))
         splits[one.subject in TRAIN_SUBJECTS].append(clip)
     kind = "untrimmed" if untrimmed else "trimmed"
-    return Dataset(
-        f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else []
-    )
+    return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else [])
 
 
 def _movement_number(movement: str | int) -> int:
@@ -161,8 +159,7 @@ def _movement_number(movement: str | int) -> int:
     if text.isdecimal() and 1 <= int(text) <= len(MOVEMENTS):
         return int(text)
     raise ValueError(
-        f"unknown movement {movement!r}: give a number from 1 to {len(MOVEMENTS)} or one of "
-        + ", ".join(MOVEMENTS)
+        f"unknown movement {movement!r}: give a number from 1 to {len(MOVEMENTS)} or one of " + ", ".join(MOVEMENTS)
     )
 
 
@@ -183,15 +180,13 @@ def _recordings(root: str | Path | None) -> list[_Recording]:
 
 def _packed(path: Path) -> list[_Recording]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             joints, labels, meta = (archive[key] for key in ("joints", "labels", "meta"))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a packed UI-PRMD file (joints, labels, meta): {error}") from error
     ends = np.cumsum(meta[:, 3])
     if joints.shape != (ends[-1], len(_JOINTS), 3) or labels.shape != joints.shape[:1]:
-        raise ValueError(
-            f"{path}: meta has {ends[-1]} frames, but joints are {joints.shape} and labels {labels.shape}"
-        )
+        raise ValueError(f"{path}: meta has {ends[-1]} frames, but joints are {joints.shape} and labels {labels.shape}")
 
     def part(start: int, end: int) -> np.ndarray:
         return np.asarray(joints[start:end], dtype=np.float64)
@@ -231,13 +226,11 @@ def _read_official(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: expected comma-separated numbers: {error}") from error
     if values.shape[1] != 3 * len(_MARKERS):
         raise ValueError(
-            f"{path}: expected {len(_MARKERS)} markers x 3 = {3 * len(_MARKERS)} columns, got "
-            f"{values.shape[1]}"
+            f"{path}: expected {len(_MARKERS)} markers x 3 = {3 * len(_MARKERS)} columns, got {values.shape[1]}"
         )
     markers = values[:: round(_OFFICIAL_RATE / RATE)].reshape(-1, len(_MARKERS), 3)
     joints = [
-        markers[:, [_MARKERS.index(marker) for marker in _JOINT_MARKERS[joint]]].mean(axis=1)
-        for joint in _JOINTS
+        markers[:, [_MARKERS.index(marker) for marker in _JOINT_MARKERS[joint]]].mean(axis=1) for joint in _JOINTS
     ]
     return np.stack(joints, axis=1)
 

@@ -26,7 +26,7 @@ def resample(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
     low = np.clip(np.floor(positions).astype(np.int64), 0, len(values) - 1)
     high = np.minimum(low + 1, len(values) - 1)
     weight = (positions - low).reshape((-1,) + (1,) * (values.ndim - 1)).astype(values.dtype)
-    return np.asarray(values[low] * (1 - weight) + values[high] * weight, dtype=values.dtype)
+    return np.asarray(values[low] + weight * (values[high] - values[low]), dtype=values.dtype)
 
 
 def untrim(

@@ -1,0 +1,224 @@
+import dataclasses
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import SETTINGS, write_clips
+
+from lac import checkpoint
+from lac.cli import common
+from lac.cli.common import UsageError, results_table, run
+from lac.cli.evaluate import main
+from lac.config import CONFIG, TrainConfig
+from lac.encoder import FrameEncoder
+from lac.evaluate import EvalResult
+
+CONTROLS = ["time index", "raw features", "random encoder"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, clips):
+    folder = tmp_path_factory.mktemp("run")
+    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(clips), "train.seed": 3})
+    (folder / CONFIG).write_text(config.to_yaml())
+    torch.manual_seed(3)
+    checkpoint.write_encoder(folder, FrameEncoder(3, **config.model))
+    return folder
+
+
+def test_run(run_folder, clips, tmp_path, capsys):
+    out = tmp_path / "metrics.json"
+    assert main(["--run", str(run_folder), "--stride", "2", "--out", str(out), "--device", "cpu"]) == 0
+    written = json.loads(out.read_text())
+    assert list(written["results"]) == ["trained encoder", *CONTROLS]
+    assert written["data"] == clips.name
+    for row in written["results"].values():
+        assert row["stride"] == 2
+        assert set(row["classification"]) == set(row["event_completion"]) == {"0.1", "0.5", "1.0"}
+        assert set(row["retrieval"]) == {"5", "10", "15"}
+        assert row["kendalls_tau_pairs"] == 2
+    shown = capsys.readouterr().out
+    for words in ("trained encoder", *CONTROLS, "no tau", "AP@15", "stride 2", "6 / 2 clips"):
+        assert words in shown
+    assert f"{written['results']['raw features']['retrieval']['5']:.3f}" in shown
+
+
+def test_same_seed_same_result(run_folder, tmp_path):
+    results = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        path = tmp_path / f"{name}.json"
+        assert main(["--run", str(run_folder), "--seed", str(seed), "--out", str(path), "--device", "cpu"]) == 0
+        results.append(json.loads(path.read_text())["results"])
+    assert results[0] == results[1]
+    assert results[0]["random encoder"] != results[2]["random encoder"]
+    assert results[0]["trained encoder"] == results[2]["trained encoder"]
+
+
+def test_random_encoder_has_the_weights_that_the_run_started_from(run_folder, tmp_path):
+    # The encoder of this run folder was never trained.
+    assert main(["--run", str(run_folder), "--out", str(tmp_path / "m.json"), "--device", "cpu"]) == 0
+    written = json.loads((tmp_path / "m.json").read_text())
+    assert written["seed"] == 3
+    assert written["results"]["trained encoder"] == written["results"]["random encoder"]
+
+
+def test_folder_of_embeddings(clips, capsys):
+    assert main(["--features", str(clips), "--classifier", "svc", "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in CONTROLS)
+    assert "svc classifier" in shown
+    assert "embeddings" not in shown
+
+
+def test_embeddings_of_a_data_set(clips, tmp_path, capsys):
+    (tmp_path / "features").mkdir()
+    for path in (clips / "features").glob("*.npy"):
+        np.save(tmp_path / "features" / path.name, np.load(path)[:, :1])
+    command = ["--features", str(tmp_path), "--data", "folder", "--root", str(clips), "--device", "cpu"]
+    assert main([*command, "--option", "val_share=0.5", "--out", str(tmp_path / "m.json")]) == 0
+    results = json.loads((tmp_path / "m.json").read_text())["results"]
+    assert list(results) == ["embeddings", *CONTROLS]
+    assert results["embeddings"] != results["raw features"]
+    assert "4 / 4 clips" in capsys.readouterr().out
+
+    (tmp_path / "features" / "clip3.npy").unlink()
+    assert main(command) == 1
+    assert "clip3.npy for clip 'clip3'" in capsys.readouterr().err
+
+
+def refused(argv, code, *words, capsys):
+    assert main([str(part) for part in argv]) == code
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], ["--run", "--features", "required"]),
+        (["--run", "a", "--features", "b"], ["not allowed with"]),
+        (["--run", "a", "--stride", "0"], ["--stride must be at least 1, got 0"]),
+        (["--run", "a", "--seed", "-1"], ["--seed must not be negative"]),
+        (["--features", "a", "--root", "b"], ["name the data set"]),
+        (["--features", "a", "--data", "folder", "--option", "rate"], ["NAME=VALUE, got 'rate'"]),
+        (["--features", "a", "--data", "folder", "--option", "rate=["], ["not a YAML value"]),
+        (["--run", "a", "--classifier", "knn"], ["invalid choice: 'knn'"]),
+    ],
+)
+def test_usage(argv, words, capsys):
+    refused(argv, 2, *words, capsys=capsys)
+
+
+def test_what_is_not_there(run_folder, clips, tmp_path, capsys):
+    refused(["--run", tmp_path / "none"], 1, "No such file", CONFIG, capsys=capsys)
+    refused(["--features", tmp_path / "none"], 1, "no features: expected files", capsys=capsys)
+    refused(["--features", clips, "--data", "wach"], 1, "did you mean 'watch'?", capsys=capsys)
+    refused(["--run", run_folder, "--option", "fps=3"], 1, "no option 'fps'", capsys=capsys)
+    refused(["--run", run_folder, "--device", "cuda:99"], 1, "cuda:99", capsys=capsys)
+
+
+def test_encoder_of_another_data_set(run_folder, tmp_path, capsys):
+    for kind, array in (("features", np.zeros((6, 5))), ("labels", np.arange(6) // 2)):
+        (tmp_path / kind).mkdir()
+        for name in "abcd":
+            np.save(tmp_path / kind / f"{name}.npy", array)
+    words = ["takes 3 features a frame", "has 5"]
+    refused(["--run", run_folder, "--root", tmp_path], 1, *words, capsys=capsys)
+
+
+def test_clips_without_labels(tmp_path, capsys):
+    root = write_clips(tmp_path, labels=False)
+    refused(["--features", root], 1, "has no labels", capsys=capsys)
+
+
+def test_damaged_weights(run_folder, tmp_path, capsys):
+    (tmp_path / CONFIG).write_text((run_folder / CONFIG).read_text())
+    (tmp_path / checkpoint.ENCODER).write_bytes((run_folder / checkpoint.ENCODER).read_bytes()[:-40])
+    refused(["--run", tmp_path], 1, str(checkpoint.ENCODER), capsys=capsys)
+
+
+def test_full_disk_keeps_the_old_results(clips, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "metrics.json"
+    out.write_text("old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    refused(["--features", clips, "--out", out], 1, "No space left on device", str(out), capsys=capsys)
+    assert out.read_text() == "old"
+    assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+# What the commands share
+
+
+def raising(error):
+    def command(argv):
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("say what"), 2, "error: say what"),
+        (ValueError("bad [red]value[/red]\n  here"), 1, "error: bad [red]value[/red] here"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), 1, "error: No such file: a/b"),
+        (ImportError("pip install it"), 1, "error: pip install it"),
+        (ValueError(), 1, "error: ValueError"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+    ],
+)
+def test_errors_become_one_line(error, code, line, capsys, monkeypatch):
+    monkeypatch.delenv("LAC_TRACEBACK", raising=False)
+    assert run(raising(error), []) == code
+    assert capsys.readouterr().err.strip() == line
+    assert run(raising(error), ["--traceback"]) == code
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv("LAC_TRACEBACK", "1")
+    assert run(raising(error), []) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_mistakes_of_the_program_are_not_hidden():
+    with pytest.raises(KeyError):
+        run(raising(KeyError("bug")), [])
+
+
+def test_arguments_and_exit_codes(monkeypatch):
+    seen = []
+    monkeypatch.setattr(common.sys, "argv", ["lac-x", "--a", "--traceback", "b"])
+    assert run(lambda argv: seen.append(argv) or 3) == 3
+    assert seen == [["--a", "b"]]
+    assert run(raising(SystemExit(2)), []) == 2
+    assert run(raising(SystemExit(None)), []) == 0
+    assert run(raising(SystemExit("text")), []) == 1
+
+
+def test_table_fits_a_terminal_whatever_the_numbers_are():
+    from rich.console import Console
+
+    row = EvalResult(
+        {0.1: 0.5, 0.5: 1.0, 1.0: float("nan")}, {1.0: -123.4}, float("nan"), 1560, 1560,
+        {5: 1.0, 10: 0.0, 15: 0.25}, "logistic", 5,
+    )  # fmt: skip
+    low = dataclasses.replace(row, event_completion={1.0: -123456.7})
+    with open(os.devnull, "w") as nowhere:
+        console = Console(width=80, record=True, file=nowhere)
+        console.print(results_table({"trained encoder": row, "random encoder": low}, title="x"))
+    text = console.export_text()
+    assert "…" not in text
+    for part in ("trained encoder", "acc .1", "1.000", "nan", "-123 ", "< -999", "1560 pairs", "stride 5"):
+        assert part in text

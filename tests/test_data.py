@@ -1,0 +1,578 @@
+import importlib.util
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lac.data
+from lac.data import Clip, Dataset, base, uiprmd, watch
+from lac.data.phases import half_way_phases
+from lac.data.untrimmed import resample, untrim
+
+
+def clip(name="c", length=4, **changes):
+    given = {"frames": np.zeros((length, 2)), "times": np.arange(length), "labels": None} | changes
+    return Clip(name, given["frames"], given["times"], given["labels"])
+
+
+# Clips and data sets
+
+
+def test_clip_converts_numbers():
+    one = clip(frames=np.ones((3, 2), dtype=np.uint8), times=[0, 1, 2], labels=np.array([0.0, 1.0, -1.0]))
+    assert (one.frames.dtype, one.times.dtype, one.labels.dtype) == (np.float32, np.float64, np.int64)
+    assert len(one) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"labels": np.zeros(5)}, ValueError, "clip 'c': labels are longer than the features"),
+        ({"labels": np.zeros(3)}, ValueError, "labels are shorter than the features"),
+        ({"labels": np.zeros((4, 1))}, ValueError, "labels are of another shape"),
+        ({"labels": np.array([0, 0.5, 1, 1])}, TypeError, "labels must be whole numbers, got 0.5"),
+        ({"frames": np.zeros(4)}, ValueError, r"frames must be \(frames, ...\)"),
+        ({"frames": np.zeros((0, 2)), "times": []}, ValueError, "at least one frame"),
+        ({"frames": np.array([["a"]])}, TypeError, "frames must be real numbers"),
+        ({"frames": np.array([[0, 1], [np.nan, 0]])}, ValueError, r"finite, got nan at index \(1, 0\)"),
+        ({"times": np.arange(3)}, ValueError, "times must have one entry a frame"),
+        ({"times": np.array([0, 1, 1, 2])}, ValueError, "times must increase, got 1 s and then 1 s"),
+        ({"times": np.array([0, 1, np.inf, 2])}, ValueError, "times must be finite"),
+    ],
+)
+def test_bad_clips_are_named(changes, error, message):
+    with pytest.raises(error, match=message):
+        clip(**changes)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        ([], [clip()], "the train split has no clip"),
+        ([clip()], [], "the val split has no clip"),
+        ([clip()], [clip()], "two clips are called 'c'"),
+        ([clip()], [clip("d", frames=np.zeros((4, 3)))], "clip 'd' has shape"),
+        ([clip()], [clip("d", labels=np.array([0, 1, 2, 2]))], "clip 'd' has label 2, but only 2 labels"),
+    ],
+)
+def test_bad_data_sets_are_named(train, val, message):
+    with pytest.raises(ValueError, match=message):
+        Dataset("x", train, val, ["a", "b"])
+
+
+def test_unknown_names_and_options():
+    with pytest.raises(ValueError, match=r"folder, uiprmd, watch; did you mean 'watch'\?"):
+        lac.data.load("wach")
+    with pytest.raises(
+        TypeError, match=r"data set 'folder' has no option 'fps': its options are rate, val_share, seed"
+    ):
+        lac.data.load("folder", "x", fps=3)
+
+
+def test_own_data(monkeypatch):
+    monkeypatch.setattr(base, "_loaders", dict(base._loaders))
+    made = Dataset("mine", [clip("a")], [clip("b")], [])
+
+    def load_mine(root=None, *, rate=1.0):
+        assert (root, rate) == ("here", 2.0)
+        return made
+
+    lac.data.register("mine", load_mine)
+    assert lac.data.load("mine", "here", rate=2.0) is made
+    assert lac.data.names() == ["folder", "mine", "uiprmd", "watch"]
+    with pytest.raises(ValueError, match="'watch' exists already"):
+        lac.data.register("watch", load_mine)
+
+
+# Phases and untrimmed clips
+
+
+def test_phases_by_hand():
+    # Rest (5th percentile) 0, turn 8, half 4: out at the first frame above 4, back at the first at or below
+    # 4.
+    excursion = np.array([0, 0, 0, 4, 5, 8, 8, 6, 4, 1, 5, 0, 0, 0.0])
+    expected = [0, 0, 0, 0, 1, 2, 2, 2, 3, 3, 3, 3, 3, 3]
+    np.testing.assert_array_equal(half_way_phases(excursion), expected)
+    np.testing.assert_array_equal(half_way_phases(7 * excursion - 3), expected)
+
+
+def test_phases_take_the_last_way_out():
+    # The movement goes beyond half twice before it turns; only the last time counts.
+    excursion = np.array([0, 0, 6, 1, 6, 8, 0, 0.0])
+    np.testing.assert_array_equal(half_way_phases(excursion), [0, 0, 0, 0, 1, 2, 3, 3])
+
+
+@pytest.mark.parametrize("excursion", [[3.0], [5.0, 1, 0, 0, 0], [0, 0, 0, 1, 5.0], [2.0, 2, 2]])
+def test_phases_of_odd_movements_never_go_back(excursion):
+    labels = half_way_phases(np.array(excursion))
+    assert len(labels) == len(excursion)
+    assert (np.diff(labels) >= 0).all()
+
+
+def test_resample_is_exact_on_lines():
+    values = 3 * np.arange(10.0)[:, None] + 1
+    positions = np.array([0, 0.25, 4.5, 8.999, 9])
+    np.testing.assert_allclose(resample(values, positions)[:, 0], 3 * positions + 1, rtol=0, atol=1e-12)
+
+
+def test_untrim_places_the_action_exactly():
+    action = Clip("a", np.arange(20.0)[:, None], 2 + np.arange(20) / 25, np.arange(20) // 5, "go")
+    others = [lambda: np.concatenate([np.full((30, 1), 100.0), np.full((30, 1), 200.0)])]
+    for seed in range(20):
+        one = untrim(action, others, np.random.default_rng(seed), longest=8, speed=(0.6, 1.6))
+        inside = one.labels >= 0
+        assert (one.name, one.action) == ("a", "go")
+        assert one.times[0] == 0
+        np.testing.assert_allclose(np.diff(one.times), 0.04, rtol=0, atol=1e-12)
+        assert (np.diff(one.labels[inside]) >= 0).all()
+        assert (np.diff(np.flatnonzero(inside)) == 1).all()
+        # The end of the other recording comes before, its beginning after; a frame at the border may be a
+        # mixture.
+        first, last = np.flatnonzero(inside)[[0, -1]]
+        assert (one.frames[: max(first - 1, 0)] == 200).all()
+        assert (one.frames[last + 2 :] == 100).all()
+        within = one.frames[first + 1 : last, 0]
+        factor = np.diff(within)
+        np.testing.assert_allclose(factor, factor[0], rtol=0, atol=2e-5)
+        assert 0.6 - 1e-5 <= factor[0] <= 1.6 + 1e-5
+        clear = np.abs(within % 1 - 0.5) > 1e-3  # halfway between two frames either label is right
+        np.testing.assert_array_equal(one.labels[first + 1 : last][clear], np.rint(within[clear]) // 5)
+
+
+def test_untrim_without_anything_keeps_the_clip():
+    action = Clip("a", np.arange(20.0)[:, None], np.arange(20) / 25, np.arange(20) // 5)
+    one = untrim(action, [], np.random.default_rng(0), longest=9, speed=(1, 1))
+    np.testing.assert_array_equal(one.frames, action.frames)
+    np.testing.assert_array_equal(one.labels, action.labels)
+    np.testing.assert_allclose(one.times, action.times, rtol=0, atol=1e-12)
+
+
+# Plain folders
+
+
+def write(root, kind, **arrays):
+    (root / kind).mkdir(exist_ok=True)
+    for name, array in arrays.items():
+        np.save(root / kind / f"{name}.npy", array, allow_pickle=True)
+
+
+@pytest.fixture
+def plain(tmp_path):
+    write(tmp_path, "features", **{f"c{k}": np.full((4 + k, 3), k) for k in range(10)})
+    write(tmp_path, "labels", **{f"c{k}": np.arange(4 + k) // 2 - 1 for k in range(10)})
+    return tmp_path
+
+
+def test_folder(plain):
+    data = lac.data.load("folder", plain, rate=10)
+    assert (len(data.train), len(data.val), data.label_names) == (7, 3, ["0", "1", "2", "3", "4", "5"])
+    assert data.name == plain.name
+    for one in data.train + data.val:
+        number = int(one.name[1:])
+        np.testing.assert_array_equal(one.frames, np.full((4 + number, 3), number))
+        np.testing.assert_allclose(one.times, np.arange(4 + number) / 10, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(one.labels, np.arange(4 + number) // 2 - 1)
+    again = lac.data.load("folder", plain)
+    assert [one.name for one in again.val] == [one.name for one in data.val]
+    assert [one.name for one in lac.data.load("folder", plain, seed=5).val] != [one.name for one in data.val]
+
+
+def test_folder_with_split_times_and_names(plain):
+    (plain / "split.json").write_text(json.dumps({"train": ["c3", "c1"], "val": ["c2"]}))
+    (plain / "label_names.json").write_text(json.dumps([f"phase {k}" for k in range(6)]))
+    write(plain, "times", **{f"c{k}": 1 + 0.5 * np.arange(4 + k) for k in range(10)})
+    data = lac.data.load("folder", plain)
+    assert [[one.name for one in split] for split in (data.train, data.val)] == [["c3", "c1"], ["c2"]]
+    assert data.label_names[1] == "phase 1"
+    assert data.val[0].times[:2].tolist() == [1.0, 1.5]
+
+
+def test_folder_without_labels(tmp_path):
+    write(tmp_path, "features", a=np.zeros((2, 1)), b=np.zeros((3, 1)))
+    data = lac.data.load("folder", tmp_path)
+    assert data.label_names == []
+    assert data.train[0].labels is None
+
+
+def break_labels_missing(root):
+    (root / "labels" / "c4.npy").unlink()
+
+
+def break_features_missing(root):
+    (root / "features" / "c4.npy").unlink()
+
+
+def break_labels_longer(root):
+    write(root, "labels", c4=np.zeros(99, int))
+
+
+def break_object(root):
+    write(root, "features", c4=np.array([{}, {}], dtype=object))
+
+
+def break_truncated(root):
+    path = root / "features" / "c4.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def break_empty_file(root):
+    (root / "features" / "c4.npy").write_bytes(b"")
+
+
+def break_dims(root):
+    write(root, "features", c4=np.zeros(8))
+
+
+def break_scalar(root):
+    write(root, "features", c4=np.float32(3))
+
+
+def break_nan(root):
+    write(root, "features", c4=np.full((8, 3), np.nan))
+
+
+def break_split_name(root):
+    (root / "split.json").write_text('{"train": ["c1"], "val": ["nobody"]}')
+
+
+def break_split_keys(root):
+    (root / "split.json").write_text('{"train": ["c1"], "test": ["c2"]}')
+
+
+def break_split_json(root):
+    (root / "split.json").write_text("{")
+
+
+def break_names(root):
+    (root / "label_names.json").write_text('["only one"]')
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_labels_missing, "clip 'c4' has features but no labels"),
+        (break_features_missing, "clip 'c4' has labels but no features"),
+        (break_labels_longer, "clip 'c4': labels are longer than the features"),
+        (break_object, "c4.npy is not a plain NumPy array"),
+        (break_truncated, "c4.npy is not a plain NumPy array"),
+        (break_empty_file, "c4.npy is not a plain NumPy array"),
+        (break_dims, "clip 'c4': frames must be"),
+        (break_scalar, "clip 'c4': frames must be"),
+        (break_nan, "clip 'c4': frames must be finite"),
+        (break_split_name, "names 'nobody', but there is no features/nobody.npy"),
+        (break_split_keys, "must be {"),
+        (break_split_json, "split.json is not JSON"),
+        (break_names, "only 1 labels have a name"),
+    ],
+)
+def test_broken_folders_are_named(plain, damage, message):
+    damage(plain)
+    with pytest.raises(ValueError, match=message):
+        lac.data.load("folder", plain)
+
+
+def test_empty_folders_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no features: expected files"):
+        lac.data.load("folder", tmp_path)
+    with pytest.raises(FileNotFoundError, match="needs root="):
+        lac.data.load("folder")
+    write(tmp_path, "features", a=np.zeros((2, 1)))
+    with pytest.raises(ValueError, match="one clip only"):
+        lac.data.load("folder", tmp_path)
+
+
+# UI-PRMD
+
+
+def movement(subject, repetition, number, frames):
+    """A made-up person who goes down and up again: 17 joints in whole mm, which float16 keeps, (T, 17, 3)."""
+    rng = np.random.default_rng([subject, repetition, number])
+    pose = rng.integers(200, 900, size=(17, 3))
+    pose[uiprmd._LEFT_HIP], pose[uiprmd._RIGHT_HIP] = (500, 600, 900), (500, 400, 900)
+    pose[uiprmd._PELVIS] = (500, 500, 900)
+    joints = np.repeat(pose[None], frames, axis=0)
+    joints[:, :11, 2] -= np.rint(300 * np.sin(np.linspace(0, np.pi, frames)) ** 4).astype(int)[:, None]
+    return joints + rng.integers(-3, 4, size=(frames, 1, 3))
+
+
+RECORDINGS = [
+    (number, subject, repetition, 30 + 3 * subject + number)
+    for number in (1, 2, 5)
+    for subject in (1, 6, 7, 10)
+    for repetition in (1, 2)
+]
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+    root = tmp_path_factory.mktemp("uiprmd")
+    folder = root / "Segmented Movements" / "Vicon" / "Positions"
+    folder.mkdir(parents=True)
+    for number, subject, repetition, frames in RECORDINGS:
+        markers = np.zeros((4 * frames - 1, 39, 3))  # 100 Hz; the frames in between are never looked at
+        joints = movement(subject, repetition, number, frames)
+        for place, names in enumerate(uiprmd._JOINT_MARKERS.values()):
+            for name in names:
+                if name not in ("LASI", "RASI", "LPSI", "RPSI"):
+                    markers[::4, uiprmd._MARKERS.index(name)] = joints[:, place]
+        for hip, names in ((uiprmd._LEFT_HIP, "LASI LPSI"), (uiprmd._RIGHT_HIP, "RASI RPSI")):
+            for name in names.split():
+                markers[::4, uiprmd._MARKERS.index(name)] = joints[:, hip]
+        name = f"m{number:02d}_s{subject:02d}_e{repetition:02d}_positions.txt"
+        np.savetxt(folder / name, markers.reshape(len(markers), -1), delimiter=",", fmt="%.1f")
+    (folder / "readme.txt").write_text("not a recording")
+    return root
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "uiprmd.npz"
+    joints = [movement(s, r, n, f) for n, s, r, f in RECORDINGS]
+    labels = [
+        half_way_phases(-j[:, uiprmd._PELVIS, 2]) if n in (1, 5) else np.full(f, -1)
+        for j, (n, _, _, f) in zip(joints, RECORDINGS, strict=True)
+    ]
+    np.savez(
+        path,
+        joints=np.concatenate(joints).astype(np.float16),
+        labels=np.concatenate(labels).astype(np.int8),
+        meta=np.array(RECORDINGS, dtype=np.int32),
+    )
+    return path
+
+
+def same(one, other):
+    for left, right in zip(one.train + one.val, other.train + other.val, strict=True):
+        assert left.name == right.name
+        np.testing.assert_array_equal(left.labels, right.labels)
+        np.testing.assert_array_equal(left.times, right.times)
+        np.testing.assert_allclose(left.frames, right.frames, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("untrimmed", [True, False])
+@pytest.mark.parametrize("name", ["deep_squat", "sit_to_stand"])
+def test_official_folder_and_packed_file_agree(official, packed, name, untrimmed):
+    one = lac.data.load("uiprmd", official, movement=name, untrimmed=untrimmed)
+    same(one, lac.data.load("uiprmd", packed, movement=uiprmd.MOVEMENTS.index(name) + 1, untrimmed=untrimmed))
+    prefix = f"m{uiprmd.MOVEMENTS.index(name) + 1:02d}"
+    assert [c.name for c in one.train] == [f"{prefix}_s0{s}_e0{r}" for s in (1, 6) for r in (1, 2)]
+    assert [c.name for c in one.val] == [f"{prefix}_s{s}_e0{r}" for s in ("07", "10") for r in (1, 2)]
+    assert one.feature_shape == (17, 3)
+    assert len(one.label_names) == 4
+
+
+def test_trimmed_clips_are_whole_recordings(official):
+    data = lac.data.load("uiprmd", official, untrimmed=False)
+    assert [len(c) for c in data.train] == [34, 34, 49, 49]
+    for one in data.train + data.val:
+        assert set(one.labels) == {0, 1, 2, 3}
+        np.testing.assert_allclose(one.times, np.arange(len(one)) / 25, rtol=0, atol=1e-12)
+
+
+def test_untrimmed_clips_are_drawn_by_the_seed(packed):
+    one, again, other = (lac.data.load("uiprmd", packed, seed=seed) for seed in (0, 0, 1))
+    same(one, again)
+    assert [len(c) for c in one.train] != [len(c) for c in other.train]
+    assert any(c.labels[0] == -1 for c in one.train)
+
+
+def test_features_forget_place_direction_and_size():
+    joints = movement(1, 1, 1, 20).astype(np.float64)
+    angle = 2.1
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    moved = 1.3 * joints @ turn.T + [4000, -700, 30]
+    np.testing.assert_allclose(uiprmd._features(joints), uiprmd._features(moved), rtol=0, atol=1e-5)
+    features = uiprmd._features(joints)
+    np.testing.assert_allclose(features[:, uiprmd._PELVIS], 0, rtol=0, atol=1e-6)
+    # The left hip lies to the left (+y) and no farther ahead than the right one.
+    left, right = features[:, uiprmd._LEFT_HIP], features[:, uiprmd._RIGHT_HIP]
+    assert (left[:, 1] > right[:, 1]).all()
+    np.testing.assert_allclose(left[:, 0], right[:, 0], rtol=0, atol=1e-6)
+
+
+def test_movements_without_phases(packed):
+    data = lac.data.load("uiprmd", packed, movement="hurdle_step")
+    assert data.label_names == []
+    assert all(c.labels is None for c in data.train)
+
+
+def test_uiprmd_errors(official, packed, tmp_path, monkeypatch):
+    monkeypatch.delenv("LAC_UIPRMD", raising=False)
+    with pytest.raises(FileNotFoundError, match="set LAC_UIPRMD"):
+        lac.data.load("uiprmd")
+    monkeypatch.setenv("LAC_UIPRMD", str(packed))
+    assert len(lac.data.load("uiprmd").train) == 4
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        lac.data.load("uiprmd", tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="no file such as m01_s01_e01_positions"):
+        lac.data.load("uiprmd", tmp_path)
+    with pytest.raises(ValueError, match="unknown movement 'squat'"):
+        lac.data.load("uiprmd", packed, movement="squat")
+    with pytest.raises(ValueError, match="unknown movement 11"):
+        lac.data.load("uiprmd", packed, movement=11)
+    with pytest.raises(ValueError, match="train split has no clip"):
+        lac.data.load("uiprmd", packed, movement=3)
+    with pytest.raises(ValueError, match="longest must be >= 0"):
+        lac.data.load("uiprmd", packed, longest=-1)
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(packed.read_bytes()[:100])
+    with pytest.raises(ValueError, match="not a packed UI-PRMD file"):
+        lac.data.load("uiprmd", broken)
+    narrow = tmp_path / "m01_s01_e01_positions.txt"
+    narrow.write_text("1,2,3\n4,5,6\n")
+    with pytest.raises(ValueError, match=r"expected 39 markers x 3 = 117 columns, got 3"):
+        lac.data.load("uiprmd", tmp_path)
+    narrow.write_text("1,2,x\n")
+    with pytest.raises(ValueError, match="expected comma-separated numbers"):
+        lac.data.load("uiprmd", tmp_path)
+
+
+REAL = os.environ.get("LAC_UIPRMD")
+
+
+@pytest.mark.skipif(not (REAL and Path(REAL).is_file()), reason="LAC_UIPRMD is not the path of the packed UI-PRMD")
+@pytest.mark.parametrize(("number", "frames"), [(1, 1), (5, 3)])
+def test_the_rule_makes_the_packed_labels(number, frames):
+    # The packed joints are rounded to half a millimetre; on the seat several frames then share the lowest
+    # place, and the turn (the middle boundary) falls on the first of them.
+    boundaries = []
+    for one in uiprmd._recordings(REAL):
+        if one.movement == number:
+            made = half_way_phases(-one.joints()[:, uiprmd._PELVIS, 2])
+            boundaries.append([[(labels < k).sum() for k in (1, 2, 3)] for labels in (made, one.labels)])
+    made, packed_ = np.array(boundaries).swapaxes(0, 1)
+    assert len(made) == 100
+    np.testing.assert_array_equal(made[:, [0, 2]], packed_[:, [0, 2]])
+    assert np.abs(made[:, 1] - packed_[:, 1]).max() <= frames
+
+
+@pytest.mark.skipif(not REAL, reason="LAC_UIPRMD is not set")
+def test_real_uiprmd():
+    data = lac.data.load("uiprmd")
+    assert (len(data.train), len(data.val)) == (60, 40)
+    assert {label for c in data.train for label in c.labels} == {-1, 0, 1, 2, 3}
+    # Legs are one unit long, so a standing person's ankles lie about one unit below the pelvis.
+    ankles = np.concatenate([c.frames[:, -4:-2, 2].ravel() for c in data.train])
+    assert -1.1 < np.percentile(ankles, 5) < -0.8
+
+
+# The watch
+
+
+def watch_file(path, content):
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        pickle.dump(content, file, protocol=2)
+    return path
+
+
+def made_up_watch(tmp_path, seconds=20):
+    rng = np.random.default_rng(0)
+    t = np.arange(50 * seconds) / 50
+    content = {"X": [], "y": [], "subject": [], "side": []}
+    for subject in (1, 2, 7, 8):
+        for side in (0, 1):
+            for exercise in range(7):
+                period = 1.5 + 0.1 * subject
+                swing = np.cos(2 * np.pi * t / period)
+                signal = np.stack([swing, 0 * t, -swing, 0 * t, 0 * t, 0 * t], axis=1)
+                signal[:, 0] *= -1 if side else 1
+                content["X"].append(signal + 0.02 * rng.normal(size=signal.shape))
+                for key, value in (("y", exercise), ("subject", subject), ("side", float(side))):
+                    content[key].append(value)
+    content |= {key: np.array(content[key]) for key in ("y", "subject", "side")}
+    boxed = np.empty((), dtype=object)
+    boxed[()] = content
+    return boxed
+
+
+@pytest.fixture
+def pickled_by_old_numpy(monkeypatch):
+    # NumPy 1, which wrote the real file, called the module numpy.core; NumPy 2 calls it numpy._core.
+    function = np.zeros(0).__reduce__()[0]
+    monkeypatch.setitem(watch._ALLOWED, (function.__module__, function.__name__), function)
+    monkeypatch.setitem(watch._ALLOWED, ("numpy.core.multiarray", "scalar"), None)
+
+
+def test_watch_made_up(tmp_path, pickled_by_old_numpy):
+    path = watch_file(tmp_path / "w.npy", made_up_watch(tmp_path))
+    data = lac.data.load("watch", path, action="FEL", repetitions=3)
+    assert (len(data.train), len(data.val)) == (12, 12)
+    assert data.feature_shape == (6,)
+    for one in data.train + data.val:
+        subject = int(one.name.split("_")[1][1:])
+        inside = one.labels >= 0
+        # One repetition, of the period that the person has, in four phases of a quarter of it.
+        assert abs(inside.sum() / 25 - (1.5 + 0.1 * subject)) <= 3 / 25
+        counts = np.bincount(one.labels[inside], minlength=4)
+        assert (np.abs(counts - inside.sum() / 4) <= 3).all()
+        # Excursion is minus x of a left arm: at the turn x is lowest, for left and right arms alike.
+        turn = np.flatnonzero(one.labels == 2)[0]
+        assert one.frames[turn, 0] < -0.8
+    trimmed = lac.data.load("watch", path, action="FEL", repetitions=3, untrimmed=False, rate=12.5)
+    assert all((c.labels >= 0).all() for c in trimmed.train)
+    assert trimmed.train[0].times[1] == pytest.approx(0.08)
+    everything = lac.data.load("watch", path, action="all", repetitions=1)
+    assert len(everything.train) == 28
+    assert everything.label_names[4 * 2 + 1] == "FEL out past half"
+    assert {int(c.labels.max()) // 4 for c in everything.train} == set(range(7))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"action": "fly"}, "unknown action 'fly': choose one of PEN, ABD"),
+        ({"rate": 60}, "rate must lie above 0"),
+        ({"repetitions": 0}, "repetitions must be >= 1"),
+    ],
+)
+def test_watch_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        lac.data.load("watch", "unread.npy", **options)
+
+
+class Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_watch_runs_no_code_from_the_file(tmp_path):
+    path = watch_file(tmp_path / "w.npy", Attack(tmp_path / "made"))
+    with pytest.raises(ValueError, match=r"not the watch data of seglearn: it asks for posix.mkdir"):
+        lac.data.load("watch", path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04 something else"])
+def test_watch_of_another_kind(tmp_path, content):
+    path = tmp_path / "w.npy"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not the watch data"):
+        lac.data.load("watch", path)
+
+
+def test_watch_without_the_package(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "lac-loss\[demo\]"'):
+        lac.data.load("watch")
+    with pytest.raises(FileNotFoundError):
+        lac.data.load("watch", tmp_path / "nothing.npy")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("seglearn"), reason="seglearn (extra demo) is not installed")
+def test_real_watch():
+    data = lac.data.load("watch")
+    again = lac.data.load("watch")
+    assert (len(data.train), len(data.val)) == (60, 40)
+    for one, other in zip(data.train + data.val, again.train + again.val, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames)
+        assert set(one.labels) >= {0, 1, 2, 3}
+        # People need one to three seconds for a repetition.
+        assert 0.8 < (one.labels >= 0).sum() / 25 < 3
+    assert {c.name.split("_")[1] for c in data.train} == {f"s{k:02d}" for k in range(1, 7)}
