@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, assignment, misc, attr-defined, operator, no-any-return, index"
-# ruff: noqa: RUF005, SIM102, SIM300
+# ruff: noqa: RUF005, SIM300
 """The recursion of `reference` as Triton kernels: one warp per pair, all state in registers.
 
 Lane l of the warp owns R consecutive rows and is one column behind lane l - 1, so that a neighbour's bottom row comes
@@ -24,7 +24,9 @@ constants that the compiler removes.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +41,12 @@ MAXIMUM = tl.constexpr(2)
 _FLOOR = tl.constexpr(-(1 << 27))  # the exponent of zero in EXTENDED: sums of several stay within int32
 _RANGE = tl.constexpr(float(1 << 27))  # EXTENDED counts exponents up to here
 _LN2 = tl.constexpr(0.6931471805599453)
+
+
+def _kernel(fn: Any) -> Any:
+    """Compile once for all sizes, strides and alignments: a lane reads single words, which gains nothing from them."""
+    names = [name for name, p in inspect.signature(fn).parameters.items() if p.annotation != "tl.constexpr"]
+    return triton.jit(fn, do_not_specialize=names, do_not_specialize_on_alignment=names)
 
 
 # numbers
@@ -253,7 +261,7 @@ def _rows(view, b, row, R: tl.constexpr):
     """Pointers to column 0 of rows row ... row + R - 1 of pair b. A view is (pointer, stride_b, stride_n, stride_m)."""
     p = ()
     for r in tl.static_range(R):
-        p = p + (view[0] + b.to(tl.int64) * view[1] + (row + r).to(tl.int64) * view[2],)
+        p = p + (view[0] + tl.cast(b, tl.int64) * view[1] + (row + r).to(tl.int64) * view[2],)
     return p
 
 
@@ -290,10 +298,10 @@ def _limits(row, n, m, R: tl.constexpr):
 def _gap(view, v_view, b, unit, L: tl.constexpr, C: tl.constexpr, MODE: tl.constexpr, DUAL: tl.constexpr):
     """The value exp(-gap / T) of a gap that is the same in every cell of pair b, in all lanes, and the gap itself."""
     zeros = tl.full((L,), 0.0, C)
-    gap = tl.load(view[0] + b.to(tl.int64) * view[1])
+    gap = tl.load(view[0] + tl.cast(b, tl.int64) * view[1])
     v = zeros
     if DUAL:
-        v = zeros - tl.load(v_view[0] + b.to(tl.int64) * v_view[1]).to(C)
+        v = zeros - tl.load(v_view[0] + tl.cast(b, tl.int64) * v_view[1]).to(C)
     return _exp(zeros - gap, v, unit, zeros, MODE, DUAL), gap
 
 
@@ -528,18 +536,26 @@ def _get_state(p, mask, R: tl.constexpr, L: tl.constexpr, C: tl.constexpr, MODE:
     return d, x, h, y, diagonal, K
 
 
-@triton.jit
+@_kernel
 def _forward_kernel(
-    scores, gap_open, gap_extend, v_scores, v_open, v_extend, temperature, lengths1, lengths2,
+    scores, s_b, s_n, s_m, gap_open, o_b, o_n, o_m, gap_extend, e_b, e_n, e_m,
+    v_scores, vs_b, vs_n, vs_m, v_open, vo_b, vo_n, vo_m, v_extend, ve_b, ve_n, ve_m,
+    temperature, lengths1, lengths2,
     score, rate, saved, size, edge_step, segment, N, M,
     R: tl.constexpr, L: tl.constexpr, MODE: tl.constexpr, DUAL: tl.constexpr, CELL: tl.constexpr,
-    MULTI: tl.constexpr, SAVE: tl.constexpr, FLAGGED: tl.constexpr,
+    MULTI: tl.constexpr, FLAGGED: tl.constexpr,
 ):  # fmt: skip
     """Score of one pair, and the state of every lane at the start of each segment of steps but the first.
 
     SCALED decides whether it was safe and leaves a flag; EXTENDED with FLAGGED then does the pairs that were not.
     """
     C: tl.constexpr = score.dtype.element_ty
+    scores = (scores, s_b, s_n, s_m)
+    gap_open = (gap_open, o_b, o_n, o_m)
+    gap_extend = (gap_extend, e_b, e_n, e_m)
+    v_scores = (v_scores, vs_b, vs_n, vs_m)
+    v_open = (v_open, vo_b, vo_n, vo_m)
+    v_extend = (v_extend, ve_b, ve_n, ve_m)
     W: tl.constexpr = 1 + (MODE == EXTENDED) + DUAL
     b = tl.program_id(0)
     lane = tl.arange(0, L)
@@ -548,9 +564,9 @@ def _forward_kernel(
     unit = _unit(T, C)
     n = _length(lengths1, b, N)
     m = _length(lengths2, b, M)
-    head = saved + b.to(tl.int64) * size
+    head = saved + tl.cast(b, tl.int64) * size
     edges = head + 4
-    checkpoints = edges + edge_step * tl.cdiv(N, R * L)
+    checkpoints = edges + edge_step * (tl.cdiv(N, R * L) - 1)
     strips = tl.cdiv(n, R * L)
     active = True
     if FLAGGED:
@@ -580,11 +596,10 @@ def _forward_kernel(
         diagonal = _one(tl.full((L,), 0, tl.int32), L, C, MODE)
         K = tl.full((L,), 0, tl.int32)
         for start in range(0, steps, segment):
-            if SAVE:
-                if start > 0:
-                    at = strip * ((M + L - 1) // segment) + start // segment - 1
-                    p = checkpoints + at.to(tl.int64) * ((3 * R + 2) * W + (MODE == SCALED)) * L + lane
-                    _put_state(p, d, x, h, y, diagonal, K, R, L, MODE, DUAL)
+            if start > 0:
+                at = strip * ((M + L - 1) // segment) + start // segment - 1
+                p = checkpoints + tl.cast(at, tl.int64) * ((3 * R + 2) * W + (MODE == SCALED)) * L + lane
+                _put_state(p, d, x, h, y, diagonal, K, R, L, MODE, DUAL)
             for t in range(start, tl.minimum(start + segment, steps)):
                 column = t - lane
                 s = _load(p_s, scores[3], column, limit, -float("inf"), R, C)
@@ -596,13 +611,14 @@ def _forward_kernel(
                     ge, p_e, gap_extend, p_ve, v_extend, column, limit, unit, R, L, C, MODE, DUAL, CELL
                 )
                 first = lane == 0
-                load_edge = first & (column < m) & (strip > 0)
+                load_edge = first & (column < m) & (lane < strip * L)
                 incoming, K_in, outgoing, K_out = _shift(
                     (d[R - 1], x[R - 1], y), K, index, edge_in + column, load_edge, M, first, MULTI, C, MODE, DUAL, L
                 )
                 if MULTI:
                     done = column - L
-                    _put_edge(outgoing, K_out, edge_out + done, M, first & (done >= 0) & (done < m), MODE, DUAL)
+                    leaves = first & (done >= 0) & (done < m) & (lane < (strips - 1 - strip) * L)
+                    _put_edge(outgoing, K_out, edge_out + done, M, leaves, MODE, DUAL)
                 d, x, h, diagonal, K, terms = _forward_column(
                     s, v, go_r, ge_r, d, x, h, diagonal, incoming[0], incoming[1], incoming[2], K, K_in, unit,
                     R, L, C, MODE, DUAL,
@@ -686,9 +702,11 @@ def _put_states(
         _put_int(p + Q * R * W, K, None)
 
 
-@triton.jit
+@_kernel
 def _backward_kernel(
-    scores, gap_open, gap_extend, v_scores, v_open, v_extend, temperature, lengths1, lengths2,
+    scores, s_b, s_n, s_m, gap_open, o_b, o_n, o_m, gap_extend, e_b, e_n, e_m,
+    v_scores, vs_b, vs_n, vs_m, v_open, vo_b, vo_n, vo_m, v_extend, ve_b, ve_n, ve_m,
+    temperature, lengths1, lengths2,
     grad, grad_stride, rate, d_scores, d_open, d_extend, saved, size, edge_step, segment,
     scratch, scratch_size, B, N, M,
     R: tl.constexpr, L: tl.constexpr, MODE: tl.constexpr, DUAL: tl.constexpr, CELL: tl.constexpr,
@@ -698,6 +716,12 @@ def _backward_kernel(
     memory, from the state saved at its start, and then swept back.
     """
     C: tl.constexpr = saved.dtype.element_ty
+    scores = (scores, s_b, s_n, s_m)
+    gap_open = (gap_open, o_b, o_n, o_m)
+    gap_extend = (gap_extend, e_b, e_n, e_m)
+    v_scores = (v_scores, vs_b, vs_n, vs_m)
+    v_open = (v_open, vo_b, vo_n, vo_m)
+    v_extend = (v_extend, ve_b, ve_n, ve_m)
     W: tl.constexpr = 1 + (MODE == EXTENDED) + DUAL
     Q: tl.constexpr = (5 if CELL else 3) if GAPS else 1
     SLOTS: tl.constexpr = Q * R * W + (MODE == SCALED)
@@ -714,7 +738,7 @@ def _backward_kernel(
         m = _length(lengths2, b, M)
         head = saved + tl.cast(b, tl.int64) * size
         edges = head + 4
-        checkpoints = edges + edge_step * tl.cdiv(N, R * L)
+        checkpoints = edges + edge_step * (tl.cdiv(N, R * L) - 1)
         strips = tl.cdiv(n, R * L)
         active = _get_int(head + 2, True) == (1 if FLAGGED else 0)
         strips = tl.where(active, strips, 0)
@@ -758,8 +782,8 @@ def _backward_kernel(
                 start = (segments - 1 - i_segment) * segment
                 end = tl.minimum(start + segment, steps)
                 at = strip * ((M + L - 1) // segment) + start // segment - 1
-                p = checkpoints + at.to(tl.int64) * ((3 * R + 2) * W + (MODE == SCALED)) * L + lane
-                d, x, h, y, diagonal, K = _get_state(p, (lane >= 0) & (start > 0), R, L, C, MODE, DUAL)
+                p = checkpoints + tl.cast(at, tl.int64) * ((3 * R + 2) * W + (MODE == SCALED)) * L + lane
+                d, x, h, y, diagonal, K = _get_state(p, lane < start * L, R, L, C, MODE, DUAL)
                 for t in range(start, end):
                     column = t - lane
                     s = _load(p_s, scores[3], column, limit, -float("inf"), R, C)
@@ -771,7 +795,7 @@ def _backward_kernel(
                         ge, p_e, gap_extend, p_ve, v_extend, column, limit, unit, R, L, C, MODE, DUAL, CELL
                     )
                     first = lane == 0
-                    load_edge = first & (column < m) & (strip > 0)
+                    load_edge = first & (column < m) & (lane < strip * L)
                     incoming, K_in, _out, _K = _shift(
                         (d[R - 1], x[R - 1], y), K, up, edge_in + column, load_edge, M, first, MULTI, C, MODE, DUAL, L
                     )
@@ -794,12 +818,13 @@ def _backward_kernel(
                         ge, p_e, gap_extend, p_ve, v_extend, column, limit, unit, R, L, C, MODE, DUAL, CELL
                     )
                     last = lane == L - 1
-                    load_edge = last & (column >= 0) & (column < m) & (i_strip > 0)
+                    load_edge = last & (column >= 0) & (column < m) & (lane < i_strip * L)
                     incoming, K_in, outgoing, K_out = _shift(
                         (q[0], yo, ye), K_b, down, back_edge + column, load_edge, M, last, MULTI, C, MODE, DUAL, L
                     )
                     if MULTI:
-                        _put_edge(outgoing, K_out, back_edge + (t + 1 + lane * 0), M, last & (t + 1 < m), MODE, DUAL)
+                        done = t + 1 + lane * 0
+                        _put_edge(outgoing, K_out, back_edge + done, M, last & (done < m), MODE, DUAL)
                     q, xo, xe, top, below, K_b, yo, ye, states, after = _backward_column(
                         s, v, go_r, ge_r, q, xo, xe, top, below, incoming[0], incoming[1], incoming[2], K_b, K_in, unit,
                         R, L, C, MODE, DUAL,
@@ -836,7 +861,7 @@ def _backward_kernel(
                 _i, _k, outgoing, K_out = _shift(
                     (q[0], yo, ye), K_b, down, back_edge + lane, no_lane, M, no_lane, False, C, MODE, DUAL, L
                 )
-                _put_edge(outgoing, K_out, back_edge + lane * 0, M, (lane == L - 1) & (m > 0), MODE, DUAL)
+                _put_edge(outgoing, K_out, back_edge + lane * 0, M, (lane == L - 1) & (lane * 0 < m), MODE, DUAL)
         if GAPS and not CELL:
             tl.store(d_open + b, -tl.sum(sum_o, 0), mask=active)
             tl.store(d_extend + b, -tl.sum(sum_e, 0), mask=active)
@@ -845,9 +870,10 @@ def _backward_kernel(
 # hard alignment
 
 
-@triton.jit
+@_kernel
 def _hard_kernel(
-    scores, gap_open, gap_extend, lengths1, lengths2, score, end, choices, edges, edge_step, N, M,
+    scores, s_b, s_n, s_m, gap_open, o_b, o_n, o_m, gap_extend, e_b, e_n, e_m, lengths1, lengths2,
+    score, end, choices, edges, edge_step, N, M,
     R: tl.constexpr, L: tl.constexpr, CELL: tl.constexpr, MULTI: tl.constexpr,
 ):  # fmt: skip
     """Best score of one pair, the cell it ends in, and where H, X and Y of every cell came from.
@@ -856,6 +882,9 @@ def _hard_kernel(
     (0 D, 1 X, 2 Y); the first named wins a tie.
     """
     C: tl.constexpr = score.dtype.element_ty
+    scores = (scores, s_b, s_n, s_m)
+    gap_open = (gap_open, o_b, o_n, o_m)
+    gap_extend = (gap_extend, e_b, e_n, e_m)
     MODE: tl.constexpr = MAXIMUM
     b = tl.program_id(0)
     lane = tl.arange(0, L)
@@ -864,7 +893,7 @@ def _hard_kernel(
     m = _length(lengths2, b, M)
     one = tl.full((), 1.0, C)
     unit = (one, one, one)
-    edge = edges + b.to(tl.int64) * edge_step
+    edge = edges + tl.cast(b, tl.int64) * edge_step
     go, o = _gap(gap_open, gap_open, b, unit, L, C, MODE, False)
     ge, e = _gap(gap_extend, gap_extend, b, unit, L, C, MODE, False)
     nan = tl.full((L,), 0, tl.int32) + ((o != o) | (e != e)).to(tl.int32)
@@ -878,7 +907,7 @@ def _hard_kernel(
         p_s = _rows(scores, b, row, R)
         p_o = _rows(gap_open, b, row, R)
         p_e = _rows(gap_extend, b, row, R)
-        out = (b.to(tl.int64) * N + row) * M
+        out = (tl.cast(b, tl.int64) * N + row) * M
         d, x, h = _border(R, L, C, MODE)
         y = _zero(L, C, MODE)
         diagonal = _one(K, L, C, MODE)
@@ -895,7 +924,7 @@ def _hard_kernel(
             ge_r, e_c = _gap_rows(ge, p_e, gap_extend, p_e, gap_extend, column, limit, unit, R, L, C, MODE, False, CELL)
             nan |= ((o_c != o_c) | (e_c != e_c)).to(tl.int32)
             first = lane == 0
-            load_edge = first & (column < m) & (strip > 0)
+            load_edge = first & (column < m) & (lane < strip * L)
             incoming, _K_in, outgoing, _K_out = _shift(
                 (d[R - 1], x[R - 1], y), K, index, edge + column, load_edge, M, first, MULTI, C, MODE, False, L
             )
@@ -968,7 +997,7 @@ def _walk(choice, i, j, path, free, M, WRITE: tl.constexpr):
     return count
 
 
-@triton.jit
+@_kernel
 def _trace_kernel(choices, end, path, count, N, M):
     b = tl.program_id(0).to(tl.int64)
     choice = choices + b * N * M
@@ -1012,6 +1041,10 @@ class _Plan(NamedTuple):
     multi: bool  # more than one strip
 
 
+_new_empty = Tensor.new_empty  # for what a kernel fills and hands on
+_new_scratch = Tensor.new_empty  # for what it alone writes and reads
+
+
 def _lanes() -> int:
     if triton.knobs.runtime.interpret:
         return 32
@@ -1022,41 +1055,47 @@ def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _plan(scores: Tensor, mode: int, save: bool, dual: bool) -> _Plan:
-    """The shortest segments whose saved states stay within an eighth of the scores' bytes."""
+_MOST_ROWS = {SCALED.value: 8, EXTENDED.value: 4, MAXIMUM.value: 4}  # more would spill registers
+
+
+def _saved_words(scores: Tensor) -> int:
+    """Four words, and an eighth of the scores' bytes."""
+    _, n, m = scores.shape
+    return 4 + n * m * scores.element_size() // (8 * _compute_dtype(scores.dtype).itemsize)
+
+
+def _plan(scores: Tensor, mode: int, most: int | None, dual: bool = False) -> _Plan:
+    """The shortest segments whose saved states fit into `most` words per pair; None: there is nothing to save."""
     _, n, m = scores.shape
     lanes = _lanes()
     words = 1 + (mode == EXTENDED.value) + dual
-    rows = 2
-    while rows < (8 if mode == SCALED.value and not dual else 4) and rows * lanes < n:
+    rows = 1
+    while rows < (min(4, _MOST_ROWS[mode]) if dual else _MOST_ROWS[mode]) and rows * lanes < n:
         rows *= 2
-    strips = -(-n // (rows * lanes))
+    between = -(-n // (rows * lanes)) - 1
     steps = m + lanes
-    edge = (3 * words + 1) * m if strips > 1 else 0
-    state = ((3 * rows + 2) * words + (mode == SCALED.value)) * lanes
-    if not save:
-        return _Plan(mode, rows, lanes, steps, 0, 4 + edge, words, strips > 1)
-    budget = n * m * scores.element_size() // (8 * _compute_dtype(scores.dtype).itemsize)
+    row = (3 * words + 1) * m
+    if most is None:
+        return _Plan(mode, rows, lanes, steps, 0, 4 + row * (between > 0), words, between > 0)
+    edge = row if between else 0
+    state = (between + 1) * ((3 * rows + 2) * words + (mode == SCALED.value)) * lanes
     segment = 16
-    while segment < steps and 4 + strips * (edge + (steps - 1) // segment * state) > budget:
+    while segment < steps and 4 + between * edge + (steps - 1) // segment * state > most:
         segment += 16
-    segment = min(segment, steps)
-    size = 4 + strips * (edge + (steps - 1) // segment * state)
-    return _Plan(mode, rows, lanes, segment, edge, size, words, strips > 1)
+    return _Plan(mode, rows, lanes, min(segment, steps), edge, most, words, between > 0)
 
 
 def _plans(scores: Tensor, save: bool, dual: bool = False) -> list[_Plan]:
-    """The modes to launch one after another, on one `saved` of the largest size."""
+    """The modes to launch one after another on one `saved`."""
     modes = (EXTENDED,) if scores.dtype == torch.float64 else (SCALED, EXTENDED)
-    plans = [_plan(scores, mode.value, save, dual) for mode in modes]
+    most = _saved_words(scores) * (2 if dual else 1) if save else None
+    plans = [_plan(scores, mode.value, most, dual) for mode in modes]
     size = max(plan.size for plan in plans)
     return [plan._replace(size=size) for plan in plans]
 
 
 def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
-    return scores.new_empty(
-        (scores.shape[0], _plans(scores, True)[0].size), dtype=_compute_dtype(scores.dtype)
-    )
+    return scores.new_empty((scores.shape[0], _saved_words(scores)), dtype=_compute_dtype(scores.dtype))
 
 
 _View = tuple[Tensor, int, int, int]
@@ -1086,28 +1125,28 @@ def _launch_forward(
     temperature: Tensor,
     lengths: tuple[Tensor | None, Tensor | None],
     plans: list[_Plan],
-    save: bool,
     dual: bool,
     cell: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     scores = views[0][0]
     b, n, m = scores.shape
     dtype = _compute_dtype(scores.dtype)
-    score = scores.new_empty(b, dtype=dtype)
-    rate = scores.new_empty(b if dual else 0, dtype=dtype)
-    saved = scores.new_empty((b, plans[0].size), dtype=dtype)
+    score = _new_empty(scores, b, dtype=dtype)
+    rate = _new_empty(scores, b if dual else 0, dtype=dtype)
+    saved = _new_empty(scores, (b, plans[0].size), dtype=dtype)
     with _guard(scores.device):
         for plan in plans:
             _forward_kernel[(b,)](
-                *views, temperature, *lengths, score, rate, saved, plan.size, plan.edge, plan.segment, n, m,
-                R=plan.rows, L=plan.lanes, MODE=plan.mode, DUAL=dual, CELL=cell, MULTI=plan.multi, SAVE=save,
+                *chain(*views), temperature, *lengths, score, rate, saved, plan.size, plan.edge, plan.segment, n, m,
+                R=plan.rows, L=plan.lanes, MODE=plan.mode, DUAL=dual, CELL=cell, MULTI=plan.multi,
                 FLAGGED=plan is not plans[0], **_OPTIONS,
             )  # fmt: skip
     return score, rate, saved
 
 
-def _programs(pairs: int) -> int:
-    return min(pairs, 2048)
+def _programs(pairs: int, words: int, most: int) -> int:
+    """As many as share `most` words of scratch, but never so few that a GPU stands idle."""
+    return min(pairs, max(1056, most // words))
 
 
 def _launch_backward(
@@ -1126,19 +1165,19 @@ def _launch_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     scores = views[0][0]
     b, n, m = scores.shape
-    empty = scores.new_empty if lengths[0] is None else scores.new_zeros
-    d_scores = empty((b, n, m), dtype=dtype)
+    empty = _new_empty if lengths[0] is None else Tensor.new_zeros
+    d_scores = empty(scores, (b, n, m), dtype=dtype)
     shape = (0,) if not gaps else (b, n, m) if cell else (b, 1, 1)
-    d_open, d_extend = empty(shape, dtype=saved.dtype), empty(shape, dtype=saved.dtype)
-    programs = _programs(b)
+    d_open, d_extend = (empty(saved, shape, dtype=saved.dtype) for _ in range(2))
     with _guard(scores.device):
         for plan in plans:
             values = (5 if cell else 3) if gaps else 1
             slots = values * plan.rows * plan.words + (plan.mode == SCALED.value)
             size = (3 * plan.words + 1) * m + plan.segment * slots * plan.lanes
-            scratch = saved.new_empty((programs, size))
+            programs = _programs(b, size, scores.numel() // 16)
+            scratch = _new_scratch(saved, (programs, size))
             _backward_kernel[(programs,)](
-                *views, temperature, *lengths, grad, grad.stride(0), rate, d_scores, d_open, d_extend,
+                *chain(*views), temperature, *lengths, grad, grad.stride(0), rate, d_scores, d_open, d_extend,
                 saved, plan.size, plan.edge, plan.segment, scratch, size, b, n, m,
                 R=plan.rows, L=plan.lanes, MODE=plan.mode, DUAL=dual, CELL=cell, MULTI=plan.multi, GAPS=gaps,
                 FLAGGED=plan is not plans[0], **_OPTIONS,
@@ -1159,10 +1198,10 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     views = tuple(_view(x, scores.shape) for x in (scores, gap_open, gap_extend))
     score, _, saved = _launch_forward(
-        (*views, *views), temperature, (lengths1, lengths2), _plans(scores, save), save, False,
+        (*views, *views), temperature, (lengths1, lengths2), _plans(scores, save), False,
         _is_cell(gap_open, gap_extend),
     )  # fmt: skip
-    return score, saved if save else saved.new_empty(0)
+    return score, saved if save else _new_empty(saved, 0)
 
 
 def gradient(
@@ -1200,7 +1239,7 @@ def second(
     lengths = (lengths1, lengths2)
     plans = _plans(scores, True, dual=True)
     cell = _is_cell(gap_open, gap_extend, v_open, v_extend)
-    score, rate, saved = _launch_forward(views, temperature, lengths, plans, True, True, cell)
+    score, rate, saved = _launch_forward(views, temperature, lengths, plans, True, cell)
     h_scores, h_open, h_extend = _launch_backward(
         grad, views, temperature, lengths, saved, rate, plans, score.dtype, True, True,
         (gap_open.shape, gap_extend.shape), cell,
@@ -1217,16 +1256,16 @@ def hard(
 ) -> tuple[Tensor, Tensor, Tensor]:
     b, n, m = scores.shape
     dtype = _compute_dtype(scores.dtype)
-    plan = _plan(scores, MAXIMUM.value, False, False)
-    score = scores.new_empty(b, dtype=dtype)
-    end = scores.new_empty((b, 2), dtype=torch.int32)
-    choices = scores.new_empty((b, n, m), dtype=torch.uint8)
-    edges = scores.new_empty((b, plan.size), dtype=dtype)
+    plan = _plan(scores, MAXIMUM.value, None)
+    score = _new_empty(scores, b, dtype=dtype)
+    end = _new_empty(scores, (b, 2), dtype=torch.int32)
+    choices = _new_empty(scores, (b, n, m), dtype=torch.uint8)
+    edges = _new_scratch(scores, (b, plan.size), dtype=dtype)
     path = scores.new_full((b, min(n, m), 2), -1, dtype=torch.int64)
-    count = scores.new_empty(b, dtype=torch.int64)
+    count = _new_empty(scores, b, dtype=torch.int64)
     with _guard(scores.device):
         _hard_kernel[(b,)](
-            *(_view(x, scores.shape) for x in (scores, gap_open, gap_extend)), lengths1, lengths2,
+            *chain(*(_view(x, scores.shape) for x in (scores, gap_open, gap_extend))), lengths1, lengths2,
             score, end, choices, edges, edges.stride(0), n, m,
             R=plan.rows, L=plan.lanes, CELL=_is_cell(gap_open, gap_extend), MULTI=plan.multi, **_OPTIONS,
         )  # fmt: skip
