@@ -1,6 +1,7 @@
 """Random alignment problems, and the Triton kernels run as compiled machine code without a GPU (by ptxemu)."""
 
 import contextlib
+import gc
 import importlib.util
 import os
 import random
@@ -43,9 +44,6 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
     driver = triton.runtime.driver
     before = driver.__dict__.get("_active")
     ptxemu.install(target)
-    for kernel in vars(triton_wavefront).values():
-        if isinstance(kernel, triton.JITFunction):
-            kernel.device_caches.clear()
     scratch: list[Tensor] = []
 
     def new_empty(x: Tensor, shape: Any, dtype: torch.dtype | None = None) -> Tensor:
@@ -63,6 +61,11 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
         try:
             yield s
         finally:
+            # Compiled kernels belong to this driver and must go before it does.
+            for kernel in vars(triton_wavefront).values():
+                if isinstance(kernel, triton.JITFunction):
+                    kernel.device_caches.clear()
+            gc.collect()
             driver._active = before
 
 

@@ -228,6 +228,7 @@ def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
         gap = torch.ones(1, 1, 1)
         p = Problem(scores, gap, gap, torch.tensor(0.8), torch.tensor([20, 9]).int(), torch.tensor([30, 30]).int())
         score, _ = mutant.forward(*p, False)
+        del mutant
         expected, _ = eager.forward(*p.double(), False)
         caught = [r for r in session.reports if r.kind not in ptxemu.emu.BENIGN]
     assert caught or not torch.allclose(score.double(), expected, rtol=1e-5)
