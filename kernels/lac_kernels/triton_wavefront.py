@@ -3,8 +3,9 @@
 """The recursion of `reference` as Triton kernels: one warp per pair, all state in registers.
 
 Lane l of the warp owns R consecutive rows and is one column behind lane l - 1, so that a neighbour's bottom row comes
-over by one lane shift per step; see kernels/README.md for the derivation, whose equation numbers are cited here.
-With d, x, y, h the exponentials of D / T, X / T, Y / T, H / T and es, go, ge those of S / T, -o / T, -e / T:
+over by one lane shift per step; scores are loaded one step ahead. kernels/README.md has the derivation and the numbers
+of the equations. With d, x, y, h the exponentials of D / T, X / T, Y / T, H / T and es, go, ge those of S / T, -o / T,
+-e / T:
 
     d[i,j] = es[i,j] h[i-1,j-1]                                     bh = es[i+1,j+1] bd[i+1,j+1]
     x[i,j] = go d[i,j-1] + ge x[i,j-1]                              bx = bh + ge bx[i,j+1] + go by[i+1,j]
@@ -266,19 +267,27 @@ def _rows(view, b, row, R: tl.constexpr):
 
 
 @triton.jit
-def _load(p, step, column, limit, other, R: tl.constexpr, C: tl.constexpr):
+def _load(p, step, column, limit, other, R: tl.constexpr):
     """Cells of one column in R rows; row r ends before column limit[r]."""
     s = ()
     for r in tl.static_range(R):
         inside = column.to(tl.uint32, bitcast=True) < limit[r].to(tl.uint32, bitcast=True)
-        s = s + (tl.load(p[r] + column * step, mask=inside, other=other).to(C),)
+        s = s + (tl.load(p[r] + column * step, mask=inside, other=other),)
     return s
+
+
+@triton.jit
+def _convert(s, R: tl.constexpr, C: tl.constexpr):
+    converted = ()
+    for r in tl.static_range(R):
+        converted = converted + (s[r].to(C),)
+    return converted
 
 
 @triton.jit
 def _load_tangent(p, view, column, limit, R: tl.constexpr, L: tl.constexpr, C: tl.constexpr, DUAL: tl.constexpr):
     if DUAL:
-        return _load(p, view[3], column, limit, 0.0, R, C)
+        return _convert(_load(p, view[3], column, limit, 0.0, R), R, C)
     else:
         v = ()
         for _ in tl.static_range(R):
@@ -314,7 +323,7 @@ def _gap_rows(
     g = ()
     most = tl.full((L,), 0.0, C)
     if CELL:
-        raw = _load(p, view[3], column, limit, 0.0, R, C)
+        raw = _convert(_load(p, view[3], column, limit, 0.0, R), R, C)
         v = _load_tangent(v_p, v_view, column, limit, R, L, C, DUAL)
         for r in tl.static_range(R):
             g = g + (_exp(-raw[r], -v[r], unit, tl.zeros_like(most), MODE, DUAL),)
@@ -600,9 +609,11 @@ def _forward_kernel(
                 at = strip * ((M + L - 1) // segment) + start // segment - 1
                 p = checkpoints + tl.cast(at, tl.int64) * ((3 * R + 2) * W + (MODE == SCALED)) * L + lane
                 _put_state(p, d, x, h, y, diagonal, K, R, L, MODE, DUAL)
+            ahead = _load(p_s, scores[3], start - lane, limit, -float("inf"), R)
             for t in range(start, tl.minimum(start + segment, steps)):
                 column = t - lane
-                s = _load(p_s, scores[3], column, limit, -float("inf"), R, C)
+                s = _convert(ahead, R, C)
+                ahead = _load(p_s, scores[3], column + 1, limit, -float("inf"), R)
                 v = _load_tangent(p_vs, v_scores, column, limit, R, L, C, DUAL)
                 go_r, o_c = _gap_rows(
                     go, p_o, gap_open, p_vo, v_open, column, limit, unit, R, L, C, MODE, DUAL, CELL
@@ -784,9 +795,11 @@ def _backward_kernel(
                 at = strip * ((M + L - 1) // segment) + start // segment - 1
                 p = checkpoints + tl.cast(at, tl.int64) * ((3 * R + 2) * W + (MODE == SCALED)) * L + lane
                 d, x, h, y, diagonal, K = _get_state(p, lane < start * L, R, L, C, MODE, DUAL)
+                ahead = _load(p_s, scores[3], start - lane, limit, -float("inf"), R)
                 for t in range(start, end):
                     column = t - lane
-                    s = _load(p_s, scores[3], column, limit, -float("inf"), R, C)
+                    s = _convert(ahead, R, C)
+                    ahead = _load(p_s, scores[3], column + 1, limit, -float("inf"), R)
                     v = _load_tangent(p_vs, v_scores, column, limit, R, L, C, DUAL)
                     go_r, _o = _gap_rows(
                         go, p_o, gap_open, p_vo, v_open, column, limit, unit, R, L, C, MODE, DUAL, CELL
@@ -805,11 +818,13 @@ def _backward_kernel(
                     )  # fmt: skip
                     y = terms[R - 1][4]
                     _put_states(memory + (t - start) * (SLOTS * L), d, x, terms, K, R, L, MODE, DUAL, CELL, GAPS)
+                ahead = _load(p_s, scores[3], end - 1 - lane, limit, -float("inf"), R)
                 for i in range(end - start):
                     t = end - 1 - i
                     column = t - lane
                     p = memory + (t - start) * (SLOTS * L)
-                    s = _load(p_s, scores[3], column, limit, -float("inf"), R, C)
+                    s = _convert(ahead, R, C)
+                    ahead = _load(p_s, scores[3], column - 1, limit, -float("inf"), R)
                     v = _load_tangent(p_vs, v_scores, column, limit, R, L, C, DUAL)
                     go_r, _o = _gap_rows(
                         go, p_o, gap_open, p_vo, v_open, column, limit, unit, R, L, C, MODE, DUAL, CELL
@@ -916,9 +931,11 @@ def _hard_kernel(
         for _ in tl.static_range(R):
             top = top + (tl.full((L,), -float("inf"), C),)
             top_j = top_j + (tl.full((L,), 0, tl.int32),)
+        ahead = _load(p_s, scores[3], -lane, limit, -float("inf"), R)
         for t in range(m + L):
             column = t - lane
-            s = _load(p_s, scores[3], column, limit, -float("inf"), R, C)
+            s = _convert(ahead, R, C)
+            ahead = _load(p_s, scores[3], column + 1, limit, -float("inf"), R)
             v = _load_tangent(p_s, scores, column, limit, R, L, C, False)
             go_r, o_c = _gap_rows(go, p_o, gap_open, p_o, gap_open, column, limit, unit, R, L, C, MODE, False, CELL)
             ge_r, e_c = _gap_rows(ge, p_e, gap_extend, p_e, gap_extend, column, limit, unit, R, L, C, MODE, False, CELL)
@@ -1112,6 +1129,14 @@ def _view(x: Tensor, shape: torch.Size) -> _View:
 _OPTIONS: dict[str, Any] = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True}
 
 
+def _options(needs_all: bool) -> dict[str, Any]:
+    """Left to itself, ptxas stops at 128 or 168 registers and spills where a kernel needs more."""
+    if not needs_all or triton.knobs.runtime.interpret:
+        return _OPTIONS
+    backend = triton.runtime.driver.active.get_current_target().backend
+    return {**_OPTIONS, "maxnreg": 255} if backend == "cuda" else _OPTIONS
+
+
 def _guard(device: torch.device) -> Any:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
@@ -1144,9 +1169,10 @@ def _launch_forward(
     return score, rate, saved
 
 
-def _programs(pairs: int, words: int, most: int) -> int:
-    """As many as share `most` words of scratch, but never so few that a GPU stands idle."""
-    return min(pairs, max(1056, most // words))
+def _programs(plan: _Plan, pairs: int, words: int, most: int) -> int:
+    """As many as share `most` words of scratch, but never so few that a large GPU stands idle."""
+    few = 1056 if plan.mode == SCALED.value else 528
+    return min(pairs, max(few, most // words))
 
 
 def _launch_backward(
@@ -1169,18 +1195,20 @@ def _launch_backward(
     d_scores = empty(scores, (b, n, m), dtype=dtype)
     shape = (0,) if not gaps else (b, n, m) if cell else (b, 1, 1)
     d_open, d_extend = (empty(saved, shape, dtype=saved.dtype) for _ in range(2))
+    values = (5 if cell else 3) if gaps else 1
+    sizes, programs = [], []
+    for plan in plans:
+        slots = values * plan.rows * plan.words + (plan.mode == SCALED.value)
+        sizes.append((3 * plan.words + 1) * m + plan.segment * slots * plan.lanes)
+        programs.append(_programs(plan, b, sizes[-1], scores.numel() // 16))
+    scratch = _new_scratch(saved, max(x * y for x, y in zip(sizes, programs, strict=True)))
     with _guard(scores.device):
-        for plan in plans:
-            values = (5 if cell else 3) if gaps else 1
-            slots = values * plan.rows * plan.words + (plan.mode == SCALED.value)
-            size = (3 * plan.words + 1) * m + plan.segment * slots * plan.lanes
-            programs = _programs(b, size, scores.numel() // 16)
-            scratch = _new_scratch(saved, (programs, size))
-            _backward_kernel[(programs,)](
+        for plan, size, count in zip(plans, sizes, programs, strict=True):
+            _backward_kernel[(count,)](
                 *chain(*views), temperature, *lengths, grad, grad.stride(0), rate, d_scores, d_open, d_extend,
                 saved, plan.size, plan.edge, plan.segment, scratch, size, b, n, m,
                 R=plan.rows, L=plan.lanes, MODE=plan.mode, DUAL=dual, CELL=cell, MULTI=plan.multi, GAPS=gaps,
-                FLAGGED=plan is not plans[0], **_OPTIONS,
+                FLAGGED=plan is not plans[0], **_options(cell or dual),
             )  # fmt: skip
     if not gaps:
         return d_scores, d_open, d_extend
