@@ -407,10 +407,10 @@ def _backward_column(
 ):  # fmt: skip
     """The mirror image of `_forward_column`, with q = es bd, xo = go bx, xe = ge bx, yo = go by, ye = ge by.
 
-    Of the column after, at exponent K: q, xo, xe, the largest bd (top) and `diagonal`, the q below the last row. Of the
-    row below the last, same column, at exponent K_in: *_in. Returns q, xo, xe, top, the next diagonal, the new
-    exponent, the first row's yo and ye, and per row (bd, bx, by) and what it was reached from: xo of the column after,
-    yo of the row below, xe, ye.
+    Of the column after, at exponent K: q, xo, xe, `diagonal` (the q below the last row) and the largest value that this
+    column needs (top). Of the row below the last, same column, at exponent K_in: *_in. Returns q, xo, xe, top, the
+    next diagonal, the new exponent, the first row's yo and ye, and per row (bd, bx, by) and what it was reached from:
+    xo of the column after, yo of the row below, xe, ye.
     """
     K_new = K
     f = tl.full((L,), 1.0, C)
@@ -426,7 +426,7 @@ def _backward_column(
     no_shift = tl.full((L,), 0.0, C)
     yo = yo_in
     ye = ye_in
-    top = tl.full((L,), 0.0, C)
+    top = q_in[0]
     q_new = ()
     xo_new = ()
     xe_new = ()
@@ -442,8 +442,11 @@ def _backward_column(
         bx = _plus(bh_y, xe_r, MODE, DUAL)
         by = _plus(bh, ye, MODE, DUAL)
         bd = _plus(_plus(one, bh_y, MODE, DUAL), xo_r, MODE, DUAL)
+        q_r = _times(_exp(s[r], v[r], unit, no_shift, MODE, DUAL), bd, MODE, DUAL)
+        q_new = (q_r,) + q_new
         top = tl.maximum(top, bd[0])
-        q_new = (_times(_exp(s[r], v[r], unit, no_shift, MODE, DUAL), bd, MODE, DUAL),) + q_new
+        if r > 0:
+            top = tl.maximum(top, q_r[0])
         xo_new = (_times(go[r], bx, MODE, DUAL),) + xo_new
         xe_new = (_times(ge[r], bx, MODE, DUAL),) + xe_new
         yo = _times(go[r], by, MODE, DUAL)
