@@ -3,7 +3,8 @@
     python bench/report.py            # rewrite what lies between the markers
     python bench/report.py --check    # exit 1 if a table does not agree with its rows
 
-A table lies between `<!-- table: NAME -->` and `<!-- end -->` in README.md or docs/*.md.
+A table lies between `<!-- table: NAME DATA -->` and `<!-- end -->` in README.md or docs/*.md. Pictures of growth are
+drawn beside the docs. Tables of speed are made for every machine that has rows, and say "not measured" for none.
 """
 
 import argparse
@@ -11,10 +12,18 @@ import csv
 import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS = ROOT / "bench" / "results" / "representations.csv"
+for folder in (ROOT, ROOT / "kernels"):
+    sys.path.insert(0, str(folder))
+
+from lac import benchmark  # noqa: E402
+from lac.benchmark import LOOP, WAVEFRONT, Row, Shape, shape_of, speed_up  # noqa: E402
+
+RESULTS = ROOT / "bench" / "results"
+ROWS = RESULTS / "representations.csv"
 ALONE = "contrastive part alone"
 COLUMNS = {
     "phase accuracy": "accuracy_1", "progression": "progression_1", "AP@5": "ap5", "tau": "tau",
@@ -28,7 +37,7 @@ CONTROLS = ("time index", "raw features", "random encoder")
 
 def read(data: str) -> list[dict[str, str]]:
     with ROWS.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["data"] == data]
+        return [row for row in csv.DictReader(file) if row["data"].replace(" ", "_") == data]
 
 
 def mean_spread(values: list[float]) -> str:
@@ -39,7 +48,9 @@ def mean_spread(values: list[float]) -> str:
 
 
 def table(data: str, columns: dict[str, str], losses: list[str] | None) -> str:
-    rows = read(data)
+    rows = read(data) if ROWS.exists() else []
+    if not rows:
+        return f"Not measured: {ROWS.relative_to(ROOT)} has no rows of {data}."
     groups: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         name = row["loss"] if row["embedding"] == "trained" else row["embedding"]
@@ -57,16 +68,277 @@ def table(data: str, columns: dict[str, str], losses: list[str] | None) -> str:
     first = trained[0]
     lines += [
         "",
-        f"{data}: mean (standard deviation) over {seeds} seeds, {first['steps']} steps, one thread of {first['device']}, "
-        f"torch {first['torch']}, lac {first['lac']}, commit {commits}. "
+        f"{data}: mean (standard deviation) over {seeds} seeds, {first['steps']} steps, "
+        f"one thread of {first['device']}, torch {first['torch']}, lac {first['lac']}, commit {commits}. "
         f"Rows: bench/results/representations.csv; command: `{first['command']}`.",
     ]
     return "\n".join(lines)
 
 
+def number(text: str | float) -> str:
+    """Three digits, without an exponent."""
+    value = float(text)
+    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"
+
+
+def megabytes(row: Row) -> str:
+    return number(int(row["peak_bytes"]) / 1e6) if row["peak_bytes"] else "-"
+
+
+def name_of(row: Row, threads: str) -> str:
+    """The side, with its thread count where that is not the smallest of the file."""
+    return row["side"] if row["threads"] == threads else f"{row['side']}, {row['threads']} threads"
+
+
+def source(rows: list[Row], path: Path) -> str:
+    """What stands below a table: machine, versions, commit, file, command."""
+
+    def every(name: str) -> str:
+        return ", ".join(sorted({row[name] for row in rows if row[name]}))
+
+    dates = sorted(row["date"][:10] for row in rows)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    versions = f"torch {every('torch')}, lac {every('lac')}" + (
+        f", commit {every('commit')}" if every("commit") else ""
+    )
+    return f"{every('device')}, {versions}, {when}. Rows: {path.relative_to(ROOT)}; command: `{every('command')}`."
+
+
+def lines_of(head: list[str], body: list[list[str]], words: int = 0) -> list[str]:
+    """A table whose first column and last `words` columns are text."""
+    rule = "|---|" + "---:|" * (len(head) - 1 - words) + "---|" * words
+    return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in body)]
+
+
+class Rows:
+    """The rows of one machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.all = benchmark.read_rows(path)
+        self.threads = min((row["threads"] for row in self.all), key=lambda x: (len(x), x))
+        self.most = max((row["threads"] for row in self.all), key=lambda x: (len(x), x))
+
+    def some(self, mode: str = "both", dtype: str = "float32", threads: str | None = None) -> list[Row]:
+        return [
+            row
+            for row in self.all
+            if row["mode"] == mode and row["dtype"] == dtype and threads in (None, row["threads"]) and row["batch"]
+        ]
+
+    def limit(self, side: str, mode: str, dtype: str, threads: str) -> Row | None:
+        keys = {"side": side, "mode": mode, "dtype": dtype, "threads": threads}
+        return next((row for row in self.all if all(row[k] == v for k, v in keys.items())), None)
+
+
+BACKENDS = ("lac eager", "lac cpu", "lac triton")
+TABLE_SHAPES = [Shape(16, 64, 64), Shape(16, 256, 256), Shape(4, 1024, 1024)]
+SMALL = Shape(1, 32, 32)
+ONE = Shape(16, 256, 256)
+
+
+def compared(rows: Rows, *, everyone: bool) -> str:
+    """ms and Mcells/s of each side on the shapes of the table, fastest first; in short without peers that differ."""
+    found: dict[tuple[str, str], dict[Shape, Row]] = {}
+    for row in rows.some():
+        own = row["side"] in BACKENDS
+        kept = own or (row["threads"] == rows.threads and row["side"] in (WAVEFRONT, "jax scan", "nwgrad scaled"))
+        if shape_of(row) in TABLE_SHAPES and not row["skipped"] and (kept or everyone):
+            found.setdefault((row["side"], row["threads"]), {})[shape_of(row)] = row
+    last = TABLE_SHAPES[-1]
+
+    def slowness(key: tuple[str, str]) -> tuple[bool, float]:
+        row = found[key].get(last)
+        return row is None, float(row["ms_p50"]) if row else 0.0
+
+    body = []
+    for key in sorted(found, key=slowness):
+        of = found[key]
+        some = next(iter(of.values()))
+        cells = [
+            f"{number(of[s]['ms_p50'])} ({number(of[s]['mcells_per_s'])})" if s in of else "-" for s in TABLE_SHAPES
+        ]
+        gain = speed_up(of[last], rows.all, WAVEFRONT) if last in of else None
+        cells += ["-" if gain is None else number(gain), megabytes(of[last]) if last in of else "-"]
+        body.append([name_of(some, rows.threads), *cells, *([some["computes"], some["version"]] if everyone else [])])
+    head = ["ms (Mcells/s), score and gradient", *map(str, TABLE_SHAPES), "x naive", "MB"]
+    lines = lines_of(head + ["computes", "version"] * everyone, body, words=2 * everyone)
+    lines += [
+        "",
+        f"x naive: times faster than the naive wavefront with as many threads, on {last}. MB: peak memory there,",
+    ]
+    lines += ["beyond the scores and with the gradient.", *small(rows)]
+    if everyone:
+        missing = {
+            row["side"]: row["skipped"] for row in rows.some() if row["skipped"] and shape_of(row) in TABLE_SHAPES
+        }
+        lines += [f"Not in the table: {side}: {reason}." for side, reason in missing.items() if side != LOOP]
+    return "\n".join([*lines, source(rows.some(), rows.path)])
+
+
+def small(rows: Rows) -> list[str]:
+    """What is known of the naive loop, which only a small problem can show."""
+    here = [row for row in rows.some(threads=rows.threads) if shape_of(row) == SMALL and not row["skipped"]]
+    loop = next((row for row in here if row["side"] == LOOP), None)
+    if loop is None:
+        return []
+    others = []
+    for row in here:
+        gain = speed_up(row, here, LOOP)
+        if row["side"] in BACKENDS and gain is not None:
+            others.append(f"{row['side']} {number(row['ms_p50'])} ms ({number(gain)} times faster)")
+    return [
+        f"The naive loop, cell by cell in Python, was timed on {SMALL} only: {number(loop['ms_p50'])} ms "
+        f"({float(loop['mcells_per_s']):.2g} Mcells/s); there {', '.join(others)}."
+    ]
+
+
+def growing(rows: Rows) -> str:
+    """Time and memory by N at one pair and by B at one size, one thread."""
+    timed = [row for row in rows.some(threads=rows.threads) if not row["skipped"]]
+    here = {row["side"] for row in timed}
+    sides = [side for side in (WAVEFRONT, *BACKENDS, "nwgrad scaled") if side in here]
+    batches = [shape_of(row) for row in timed if row["side"] == sides[1]]
+    shapes = sorted({s for s in batches if s.n == s.m and s.batch == 1 and s.n >= 64}, key=lambda s: s.n)
+    size = 128
+    shapes += sorted({s for s in batches if s.n == s.m == size and s.batch > 1})
+    body = []
+    for shape in shapes:
+        cells = []
+        for side in sides:
+            row = next((row for row in timed if row["side"] == side and shape_of(row) == shape), None)
+            cells.append("-" if row is None else f"{number(row['ms_p50'])} ({megabytes(row)})")
+        body.append([str(shape), *cells])
+    picture = picture_of(rows)
+    return "\n".join(
+        [
+            f"![Time and memory against N and B]({picture.name})",
+            "",
+            *lines_of([f"ms (MB){', one thread' * (rows.threads == '1')}", *sides], body),
+            "",
+            source(timed, rows.path),
+        ]
+    )
+
+
+def picture_of(rows: Rows) -> Path:
+    return ROOT / "docs" / f"growth-{rows.path.stem}.png"
+
+
+def draw(rows: Rows) -> Path:
+    from lac.files import atomic_path
+
+    path = picture_of(rows)
+    wanted = (WAVEFRONT, *BACKENDS, "nwgrad scaled")
+    chosen = [row for row in rows.some() if row["side"] in wanted and shape_of(row).n >= 64]
+    chosen = [row for row in chosen if row["threads"] == rows.threads or row["side"] == "lac cpu"]
+    figure = benchmark.growth_figure(chosen, title=f"score and gradient, float32, {chosen[0]['device']}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    return path
+
+
+def bounded(rows: Rows) -> str:
+    """How far the fastest engine is from what the machine allows."""
+    counts = sorted({rows.threads, rows.most}, key=lambda x: (len(x), x))
+    head = ["score and gradient"]
+    for threads in counts:
+        head += [
+            f"Mcells/s, {threads} thread{'s' * (threads != '1')}" if threads else "Mcells/s",
+            "of memory",
+            "of arithmetic",
+        ]
+    body = []
+    for shape in sorted({shape_of(row) for row in rows.some()} - {SMALL}, key=lambda s: (s.cells, s)):
+        cells = []
+        for threads in counts:
+            paces = [
+                (float(row["mcells_per_s"]), row["side"])
+                for row in rows.some(threads=threads)
+                if shape_of(row) == shape and row["side"] in BACKENDS and not row["skipped"]
+            ]
+            if paces:
+                pace, side = max(paces)
+                cells.append(f"{number(pace)} ({side.removeprefix('lac ')})")
+                for limit in (benchmark.MEMORY_LIMIT, benchmark.ARITHMETIC_LIMIT):
+                    top = rows.limit(limit, "both", "float32", threads)
+                    cells.append(f"{100 * pace / float(top['mcells_per_s']):.2g} %" if top else "-")
+        if cells:
+            body.append([str(shape), *cells])
+    limits = [row for row in rows.all if not row["batch"] and row["mode"] == "both" and row["dtype"] == "float32"]
+    notes = [
+        f"{row['side']}, {row['threads'] or 'all'} thread{'s' * (row['threads'] != '1')}: {row['computes']}: "
+        f"{number(row['mcells_per_s'])} Mcells/s."
+        for row in limits
+    ]
+    return "\n".join([*lines_of(head, body), "", *notes, source(limits, rows.path)])
+
+
+def passes(rows: Rows) -> str:
+    """The passes one by one, and other number types, on one shape."""
+    kinds = [("forward", "float32"), ("backward", "float32"), ("second", "float32")]
+    kinds += [("both", dtype) for dtype in ("float32", "bfloat16", "float64")]
+    found: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
+    for kind in kinds:
+        for row in rows.some(*kind):
+            if shape_of(row) == ONE and not row["skipped"] and (row["side"] in (WAVEFRONT, *BACKENDS)):
+                found.setdefault((row["side"], row["threads"]), {})[kind] = row
+    body = []
+    for of in found.values():
+        some = next(iter(of.values()))
+        if len(of) > 1:
+            cells = [f"{number(of[k]['ms_p50'])} ({of[k]['error'] or '-'})" if k in of else "-" for k in kinds]
+            body.append([name_of(some, rows.threads), *cells])
+    head = [f"ms (error), {ONE}", "score", "gradient", "Hessian-vector product"]
+    head += [f"both, {dtype}" for dtype in ("float32", "bfloat16", "float64")]
+    every = [row for of in found.values() for row in of.values()]
+    return "\n".join([*lines_of(head, body), "", source(every, rows.path)])
+
+
+def stepped(path: Path) -> str:
+    """The share of a training step that the loss takes."""
+    with path.open(newline="") as file:
+        last = {(row["threads"], row["frames"], row["side"]): row for row in csv.DictReader(file)}
+    rows = list(last.values())
+    body = [
+        [
+            row["frames"], row["side"], *(number(row[x]) for x in ("ms_step", "ms_loss_forward", "ms_loss_backward")),
+            f"{100 * float(row['ms_loss']) / (float(row['ms_loss']) + float(row['ms_encoder'])):.0f} %",
+        ]
+        for row in rows if not row["skipped"]
+    ]  # fmt: skip
+    lines = lines_of(["frames", "alignment by", "step, ms", "loss forward", "loss backward", "share of the loss"], body)
+    skipped = {row["side"]: row["skipped"] for row in rows if row["skipped"]}
+    lines += ["", *(f"Not in the table: {side}: {reason}." for side, reason in skipped.items())]
+    threads = ", ".join(sorted({row["threads"] for row in rows if row["threads"]}))
+    note = f"Batch {rows[0]['batch']}" + (f", {threads} thread{'s' * (threads != '1')}. " if threads else ". ")
+    return "\n".join([*lines, note + source(rows, path)])
+
+
+def each_machine(make: Callable[[Path], str]) -> Callable[[str], str]:
+    """The table of every machine of a kind ("cpu", "cuda", "training-cpu"), or that there is none."""
+
+    def table_of(data: str) -> str:
+        paths = sorted(RESULTS.glob(f"{data}-*.csv"))
+        device = data.rpartition("-")[2]
+        script = "bench/training.py" if data.startswith("training") else "bench/measure.py"
+        command = f"python {script}" + (f" --device {device}" if device != "cpu" else "")
+        if not paths:
+            return f"Not measured: no row of a machine of this kind ({device}) is committed. To measure: `{command}`."
+        return "\n\n".join(make(path) for path in paths)
+
+    return table_of
+
+
 TABLES = {
     "representations": lambda data: table(data, COLUMNS, ["LACLoss", ALONE]),
     "ablation": lambda data: table(data, WIDE, None),
+    "speed": each_machine(lambda path: compared(Rows(path), everyone=False)),
+    "peers": each_machine(lambda path: compared(Rows(path), everyone=True)),
+    "growth": each_machine(lambda path: growing(Rows(path))),
+    "limits": each_machine(lambda path: bounded(Rows(path))),
+    "passes": each_machine(lambda path: passes(Rows(path))),
+    "training": each_machine(stepped),
 }
 
 
@@ -90,6 +362,9 @@ def main() -> int:
             stale.append(path.relative_to(ROOT))
             if not options.check:
                 path.write_text(new)
+    for device in ("cpu", "cuda"):
+        for path in sorted(RESULTS.glob(f"{device}-*.csv")) if not options.check else []:
+            draw(Rows(path))
     for path in stale:
         print(f"{path}: {'does not agree with its rows' if options.check else 'rewritten'}")
     return int(options.check and bool(stale))

@@ -2,9 +2,9 @@
 
     python bench/representations.py --set data.name=uiprmd --seeds 5 --jobs 2
 
-Each (loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does, with its controls. Rows
-are appended to bench/results/representations.csv as they are finished; a row that is there already is not run again, so
-an interrupted run goes on. `python bench/report.py` makes the tables from the rows.
+Each (loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does, with its controls.
+Rows are appended to bench/results/representations.csv as they are finished; a row that is there already is not run again,
+so an interrupted run goes on. `python bench/report.py` makes the tables from the rows.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import datetime
 import json
 import multiprocessing
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -27,11 +28,12 @@ ALONE = "contrastive part alone"
 LOSSES: dict[str, dict[str, Any]] = {
     "LACLoss": {},
     ALONE: {"alignment_weight": 0.0},
+    "alignment: contrast": {"alignment": "contrast"},
     "alignment: score": {"alignment": "score"},
-    "alignment: posterior": {"alignment": "posterior"},
     "gaps: constant": {"gaps": "constant"},
     "gaps: contextual": {"gaps": "contextual", "embed_dim": 128},
-    "gaps: interval": {"gaps": "interval"},
+    # 1 per second is what "learned" starts from, at about ten frames a second.
+    "gaps: interval": {"gaps": "interval", "gap_extend": 1.0},
 }
 FIELDS = [
     "data", "embedding", "loss", "seed", "steps",
@@ -130,7 +132,7 @@ def main() -> None:
     finished = done()
     wanted = [(loss, seed) for seed in range(options.seeds) for loss in options.losses]
     wanted = [x for x in wanted if (name, x[0], str(x[1])) not in finished]
-    common = {"commit": commit(), "command": " ".join(["python", *sys.argv])}
+    common = {"commit": commit(), "command": shlex.join(["python", *sys.argv])}
     # Threads of one process would wait for each other; a fresh process per worker also leaves no state behind.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:

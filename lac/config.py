@@ -50,7 +50,8 @@ class TrainSection:
         views: ``"same"``: a pair is two views of one clip; ``"action"``: of two clips of the same action.
             The contrastive part of the loss takes frames of equal time for matches, which two clips have only where
             they keep the same pace: think of ``loss.contrastive_weight``.
-        lr: highest learning rate: reached linearly over ``warmup`` steps, then down to 0 on a cosine.
+        lr: highest learning rate: reached linearly over ``warmup`` steps, then down to 0 on a cosine. The loss's own
+            parameters learn at ten times this rate.
         weight_decay: AdamW's, on matrices only (not on biases, norms, gap and scale parameters).
         clip: largest norm of the gradient, over all parameters together.
         amp: run the encoder in bfloat16 autocast. The loss stays in float32.
@@ -61,7 +62,7 @@ class TrainSection:
         stride: of the evaluation, see :func:`lac.evaluate.evaluate`.
     """
 
-    steps: int = 400
+    steps: int = 300
     batch: int = 16
     views: Literal["same", "action"] = "same"
     lr: float = 1e-3

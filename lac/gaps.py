@@ -1,7 +1,7 @@
 """Gap models: what it costs to skip frames.
 
-Penalties are kept non-negative by softplus(p) = log(1 + exp p). A learned penalty needs a loss that contrasts
-alignments: the score of one pair never grows with a penalty, so alone it would push every penalty to zero.
+Penalties are kept non-negative by softplus(p) = log(1 + exp p). A learned penalty needs a loss that it
+can both raise and lower: the score of a pair never grows with a penalty, so maximised alone it pushes them to zero.
 """
 
 import math

@@ -49,13 +49,16 @@ class LACLoss(nn.Module):
                      the partner and the negatives: "reversed", sequences of the batch played backwards (its own
                      partner first), "batch", the other sequences of the batch, or "both";
         "score":     -a(z1_k, z2_k), the plain form;
-        "posterior": cross-entropy of the soft alignment against P above, -mean_i sum_j P[i,j] log p[i,j].
+        "posterior": cross-entropy of the soft alignment p against the clock, P above, in both directions: the mean of
+                     -mean_i sum_j P[i,j] log p[i,j] and of the same from sequence 2 to sequence 1. p comes from the
+                     whole alignment, so a frame that looks alike elsewhere is told apart by what surrounds it.
 
-    Gap penalties, margin and scale are learned with the encoder: give `loss.parameters()` to the optimiser, too.
-    Only "contrast" makes learning penalties well posed: a pair's own score never grows with a penalty.
+    Gap penalties, margin and scale are learned with the encoder: give `loss.parameters()` to the optimiser, too. That
+    is well posed in "contrast" and "posterior"; in "score" penalties can only fall, since a pair's own score never
+    grows with a penalty. The default form is the one that measured best (docs/results.md).
 
     Args:
-        alignment: the form of the alignment part. Default "contrast".
+        alignment: the form of the alignment part. Default "posterior".
         gaps: "constant", "learned", "contextual", "interval", or a gap model of `lac.gaps`.
         embed_dim: E, needed by gaps="contextual" only.
         gap_open, gap_extend: penalties to start from, in units of the similarity, when `gaps` is a name; for
@@ -94,18 +97,18 @@ class LACLoss(nn.Module):
     def __init__(
         self,
         *,
-        alignment: str = "contrast",
+        alignment: str = "posterior",
         gaps: str | GapModel = "learned",
         embed_dim: int | None = None,
         gap_open: float = 0.5,
         gap_extend: float = 0.1,
-        temperature: float = 0.1,
+        temperature: float = 0.2,
         margin: float = 0.5,
         scale: float = 1.0,
         learn_similarity: bool = True,
         negatives: str = "reversed",
         n_negatives: int = 4,
-        contrast_temperature: float = 0.1,
+        contrast_temperature: float = 0.02,
         tau: float = 0.1,
         sigma: float = 10**0.5,
         alignment_weight: float = 1.0,
@@ -191,27 +194,20 @@ class LACLoss(nn.Module):
         with torch.autocast(device_type=z1.device.type, enabled=False):
             one = _Sequences.of(z1, times1, lengths1)
             two = _Sequences.of(z2, times2, lengths2)
-            target = _target(one, two, self.sigma)
-            zero = one.z.new_zeros(one.z.shape[0])
-            contrastive = zero
+            clock = (_target(one, two, self.sigma), _target(two, one, self.sigma))
+            alignment = contrastive = score = one.z.new_zeros(one.z.shape[0])
             if self.contrastive_weight > 0:
-                backwards = _target(two, one, self.sigma)
-                cosine = one.z @ two.z.mT
-                contrastive = 0.5 * (
-                    _divergence(target, cosine / self.tau, one, two)
-                    + _divergence(backwards, cosine.mT / self.tau, two, one)
-                )
-            alignment = score = zero
+                contrastive = _contrastive(one, two, clock, self.tau)
             if self.alignment_weight > 0:
-                alignment, score = self._alignment(one, two, target)
+                alignment, score = self._alignment(one, two, clock)
             total = self.alignment_weight * alignment + self.contrastive_weight * contrastive
         return LACTerms(total, alignment, contrastive, score.detach())
 
-    def _alignment(self, one: "_Sequences", two: "_Sequences", target: Tensor) -> tuple[Tensor, Tensor]:
+    def _alignment(self, one: "_Sequences", two: "_Sequences", clock: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         if self.form == "contrast":
             return self._contrast(one, two)
-        score = self._score(one, two)
         if self.form == "score":
+            score = self._score(one, two)
             return -score, score
         posterior = self.aligner.soft_alignment(
             self.scores(one.z, two.z),
@@ -219,8 +215,11 @@ class LACLoss(nn.Module):
         )  # fmt: skip
         inside = one.valid[:, :, None] & two.valid[:, None, :]
         log_posterior = torch.where(inside, posterior, 1.0).clamp(min=1e-6).log()
-        entropy = -(target * log_posterior).sum((1, 2)) / one.lengths.clamp(min=1)
-        return entropy, score
+        forward = -(clock[0] * log_posterior).sum((1, 2)) / one.lengths.clamp(min=1)
+        backward = -(clock[1] * log_posterior.mT).sum((1, 2)) / two.lengths.clamp(min=1)
+        with torch.no_grad():  # for the report only
+            score = self._score(one, two)
+        return 0.5 * (forward + backward), score
 
     def _score(self, one: "_Sequences", two: "_Sequences") -> Tensor:
         score = self.aligner(
@@ -303,6 +302,12 @@ def _target(one: _Sequences, two: _Sequences, sigma: float) -> Tensor:
     logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~two.valid[:, None, :], -1e30)
     inside = one.valid[:, :, None] & two.valid[:, None, :]
     return torch.softmax(logits, dim=2) * inside
+
+
+def _contrastive(one: _Sequences, two: _Sequences, clock: tuple[Tensor, Tensor], tau: float) -> Tensor:
+    """Mean of the two directions of KL(clock || softmax(cos / tau)) per pair."""
+    logits = one.z @ two.z.mT / tau
+    return 0.5 * (_divergence(clock[0], logits, one, two) + _divergence(clock[1], logits.mT, two, one))
 
 
 def _divergence(target: Tensor, logits: Tensor, one: _Sequences, two: _Sequences) -> Tensor:

@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# The loss has a few scalars to learn. At the encoder's rate they would hardly leave their start in a short run.
+LOSS_RATE = 10.0
+
+
 class Diverged(ValueError):
     """The loss or its gradient is no longer finite."""
 
@@ -114,11 +118,14 @@ def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
             encoder = FrameEncoder(input_dim, **config.model).to(device)
         with _naming("loss"):
             loss = LACLoss(**config.loss).to(device)
-    parameters = [p for module in (encoder, loss) for p in module.parameters() if p.requires_grad]
+    parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    learned = [p for p in loss.parameters() if p.requires_grad]
+    if learned:
+        groups.append({"params": learned, "weight_decay": 0.0, "rate": LOSS_RATE})
     return State(encoder, loss, torch.optim.AdamW(groups, lr=config.train.lr))
 
 
@@ -180,7 +187,7 @@ def fit(
             torch.manual_seed(_stream(options.seed, step))
             lr = learning_rate(step, options)
             for group in state.optimiser.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("rate", 1.0)
 
             first, second = (batch.to(device) for batch in draw(clips, config, step))
             with torch.autocast(device.type, torch.bfloat16, enabled=options.amp):
@@ -392,11 +399,12 @@ def _evaluate(
 
 
 class Aligned(NamedTuple):
-    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2)."""
+    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of that path."""
 
     scores: Tensor
     posterior: Tensor
     path: Tensor
+    best_score: Tensor
 
 
 def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip) -> Aligned:
@@ -408,18 +416,22 @@ def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip)
         scores = loss.scores(z1, z2)
         posterior = loss.aligner.soft_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
         hard = loss.aligner.hard_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
-    return Aligned(scores[0], posterior[0], hard.paths[0])
+    return Aligned(scores[0], posterior[0], hard.paths[0], hard.score[0])
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:
+    """Align two clips and draw it, see :func:`draw_aligned`."""
+    return draw_aligned(align_clips(encoder, loss, first, second), first, second, title)
+
+
+def draw_aligned(aligned: Aligned, first: Clip, second: Clip, title: str = "") -> Figure:
     """The picture of :func:`align_clips`: scores, soft alignment, best path, and the phases where both have them."""
-    aligned = align_clips(encoder, loss, first, second)
     labelled = first.labels is not None and second.labels is not None
     return plot_alignment(
         aligned.posterior,
         aligned.path,
-        first.times - first.times[0],
-        second.times - second.times[0],
+        first.times,
+        second.times,
         aligned.scores,
         labels=(first.labels, second.labels) if labelled else None,
         names=(first.name, second.name),

@@ -123,7 +123,7 @@ def test_what_is_not_there(run_folder, clips, tmp_path, capsys):
     refused(["--run", tmp_path / "none"], 1, "No such file", CONFIG, capsys=capsys)
     refused(["--features", tmp_path / "none"], 1, "no features: expected files", capsys=capsys)
     refused(["--features", clips, "--data", "wach"], 1, "did you mean 'watch'?", capsys=capsys)
-    refused(["--run", run_folder, "--option", "fps=3"], 1, "no option 'fps'", capsys=capsys)
+    refused(["--run", run_folder, "--option", "hz=3"], 1, "no option 'hz'", capsys=capsys)
     refused(["--run", run_folder, "--device", "cuda:99"], 1, "cuda:99", capsys=capsys)
 
 

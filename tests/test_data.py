@@ -67,9 +67,9 @@ def test_unknown_names_and_options():
     with pytest.raises(ValueError, match=r"folder, uiprmd, watch; did you mean 'watch'\?"):
         lac.data.load("wach")
     with pytest.raises(
-        TypeError, match=r"data set 'folder' has no option 'fps': its options are rate, val_share, seed"
+        TypeError, match=r"data set 'folder' has no option 'hz': its options are rate, fps, size, val_share, seed"
     ):
-        lac.data.load("folder", "x", fps=3)
+        lac.data.load("folder", "x", hz=3)
 
 
 def test_own_data(monkeypatch):

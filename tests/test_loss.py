@@ -63,16 +63,19 @@ def test_posterior_form_is_a_cross_entropy_against_the_clock():
     z1, z2 = embeddings(b=1)
     loss = LACLoss(alignment="posterior", contrastive_weight=0, gap_open=0.3, gap_extend=0.2, temperature=0.3)
     posterior = soft_alignment(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.3)
-    target = gaussian(list(range(6)), list(range(8)), 10**0.5)
-    expected = sum(-target[i][j] * math.log(max(posterior[i, j].item(), 1e-6)) for i in range(6) for j in range(8))
-    assert abs(loss(z1, z2).item() - expected / 6) < 1e-5
+    expected = 0.0
+    for p, n, m in ((posterior, 6, 8), (posterior.T, 8, 6)):
+        target = gaussian(list(range(n)), list(range(m)), 10**0.5)
+        cross = sum(-target[i][j] * math.log(max(p[i, j].item(), 1e-6)) for i in range(n) for j in range(m))
+        expected += 0.5 * cross / n
+    assert abs(loss(z1, z2).item() - expected) < 1e-5
 
 
 @pytest.mark.parametrize(("negatives", "count"), [("reversed", 2), ("reversed", 9), ("batch", 9), ("both", 9)])
 def test_contrast_form_is_a_log_softmax_over_candidates(negatives, count):
     z1, z2 = embeddings(b=3)
     loss = LACLoss(
-        contrastive_weight=0, negatives=negatives, n_negatives=count, contrast_temperature=0.05, temperature=0.2
+        alignment="contrast", contrastive_weight=0, negatives=negatives, n_negatives=count, contrast_temperature=0.05
     )
     gaps = {"gap_open": loss.learned()["gap_open"], "gap_extend": loss.learned()["gap_extend"]}
     total = 0.0
@@ -106,16 +109,19 @@ def test_every_parameter_that_matters_gets_a_gradient(form, gaps):
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_only_a_contrast_can_move_a_penalty_both_ways():
-    """dscore/dgap is never positive: "score" always lowers penalties, "contrast" may raise them."""
-    signs = {"score": set(), "contrast": set()}
+def test_which_forms_can_move_a_penalty_both_ways():
+    """dscore/dgap is never positive: "score" always lowers penalties, the other forms may raise them."""
+    signs = {"score": set(), "contrast": set(), "posterior": set()}
     for form, seen in signs.items():
         for seed in range(8):
-            z1, z2 = embeddings(seed=seed)
-            loss = LACLoss(alignment=form, contrastive_weight=0, temperature=0.3, margin=0.0)
-            loss(z1, z2).backward()
+            z1, z2 = embeddings(n=20, m=20, e=16, seed=seed)
+            # a sharp clock asks for few gaps where the partner is the same sequence, and for many where it is not
+            loss = LACLoss(
+                alignment=form, contrastive_weight=0, temperature=0.4, margin=0, sigma=0.3, contrast_temperature=0.1
+            )
+            loss(z1, z1 if seed % 2 else z2).backward()
             seen.add(loss.aligner.gaps.open.grad.sign().item())
-    assert signs == {"score": {1.0}, "contrast": {1.0, -1.0}}
+    assert signs == {"score": {1.0}, "contrast": {1.0, -1.0}, "posterior": {1.0, -1.0}}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -189,7 +195,7 @@ def test_float32_inside_autocast_and_for_half_input(form):
 
 def test_a_pair_that_matches_scores_above_one_that_does_not():
     z1, z2 = embeddings(n=20, m=20, e=32)
-    loss = LACLoss()
+    loss = LACLoss(alignment="contrast")
     same, other = loss.terms(z1, z1), loss.terms(z1, z2)
     assert (same.score > other.score).all()
     assert (same.alignment < other.alignment).all()

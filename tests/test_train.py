@@ -216,12 +216,20 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 def test_weight_decay_spares_gaps_and_norms(dataset):
     state = train.start(settings(), dataset, CPU)
-    decayed = {id(p) for p in state.optimiser.param_groups[0]["params"]}
-    spared = {id(p) for p in state.optimiser.param_groups[1]["params"]}
+    decayed, spared, learned = ({id(p) for p in group["params"]} for group in state.optimiser.param_groups)
     assert id(state.encoder.head.weight) in decayed
-    assert {id(p) for p in state.loss.parameters()} <= spared
-    both = [p for module in (state.encoder, state.loss) for p in module.parameters()]
-    assert decayed | spared == {id(p) for p in both}
+    assert id(state.encoder.head.bias) in spared
+    assert learned == {id(p) for p in state.loss.parameters()}
+    assert decayed | spared == {id(p) for p in state.encoder.parameters()}
+    assert [group["weight_decay"] > 0 for group in state.optimiser.param_groups] == [True, False, False]
+
+
+def test_the_loss_learns_at_its_own_rate(dataset):
+    config = settings(train_steps=1, train_warmup=0)
+    state = train.start(config, dataset, CPU)
+    train.fit(state, dataset.train, config)
+    rates = [group["lr"] for group in state.optimiser.param_groups]
+    assert rates == [config.train.lr, config.train.lr, 10 * config.train.lr]
 
 
 def clips_of(actions):

@@ -26,8 +26,8 @@ from torch import Tensor
 from lac_kernels import eager
 
 BACKENDS = ("auto", "reference", "eager", "cpu", "triton")
-_ENGINES = {"eager": "lac_kernels.eager", "triton": "lac_kernels.triton_wavefront"}
-_PREFERRED: dict[str, str] = {"cuda": "triton"}  # by device type; elsewhere eager
+_ENGINES = {"eager": "lac_kernels.eager", "cpu": "lac_kernels.cpu", "triton": "lac_kernels.triton_wavefront"}
+_PREFERRED = {"cpu": "cpu", "cuda": "triton"}  # by device type; elsewhere eager
 
 
 def unavailable(backend: str, device: torch.device) -> str | None:

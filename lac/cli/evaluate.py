@@ -128,7 +128,8 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     options = (data.options if same else {}) | _options(arguments.option)
     encoder = read_encoder(Path(arguments.run), device)
     dataset = lac.data.load(name, arguments.root or (data.root if same else None), **options)
-    if _size(dataset) != encoder.config["input_dim"]:
+    # A backbone takes images of any size, and input_dim is what it returns.
+    if encoder.config["backbone"] is None and _size(dataset) != encoder.config["input_dim"]:
         raise ValueError(
             f"the encoder of {arguments.run} takes {encoder.config['input_dim']} features a frame, but a "
             f"frame of {dataset.name} has {_size(dataset)}"

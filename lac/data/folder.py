@@ -1,7 +1,8 @@
-"""Plain folders of NumPy files: the quickest way to bring your own features."""
+"""Plain folders of NumPy files or videos: the quickest way to bring your own data."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Sequence
@@ -11,48 +12,75 @@ from typing import Any
 import numpy as np
 
 from lac.data.base import Clip, Dataset
+from lac.data.video import RATE, read_frames
+
+FPS = 10.0
+SIZE = 64
 
 
-def load(root: str | Path | None = None, *, rate: float = 25.0, val_share: float = 0.3, seed: int = 0) -> Dataset:
-    """A folder with one NumPy file a clip::
+def load(
+    root: str | Path | None = None,
+    *,
+    rate: float = RATE,
+    fps: float = FPS,
+    size: int | Sequence[int] = SIZE,
+    val_share: float = 0.3,
+    seed: int = 0,
+) -> Dataset:
+    """A folder with one file a clip, of features or of video::
 
         root/features/NAME.npy   (T, ...) real numbers
+        root/videos/NAME.mp4     or any other video, or a folder of images, where there is no ``features``
         root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional
-        root/times/NAME.npy      (T,) seconds, increasing                    optional
+        root/labels/NAME.csv     time,label: the phase from that time on     optional, instead of the .npy
+        root/times/NAME.npy      (T,) seconds, increasing                    optional, with ``features`` only
         root/split.json          {"train": [NAME, ...], "val": [NAME, ...]}  optional
         root/label_names.json    ["first phase", ...]                        optional
 
-    Files are read with ``allow_pickle=False``: reading them never runs code.
+    Files are read with ``allow_pickle=False``: reading them never runs code. A CSV starts with the line
+    ``time,label``; frames before its first time have no phase.
+
+    Videos become frames (T, 3, size, size), RGB from -1 to 1, which ``FrameEncoder(backbone="small")`` takes, and are
+    held in memory: half a megabyte a second of video with the defaults.
 
     Args:
         root: the folder.
-        rate: frames a second where there is no ``times`` folder.
+        rate: frames a second of features without ``times``, and of folders of images.
+        fps: frames a second that are kept of a video, see :func:`lac.data.video.read_frames`.
+        size: of the frames of videos in pixels: one number for a square, or (height, width).
         val_share: share of the clips to validate on where there is no ``split.json``; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
 
     Raises:
-        FileNotFoundError: no root, no ``features`` folder, or no ``.npy`` file in it.
-        ValueError: labels or times without features or the reverse, shapes that do not fit, values that are
-            not finite, a file that is not a plain array, or a split that names a missing clip. The message
-            names it.
+        FileNotFoundError: no root, neither features nor videos in it.
+        ValueError: labels or times without a clip or the reverse, two files for one clip, shapes that do not fit,
+            values that are not finite, a file that is not what it should be, or a split that names a missing clip. The
+            message names it.
+        ImportError: videos, and PyAV is not installed.
     """
     if root is None:
-        raise FileNotFoundError("the data set 'folder' needs root= (--root): a folder with features/*.npy")
+        raise FileNotFoundError("the data set 'folder' needs root= (--root): a folder with features/*.npy or videos/*")
     base = Path(root)
     if not rate > 0:
         raise ValueError(f"rate must be > 0 frames a second, got {rate}")
-    features = _arrays(base, "features")
-    if not features:
-        raise FileNotFoundError(f"no features: expected files {base / 'features'}/*.npy")
-    labels = _partners(base, "labels", features)
-    times = _partners(base, "times", features)
+    kind, sources = "features", _files(base, "features", ".npy")
+    if not sources:
+        kind, sources = "videos", videos(base)
+    if not sources:
+        raise FileNotFoundError(
+            f"no features: expected files {base / 'features'}/*.npy, or videos in {base / 'videos'}"
+        )
+    labels = _partners(base, "labels", kind, sources, ".npy", ".csv")
+    times = _partners(base, "times", kind, sources, ".npy")
+    if times and kind == "videos":
+        raise ValueError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
 
     def clip(name: str) -> Clip:
-        frames = _read(features[name])
-        at = _read(times[name]) if times else np.arange(len(frames) if frames.ndim else 0) / rate
-        return Clip(name, frames, at, _read(labels[name]) if labels else None)
+        one = read_clip(sources[name], rate=rate, fps=fps, size=size)
+        at = _read(times[name]) if times else one.times
+        return Clip(name, one.frames, at, _labels(labels[name], at) if labels else None)
 
-    train, val = _split(base, sorted(features), val_share, seed)
+    train, val = _split(base, kind, sorted(sources), val_share, seed)
     clips = {name: clip(name) for name in train + val}
     found = [int(one.labels.max()) for one in clips.values() if one.labels is not None]
     return Dataset(
@@ -63,6 +91,26 @@ def load(root: str | Path | None = None, *, rate: float = 25.0, val_share: float
     )
 
 
+def read_clip(path: str | Path, *, rate: float = RATE, fps: float = FPS, size: int | Sequence[int] = SIZE) -> Clip:
+    """One file as a clip without labels: features if it ends in ``.npy``, else a video. Options: see :func:`load`.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: the file cannot be read; the message names it.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        frames = _read(path)
+        return Clip(path.stem, frames, np.arange(len(frames) if frames.ndim else 0) / rate)
+    target = size if isinstance(size, int) else tuple(size)
+    frames, times = read_frames(path, fps=fps, size=target, rate=rate)  # type: ignore[arg-type]
+    return Clip(path.stem, frames.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, times)
+
+
+def videos(root: str | Path) -> dict[str, Path]:
+    """The videos ``root/videos/*`` by the name of their clip: files, or folders of images."""
+    return _files(Path(root), "videos")
+
+
 def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """``root/features/NAME.npy`` for each of ``names``, such as embeddings made elsewhere.
 
@@ -70,30 +118,65 @@ def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarra
         FileNotFoundError: a clip has no file; the message names it.
         ValueError: a file that is not a plain array.
     """
-    found = _arrays(Path(root), "features")
+    found = _files(Path(root), "features", ".npy")
     for name in names:
         if name not in found:
             raise FileNotFoundError(f"there is no {Path(root, 'features', name + '.npy')} for clip {name!r}")
     return {name: _read(found[name]) for name in names}
 
 
-def _arrays(base: Path, kind: str) -> dict[str, Path]:
-    return {path.stem: path for path in sorted((base / kind).glob("*.npy"))}
+def _files(base: Path, kind: str, *suffixes: str) -> dict[str, Path]:
+    """The files of ``base / kind`` by clip: those with one of ``suffixes``, or without any given all of them."""
+    found: dict[str, Path] = {}
+    for path in sorted((base / kind).glob("*")):
+        if path.name.startswith(".") or (suffixes and path.suffix not in suffixes):
+            continue
+        name = path.name if path.is_dir() else path.stem
+        if name in found:
+            raise ValueError(f"clip {name!r} has two files of {kind}: {found[name]} and {path}; remove one of them")
+        found[name] = path
+    return found
 
 
-def _partners(base: Path, kind: str, features: dict[str, Path]) -> dict[str, Path]:
-    """The files of ``kind``: none at all, or one for each file of features."""
-    found = _arrays(base, kind)
+def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixes: str) -> dict[str, Path]:
+    """The files of ``kind``: none at all, or one for each of ``sources``, which are the files of ``of``."""
+    found = _files(base, kind, *suffixes)
     if not found:
         return found
-    lonely = sorted(set(features) ^ set(found))
+    lonely = sorted(set(sources) ^ set(found))
     if lonely:
-        have, lack = ("features", kind) if lonely[0] in features else (kind, "features")
+        have, lack = (of, kind) if lonely[0] in sources else (kind, of)
+        ending = ".*" if lack == "videos" else ".npy"
         raise ValueError(
-            f"clip {lonely[0]!r} has {have} but no {lack}: there is no {base / lack / (lonely[0] + '.npy')} "
+            f"clip {lonely[0]!r} has {have} but no {lack}: there is no {base / lack / (lonely[0] + ending)} "
             f"({len(lonely)} such clips); give {kind} for every clip or for none"
         )
     return found
+
+
+def _labels(path: Path, times: np.ndarray) -> np.ndarray:
+    """Labels of the frames at ``times``: one a frame from a .npy, or from a CSV of times at which phases begin."""
+    if path.suffix == ".npy":
+        return _read(path)
+    begins, labels = [], [-1]
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.reader(file))
+    if not rows or [name.strip() for name in rows[0]] != ["time", "label"]:
+        raise ValueError(f"{path} must start with the line time,label, got {','.join(rows[0]) if rows else ''!r}")
+    for number, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
+        try:
+            begin, label = row
+            begins.append(float(begin))
+            labels.append(int(label))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: expected seconds and a whole number, like 1.2,3, got {','.join(row)!r}"
+            ) from error
+        if not math.isfinite(begins[-1]) or begins[-1] <= max(begins[:-1], default=-math.inf):
+            raise ValueError(f"{path}, line {number}: times must be finite and increase, got {begin}")
+    return np.array(labels)[np.searchsorted(begins, times + 1e-6, side="right")]
 
 
 def _read(path: Path) -> np.ndarray:
@@ -120,7 +203,7 @@ def _strings(value: Any, where: str) -> list[str]:
     return value
 
 
-def _split(base: Path, names: list[str], val_share: float, seed: int) -> tuple[list[str], list[str]]:
+def _split(base: Path, kind: str, names: list[str], val_share: float, seed: int) -> tuple[list[str], list[str]]:
     path = base / "split.json"
     if path.is_file():
         given = _json(path)
@@ -129,7 +212,9 @@ def _split(base: Path, names: list[str], val_share: float, seed: int) -> tuple[l
         splits = [_strings(given[split], f"{path}: {split}") for split in ("train", "val")]
         for name in splits[0] + splits[1]:
             if name not in names:
-                raise ValueError(f"{path} names {name!r}, but there is no features/{name}.npy")
+                raise ValueError(
+                    f"{path} names {name!r}, but there is no {kind}/{name}{'.npy' if kind == 'features' else '.*'}"
+                )
         return splits[0], splits[1]
     if not 0 < val_share < 1:
         raise ValueError(f"val_share must lie between 0 and 1, got {val_share}")

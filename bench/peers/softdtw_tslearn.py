@@ -1,0 +1,27 @@
+"""tslearn: its batched soft-DTW recursion and gradient, compiled by numba, on a padded batch."""
+
+from importlib.metadata import version
+
+import numba
+import numpy as np
+from torch import Tensor
+from tslearn.metrics.soft_dtw_fast import _njit_soft_dtw_batch, _njit_soft_dtw_grad_batch
+
+from peers import TEMPERATURE, Run, Sizes
+
+WHAT = "soft-DTW (three moves, global, no gaps of its own) of the padded batch; gradient of the distances"
+VERSION = version("tslearn")
+
+
+def prepare(sizes: Sizes, scores: Tensor, threads: int) -> Run:
+    numba.set_num_threads(threads)
+    b, n, m = scores.shape
+    distances = np.zeros((b, n + 1, m + 1))
+    distances[:, :n, :m] = scores.square().numpy()
+
+    def run() -> None:
+        table, gradient = np.zeros((2, b, n + 2, m + 2))
+        _njit_soft_dtw_batch(distances[:, :n, :m], table, TEMPERATURE)
+        _njit_soft_dtw_grad_batch(distances, table, gradient, TEMPERATURE)
+
+    return run

@@ -1,0 +1,1222 @@
+// Soft Smith-Waterman with affine gaps on SIMD lanes: score, gradient and hard alignment. Compiled by cpu.py.
+//
+// Probability space: every quantity of the recursion (reference.py) is exp(value / T), so smax becomes a sum:
+//
+//     d = s h(i-1,j-1)     x = o d(i,j-1) + e x(i,j-1)     y = o (d + x)(i-1,j) + e y(i-1,j)     h = 1 + d + x + y
+//
+// with s, o, e = exp(S/T), exp(-open/T), exp(-extend/T) and Z = sum of d. Adjoints, backwards:
+//
+//     bh = (s bd)(i+1,j+1)    bd = 1 + bh + (o bx)(i,j+1) + (o by)(i+1,j)
+//     bx = bh + (e bx)(i,j+1) + (o by)(i+1,j)    by = bh + (e by)(i+1,j)    posterior = d bd / Z
+//
+// Each value is a mantissa and an integer exponent, so nothing overflows or underflows at any temperature, and no
+// logarithm is taken but that of Z. Lane l of a strip works on row l of L rows, one column behind lane l-1: at step t
+// it is at column t - l. ROWS rows make a block, COLS steps a window; the forward keeps the row above each block and
+// the lanes' state at each window, the backward runs one window forward again and then back.
+
+#include <atomic>
+#include <climits>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#define BYTES 64
+#elif defined(__AVX2__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+namespace {
+
+constexpr int64_t ROWS = 64, COLS = 192;  // cpu.py knows both
+
+template <class R>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+    using I = int32_t;
+    static constexpr int L = BYTES / 4, BITS = 23, BIAS = 127, TERMS = 7;
+    static constexpr float ROUND = 12582912.0f;      // 1.5 * 2^23: adding it rounds to an integer
+    static constexpr float MOST = 4194304.0f;        // 2^22: the largest |S| log2(e) / T that ROUND can take
+    static constexpr I NEVER = -(1 << 29);           // exponent that stands for zero
+    static constexpr I HIGH = ~((1 << 12) - 1);      // keeps the upper half of a mantissa
+    typedef float V __attribute__((vector_size(BYTES)));
+    typedef int32_t VI __attribute__((vector_size(BYTES)));
+    typedef uint32_t VU __attribute__((vector_size(BYTES)));
+};
+
+template <>
+struct Lanes<double> {
+    using I = int64_t;
+    static constexpr int L = BYTES / 8, BITS = 52, BIAS = 1023, TERMS = 13;
+    static constexpr double ROUND = 6755399441055744.0;
+    static constexpr double MOST = 1125899906842624.0;
+    static constexpr I NEVER = -(I(1) << 60);
+    static constexpr I HIGH = ~((I(1) << 27) - 1);
+    typedef double V __attribute__((vector_size(BYTES)));
+    typedef int64_t VI __attribute__((vector_size(BYTES)));
+    typedef uint64_t VU __attribute__((vector_size(BYTES)));
+};
+
+// ---------------------------------------------------------------------------------------------------------------
+// Vectors
+
+template <class V>
+INLINE V load(const void* p) {
+    V v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+template <class V>
+INLINE void store(void* p, V v) {
+    std::memcpy(p, &v, sizeof v);
+}
+
+template <class V>
+INLINE V largest(V a, V b) {
+    return a > b ? a : b;
+}
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(I, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(I, a, b, ...) __builtin_shuffle(a, b, I{__VA_ARGS__})
+#endif
+
+template <class VI, class V, int... K>
+INLINE V zip_low(V a, V b, std::integer_sequence<int, K...>) {
+    return SHUFFLE(VI, a, b, (K % 2 * int(sizeof...(K)) + K / 2)...);
+}
+
+template <class VI, class V, int... K>
+INLINE V zip_high(V a, V b, std::integer_sequence<int, K...>) {
+    constexpr int n = sizeof...(K);
+    return SHUFFLE(VI, a, b, (K % 2 * n + n / 2 + K / 2)...);
+}
+
+// Lane l takes lane l-1; lane 0 takes the last lane of `in`.
+template <class VI, class V, int... K>
+INLINE V up(V v, V in, std::integer_sequence<int, K...>) {
+    constexpr int n = sizeof...(K);
+    return SHUFFLE(VI, v, in, (K == 0 ? 2 * n - 1 : K - 1)...);
+}
+
+// Lane l takes lane l+1; the last lane takes lane 0 of `in`.
+template <class VI, class V, int... K>
+INLINE V down(V v, V in, std::integer_sequence<int, K...>) {
+    return SHUFFLE(VI, v, in, (K + 1)...);
+}
+
+template <class R>
+INLINE void transpose(typename Lanes<R>::V* a) {
+    constexpr int L = Lanes<R>::L;
+    using V = typename Lanes<R>::V;
+    using VI = typename Lanes<R>::VI;
+    std::make_integer_sequence<int, L> lanes;
+#pragma GCC unroll 4
+    for (int step = 1; step < L; step *= 2) {
+        V b[L];
+#pragma GCC unroll 8
+        for (int k = 0; k < L / 2; k++) {
+            b[2 * k] = zip_low<VI>(a[k], a[k + L / 2], lanes);
+            b[2 * k + 1] = zip_high<VI>(a[k], a[k + L / 2], lanes);
+        }
+#pragma GCC unroll 16
+        for (int k = 0; k < L; k++) a[k] = b[k];
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Extended-range numbers: m 2^e in each lane, m a few units at most; zero is m = 1, e = NEVER.
+
+template <class R>
+struct Number {
+    using T = Lanes<R>;
+    typename T::V m;
+    typename T::VI e;
+};
+
+template <class R>
+INLINE Number<R> constant(R m, typename Lanes<R>::I e) {
+    return {m - typename Lanes<R>::V{}, e - typename Lanes<R>::VI{}};
+}
+
+template <class R>
+INLINE Number<R> operator*(Number<R> a, Number<R> b) {
+    return {a.m * b.m, a.e + b.e};
+}
+
+// 2^(e - low - BIAS), 0 where that underflows.
+template <class R>
+INLINE typename Lanes<R>::V power(typename Lanes<R>::VI e, typename Lanes<R>::VI low) {
+    using VI = typename Lanes<R>::VI;
+    return (typename Lanes<R>::V)(largest(e - low, VI{}) << Lanes<R>::BITS);
+}
+
+// m 2^(low + BIAS) with m >= 1/2 brought to 1 <= m < 2.
+template <class R>
+INLINE Number<R> normal(typename Lanes<R>::V m, typename Lanes<R>::VI low) {
+    using T = Lanes<R>;
+    using VI = typename T::VI;
+    constexpr typename T::I field = (typename T::I(1) << T::BITS) - 1;
+    constexpr typename T::I one = typename T::I(T::BIAS) << T::BITS;
+    VI bits = (VI)m;
+    VI e = low + (VI)((typename T::VU)bits >> T::BITS);
+    return {(typename T::V)((bits & field) | one), largest(e, T::NEVER - VI{})};
+}
+
+template <class R>
+INLINE Number<R> sum(Number<R> a, Number<R> b) {
+    const auto most = largest(a.e, b.e), low = most - Lanes<R>::BIAS;
+    return {a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low), most};
+}
+
+template <class R>
+INLINE Number<R> normal_sum(Number<R> a, Number<R> b) {
+    const auto low = largest(a.e, b.e) - Lanes<R>::BIAS;
+    return normal<R>(a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low), low);
+}
+
+template <class R>
+INLINE Number<R> normal_sum(Number<R> a, Number<R> b, Number<R> c) {
+    const auto low = largest(largest(a.e, b.e), c.e) - Lanes<R>::BIAS;
+    return normal<R>(a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low) + c.m * power<R>(c.e, low), low);
+}
+
+template <class R>
+INLINE Number<R> one_plus(Number<R> a, Number<R> b) {
+    using VI = typename Lanes<R>::VI;
+    auto low = largest(largest(a.e, b.e), VI{}) - Lanes<R>::BIAS;
+    return normal<R>(power<R>(VI{}, low) + a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low), low);
+}
+
+template <class R>
+INLINE Number<R> one_plus(Number<R> a, Number<R> b, Number<R> c) {
+    using VI = typename Lanes<R>::VI;
+    auto low = largest(largest(a.e, b.e), largest(c.e, VI{})) - Lanes<R>::BIAS;
+    return normal<R>(power<R>(VI{}, low) + a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low) +
+                         c.m * power<R>(c.e, low),
+                     low);
+}
+
+// a b / Z as a plain number; `low` is Z's exponent - BIAS.
+template <class R>
+INLINE typename Lanes<R>::V share(Number<R> a, Number<R> b, typename Lanes<R>::VI low) {
+    return a.m * b.m * power<R>(a.e + b.e, low);
+}
+
+// log2(e) / T in two parts; the product with S is exact enough that |S| / T = 1e4 costs no accuracy.
+template <class R>
+struct Rate {
+    using I = typename Lanes<R>::I;
+    R whole, high, low, least;
+    explicit Rate(long double c) {
+        whole = R(c);
+        I bits;
+        std::memcpy(&bits, &whole, sizeof bits);
+        bits &= Lanes<R>::HIGH;
+        std::memcpy(&high, &bits, sizeof bits);
+        low = R(c - (long double)high);
+        least = -Lanes<R>::MOST / 2 / whole;
+    }
+};
+
+template <class R>
+struct Taylor {
+    R c[Lanes<R>::TERMS + 1];
+    constexpr Taylor() : c() {
+        long double x = 1;
+        for (int k = 0; k <= Lanes<R>::TERMS; k++) {
+            c[k] = R(x);
+            x *= 0.693147180559945309417232121458176568L / (k + 1);
+        }
+    }
+};
+
+// 2^(rate s). `good` keeps its bits only where s is neither NaN nor too large.
+template <class R>
+INLINE Number<R> exponential(typename Lanes<R>::V s, const Rate<R>& rate, typename Lanes<R>::VI& good) {
+    using T = Lanes<R>;
+    using V = typename T::V;
+    using VI = typename T::VI;
+    static constexpr Taylor<R> taylor;
+    VI none = (VI)(s < rate.least);
+    s = none ? V{} : s;
+    V p = s * rate.whole;
+    good &= (VI)(p < T::MOST);
+    V rounded = p + T::ROUND;
+    V whole = rounded - T::ROUND;
+    V high = (V)((VI)s & T::HIGH);
+    V f = ((high * rate.high - whole) + high * rate.low) + (s - high) * rate.whole;
+    VI e = (VI)rounded - (VI)(T::ROUND - V{});
+    V m = taylor.c[T::TERMS] - V{};
+#pragma GCC unroll 16
+    for (int k = T::TERMS - 1; k >= 0; k--) m = m * f + taylor.c[k];
+    return {m, none ? T::NEVER - VI{} : e};
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Tensors
+
+enum Type { FLOAT32 = 0, FLOAT64 = 1, FLOAT16 = 2, BFLOAT16 = 3 };
+
+template <class To, class From>
+INLINE To cast_bits(From x) {
+    static_assert(sizeof(To) == sizeof(From), "same size");
+    To y;
+    std::memcpy(&y, &x, sizeof y);
+    return y;
+}
+
+INLINE float from_half(uint16_t h) {
+    uint32_t magnitude = uint32_t(h & 0x7fff) << 13, sign = uint32_t(h & 0x8000) << 16;
+    float x = cast_bits<float>(magnitude) * 5.192296858534828e33f;  // 2^112: also right for subnormal numbers
+    uint32_t bits = magnitude >= 0x0f800000u ? (magnitude | 0x7f800000u) : cast_bits<uint32_t>(x);
+    return cast_bits<float>(bits | sign);
+}
+
+INLINE uint16_t to_half(float x) {
+    uint32_t bits = cast_bits<uint32_t>(x), sign = (bits >> 16) & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u) return uint16_t(sign | 0x7e00u);
+    if (bits >= 0x477ff000u) return uint16_t(sign | 0x7c00u);
+    if (bits < 0x38800000u) {  // subnormal: the addition rounds at 2^-24
+        float shifted = cast_bits<float>(bits) + 0.5f;
+        return uint16_t(sign | (cast_bits<uint32_t>(shifted) - 0x3f000000u));
+    }
+    bits += 0xfffu + ((bits >> 13) & 1u);
+    return uint16_t(sign | ((bits - 0x38000000u) >> 13));
+}
+
+INLINE float from_bfloat(uint16_t h) { return cast_bits<float>(uint32_t(h) << 16); }
+
+INLINE uint16_t to_bfloat(float x) {
+    uint32_t bits = cast_bits<uint32_t>(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fc0u;
+    return uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// One pair's view of a tensor (N, M); strides in elements.
+struct Matrix {
+    const char* data;
+    int64_t row, column;
+    int type;
+};
+
+template <class R>
+void read(const Matrix& a, int64_t i, int64_t j, int64_t count, R* out) {
+    const int64_t at = i * a.row + j * a.column, c = a.column;
+    const auto copy = [&](auto data, auto convert) {
+        for (int64_t k = 0; k < count; k++) out[k] = R(convert(data[at + k * c]));
+    };
+    const auto same = [](auto x) { return x; };
+    if (a.type == FLOAT32) copy((const float*)a.data, same);
+    else if (a.type == FLOAT64) copy((const double*)a.data, same);
+    else if (a.type == FLOAT16) copy((const uint16_t*)a.data, from_half);
+    else copy((const uint16_t*)a.data, from_bfloat);
+}
+
+template <class R>
+void write(char* out, int type, int64_t at, int64_t count, const R* from) {
+    const auto copy = [&](auto data, auto convert) {
+        for (int64_t k = 0; k < count; k++) data[at + k] = convert(from[k]);
+    };
+    if (type == FLOAT32) copy((float*)out, [](R x) { return float(x); });
+    else if (type == FLOAT64) copy((double*)out, [](R x) { return double(x); });
+    else if (type == FLOAT16) copy((uint16_t*)out, [](R x) { return to_half(float(x)); });
+    else copy((uint16_t*)out, [](R x) { return to_bfloat(float(x)); });
+}
+
+template <class R>
+constexpr int own_type = std::is_same<R, double>::value ? FLOAT64 : FLOAT32;
+
+// The steps of a tile in which lane l stands on a valid column.
+struct Part {
+    int64_t first, last;
+    Part(int64_t m, int64_t t, int64_t l, int64_t lanes) {
+        first = t < l ? l - t : 0;
+        last = m - (t - l) < lanes ? m - (t - l) : lanes;
+    }
+};
+
+INLINE bool whole(int64_t n, int64_t m, int64_t i, int64_t t, int64_t lanes) {
+    return i + lanes <= n && t >= lanes - 1 && t + lanes <= m;
+}
+
+template <class R>
+void read_part(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t t, R fill, typename Lanes<R>::V* tile) {
+    constexpr int L = Lanes<R>::L;
+    for (int l = 0; l < L; l++) {
+        const Part part(m, t, l, L);
+        tile[l] = fill - typename Lanes<R>::V{};
+        if (i + l < n && part.first < part.last)
+            read<R>(a, i + l, t - l + part.first, part.last - part.first, (R*)&tile[l] + part.first);
+    }
+}
+
+template <class R>
+void write_part(char* out, int type, int64_t width, int64_t n, int64_t m, int64_t i, int64_t t,
+                const typename Lanes<R>::V* tile) {
+    constexpr int L = Lanes<R>::L;
+    for (int l = 0; l < L && i + l < n; l++) {
+        const Part part(m, t, l, L);
+        if (part.first < part.last)
+            write<R>(out, type, (i + l) * width + t - l + part.first, part.last - part.first,
+                     (const R*)&tile[l] + part.first);
+    }
+}
+
+// Steps t .. t+L-1 of the strip of rows i .. i+L-1, one vector per step; `fill` outside the n x m valid cells.
+template <class R>
+INLINE void read_tile(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t t, R fill,
+                      typename Lanes<R>::V* tile) {
+    constexpr int L = Lanes<R>::L;
+    if (whole(n, m, i, t, L) && a.column == 1 && a.type == own_type<R>) {
+        const auto p = (const R*)a.data + i * a.row + t;
+#pragma GCC unroll 16
+        for (int l = 0; l < L; l++) {
+            tile[l] = load<typename Lanes<R>::V>(p + l * (a.row - 1));
+            __builtin_prefetch(p + l * (a.row - 1) + 2 * L - 1);  // L rows at once: more than processors foresee
+        }
+    } else {
+        read_part<R>(a, n, m, i, t, fill, tile);
+    }
+    transpose<R>(tile);
+}
+
+// The reverse, into rows of a contiguous (n, width) matrix of the given type. Destroys the tile.
+template <class R>
+INLINE void write_tile(char* out, int type, int64_t width, int64_t n, int64_t m, int64_t i, int64_t t,
+                       typename Lanes<R>::V* tile) {
+    constexpr int L = Lanes<R>::L;
+    transpose<R>(tile);
+    if (whole(n, m, i, t, L) && type == own_type<R>) {
+        const auto p = (R*)out + i * width + t;
+#pragma GCC unroll 16
+        for (int l = 0; l < L; l++) {
+            store(p + l * (width - 1), tile[l]);
+            __builtin_prefetch(p + l * (width - 1) - L, 1);
+        }
+    } else {
+        write_part<R>(out, type, width, n, m, i, t, tile);
+    }
+}
+
+// Subtracts a tile of gap shares from a gap's gradient; a gap with one value gets their sum returned instead.
+template <class R, class Gap>
+R reduce_tile(const Gap& gap, int64_t n, int64_t m, int64_t i, int64_t t, typename Lanes<R>::V* tile) {
+    constexpr int L = Lanes<R>::L;
+    transpose<R>(tile);
+    R all = 0;
+    for (int l = 0; l < L && i + l < n; l++) {
+        const Part part(m, t, l, L);
+        const auto from = (const R*)&tile[l];
+        R* to = (R*)gap.gradient + (i + l) * gap.row + (t - l) * gap.column;
+        R total = 0;
+        for (int64_t k = part.first; k < part.last; k++) total += from[k];
+        if (gap.one()) all += total;
+        else if (gap.column == 0) *to -= total;
+        else
+            for (int64_t k = part.first; k < part.last; k++) to[k * gap.column] -= from[k];
+    }
+    return all;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// One pair
+
+// Numbers along the columns, between one strip and the next.
+template <class R>
+struct Row {
+    R* m;
+    typename Lanes<R>::I* e;
+    Number<R> from(int64_t c) const {
+        return {load<typename Lanes<R>::V>(m + c), load<typename Lanes<R>::VI>(e + c)};
+    }
+    void put(int64_t c, Number<R> x) {
+        store(m + c, x.m);
+        store(e + c, x.e);
+    }
+    void take(int64_t c, const Number<R>& x, int lane) {
+        m[c] = ((const R*)&x.m)[lane];
+        e[c] = ((const typename Lanes<R>::I*)&x.e)[lane];
+    }
+};
+
+// 64-byte aligned memory.
+struct Memory {
+    char* p = nullptr;
+    size_t size = 0;
+    Memory() = default;
+    Memory(const Memory&) = delete;
+    ~Memory() { std::free(p); }
+    void reserve(size_t bytes) {
+        if (bytes <= size) return;
+        std::free(p);
+        size = (bytes + 63) / 64 * 64;
+        p = (char*)std::aligned_alloc(64, size);
+        if (!p) throw std::bad_alloc();
+    }
+};
+
+// Three rows of numbers over columns -2 L .. m + 4 L.
+// Forward, the last row of the strip above: d + x, y, h. Backward, the first row of the strip below: o by, e by, s bd.
+template <class R>
+struct Rows {
+    Memory memory;
+    Row<R> row[3];
+    void reserve(int64_t m) {
+        constexpr int L = Lanes<R>::L;
+        const int64_t length = (m + 7 * L) / L * L;
+        memory.reserve(size_t(6 * length) * sizeof(R));
+        R* p = (R*)memory.p + 2 * L;
+        for (int k = 0; k < 3; k++)
+            row[k] = {p + 2 * k * length, (typename Lanes<R>::I*)(p + (2 * k + 1) * length)};
+    }
+    void fill(int64_t first, int64_t last, Number<R> value0, Number<R> value1, Number<R> value2) {
+        for (int64_t c = first; c < last; c += Lanes<R>::L) {
+            row[0].put(c, value0);
+            row[1].put(c, value1);
+            row[2].put(c, value2);
+        }
+    }
+};
+
+template <class R>
+struct Forward {  // lanes after a step; dx = d + x, h_before is one step older
+    Number<R> d, x, y, dx, h, h_before;
+};
+
+template <class R>
+struct Backward {  // lanes after a step; match_after is one step older
+    Number<R> open_x, extend_x, open_y, extend_y, match, match_after;
+};
+
+template <class R>
+struct Slot {
+    Number<R> s, d;
+};
+
+template <class R>
+struct GapSlot {
+    Number<R> s, d, x, dx_above, y_above;
+};
+
+struct Total {  // m 2^e
+    double m = 0;
+    int64_t e = INT64_MIN / 4;
+    void add(double x, int64_t at) {
+        if (x == 0) return;
+        if (at > e) {
+            m = at - e > 2000 ? 0 : std::ldexp(m, int(e - at));
+            e = at;
+        }
+        if (e - at < 2000) m += std::ldexp(x, int(at - e));
+    }
+};
+
+enum Kind : int64_t { SOUND, EMPTY, NOT_FINITE };
+
+struct Header {  // of what the forward keeps of a pair
+    Total z;
+    int64_t kind;
+    int64_t unused;
+};
+
+struct Gap {
+    Matrix value;
+    char* gradient;  // strides in elements, 0 where the gap is broadcast
+    int64_t row, column;
+    bool one() const { return row == 0 && column == 0; }
+};
+
+template <class R>
+struct Pair {
+    static constexpr int L = Lanes<R>::L, STRIPS = ROWS / L;
+    Matrix scores;
+    Gap open, extend;
+    int64_t n, m, width;
+    Rate<R> rate;
+    Number<R> go, ge;  // where the whole pair has one penalty
+    char* saved;
+    int64_t edges, windows;  // room in `saved`: rows above blocks, windows of each strip
+    bool save;
+    char* d_scores;
+    int d_type;
+    R grad_over_z = 0;
+    typename Lanes<R>::I z_low = 0;
+
+    int64_t steps() const { return (m + 2 * L - 2) / L * L; }
+    int64_t blocks() const { return (n + ROWS - 1) / ROWS; }
+    int64_t strips(int64_t block) const {
+        const int64_t rows = n - block * ROWS;
+        return ((rows < ROWS ? rows : ROWS) + L - 1) / L;
+    }
+    int64_t windows_of(int64_t block) const { return (L * (strips(block) - 1) + steps() + COLS - 1) / COLS; }
+    Header* header() const { return (Header*)saved; }
+    // The row above block >= 1: d + x and y, four runs of `width`.
+    R* edge(int64_t block) const { return (R*)(saved + sizeof(Header)) + (block - 1) * width * 4; }
+    // The lanes of a strip where window >= 1 starts.
+    R* lanes(int64_t block, int64_t k, int64_t window) const {
+        return (R*)(saved + sizeof(Header)) + edges * width * 4 +
+               ((block * STRIPS + k) * windows + window - 1) * 8 * L;
+    }
+};
+
+template <class R>
+Forward<R> start_forward() {
+    const auto zero = constant<R>(1, Lanes<R>::NEVER), one = constant<R>(1, 0);
+    return {zero, zero, zero, zero, one, one};
+}
+
+template <class R>
+void keep(const Forward<R>& a, R* to) {
+    constexpr int L = Lanes<R>::L;
+    const Number<R> all[] = {a.d, a.x, a.y, a.h_before};
+    for (int k = 0; k < 4; k++) {
+        store(to + 2 * k * L, all[k].m);
+        store(to + (2 * k + 1) * L, all[k].e);
+    }
+}
+
+template <class R>
+Forward<R> kept(const R* from) {
+    constexpr int L = Lanes<R>::L;
+    Number<R> all[4];
+    for (int k = 0; k < 4; k++)
+        all[k] = {load<typename Lanes<R>::V>(from + 2 * k * L),
+                  load<typename Lanes<R>::VI>(from + (2 * k + 1) * L)};
+    const auto dx = sum(all[0], all[1]);
+    return {all[0], all[1], all[2], dx, one_plus(dx, all[2]), all[3]};
+}
+
+template <class R>
+void read_gaps(const Pair<R>& p, int64_t i, int64_t t, Number<R>* go, Number<R>* ge,
+               typename Lanes<R>::VI& sound) {
+    constexpr int L = Lanes<R>::L;
+    typename Lanes<R>::V open[L], extend[L];
+    read_tile<R>(p.open.value, p.n, p.m, i, t, 0, open);
+    read_tile<R>(p.extend.value, p.n, p.m, i, t, 0, extend);
+    for (int k = 0; k < L; k++) {
+        go[k] = exponential<R>(-open[k], p.rate, sound);
+        ge[k] = exponential<R>(-extend[k], p.rate, sound);
+    }
+}
+
+// Steps [from, to) of the strip that starts at row i. With S = void they add d to `total`, else they fill slots.
+template <class R, bool CELL, class S>
+void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<R>& state, Rows<R>& top, S* slot,
+             Number<R>& total, typename Lanes<R>::VI& sound) {
+    constexpr int L = Lanes<R>::L;
+    using V = typename Lanes<R>::V;
+    using VI = typename Lanes<R>::VI;
+    std::make_integer_sequence<int, L> lanes;
+    const auto above = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
+        const auto in = row.from(c - L + 1);
+        return {up<VI>(v.m, in.m, lanes), up<VI>(v.e, in.e, lanes)};
+    };
+    auto [d, x, y, dx, h, h_before] = state;
+    for (int64_t t = from; t < to; t += L) {
+        V tile[L];
+        Number<R> s[L], go[CELL ? L : 1], ge[CELL ? L : 1], last[3][L];
+        read_tile<R>(p.scores, p.n, p.m, i, t, -std::numeric_limits<R>::infinity(), tile);
+        for (int k = 0; k < L; k++) s[k] = exponential<R>(tile[k], p.rate, sound);
+        if constexpr (CELL) read_gaps<R>(p, i, t, go, ge, sound);
+#pragma GCC unroll 1
+        for (int k = 0; k < L; k++) {
+            const int64_t c = t + k;
+            const Number<R> o = CELL ? go[k] : p.go, e = CELL ? ge[k] : p.ge;
+            x = normal_sum(o * d, e * x);
+            const auto dx_above = above(dx, top.row[0], c), y_above = above(y, top.row[1], c);
+            y = normal_sum(o * dx_above, e * y_above);
+            d = s[k] * above(h_before, top.row[2], c - 1);
+            dx = sum(d, x);
+            h_before = h;
+            h = one_plus(dx, y);
+            last[0][k] = dx, last[1][k] = y, last[2][k] = h;
+            if constexpr (std::is_void<S>::value) {
+                total = sum(total, d);
+            } else {
+                slot->s = s[k], slot->d = d;
+                if constexpr (std::is_same<S, GapSlot<R>>::value)
+                    slot->x = x, slot->dx_above = dx_above, slot->y_above = y_above;
+                slot++;
+            }
+        }
+        for (int r = 0; r < 3; r++)
+            for (int k = 0; k < L; k++) top.row[r].take(t + k - L + 1, last[r][k], L - 1);
+    }
+    state = {d, x, y, dx, h, h_before};
+}
+
+// The same steps backwards. `slot` is that of step `from`; the one before it holds d and x of step from - 1.
+template <class R, bool CELL, class S>
+void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<R>& state, Rows<R>& below,
+             const S* slot, double* d_gaps) {
+    constexpr int L = Lanes<R>::L;
+    constexpr bool GAPS = std::is_same<S, GapSlot<R>>::value;
+    using V = typename Lanes<R>::V;
+    using VI = typename Lanes<R>::VI;
+    std::make_integer_sequence<int, L> lanes;
+    const auto under = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
+        const auto in = row.from(c);
+        return {down<VI>(v.m, in.m, lanes), down<VI>(v.e, in.e, lanes)};
+    };
+    auto [open_x, extend_x, open_y, extend_y, match, match_after] = state;
+    const VI low = p.z_low - VI{};
+    V opened{}, extended{};
+    for (int64_t t = to - L; t >= from; t -= L) {
+        V tile[L], tile_open[CELL && GAPS ? L : 1], tile_extend[CELL && GAPS ? L : 1];
+        Number<R> go[CELL ? L : 1], ge[CELL ? L : 1], first[3][L];
+        VI sound{};
+        if constexpr (CELL) read_gaps<R>(p, i, t, go, ge, sound);
+#pragma GCC unroll 1
+        for (int k = L - 1; k >= 0; k--) {
+            const int64_t c = t + k - L + 1;
+            const S* at = slot + (t + k - from);
+            const Number<R> o = CELL ? go[k] : p.go, e = CELL ? ge[k] : p.ge;
+            const auto bh = under(match_after, below.row[2], c + 1);
+            const auto y_open = under(open_y, below.row[0], c), y_extend = under(extend_y, below.row[1], c);
+            const auto bd = one_plus(bh, open_x, y_open);
+            const auto bx = normal_sum(bh, extend_x, y_open);
+            const auto by = normal_sum(bh, y_extend);
+            open_x = o * bx, extend_x = e * bx, open_y = o * by, extend_y = e * by;
+            match_after = match;
+            match = at->s * bd;
+            first[0][k] = open_y, first[1][k] = extend_y, first[2][k] = match;
+            tile[k] = share(at->d, bd, low) * p.grad_over_z;
+            if constexpr (GAPS) {
+                const V by_open = share(open_x, at[-1].d, low) + share(open_y, at->dx_above, low);
+                const V by_extend = share(extend_x, at[-1].x, low) + share(extend_y, at->y_above, low);
+                if constexpr (CELL) {
+                    tile_open[k] = by_open * p.grad_over_z;
+                    tile_extend[k] = by_extend * p.grad_over_z;
+                } else {
+                    opened += by_open;
+                    extended += by_extend;
+                }
+            }
+        }
+        write_tile<R>(p.d_scores, p.d_type, p.width, p.n, p.m, i, t, tile);
+        if constexpr (CELL && GAPS) {
+            d_gaps[0] -= reduce_tile<R>(p.open, p.n, p.m, i, t, tile_open);
+            d_gaps[1] -= reduce_tile<R>(p.extend, p.n, p.m, i, t, tile_extend);
+        }
+        for (int r = 0; r < 3; r++)
+            for (int k = 0; k < L; k++) below.row[r].take(t + k, first[r][k], 0);
+    }
+    state = {open_x, extend_x, open_y, extend_y, match, match_after};
+    if constexpr (GAPS && !CELL)
+        for (int l = 0; l < L; l++) {
+            d_gaps[0] -= double(opened[l]) * double(p.grad_over_z);
+            d_gaps[1] -= double(extended[l]) * double(p.grad_over_z);
+        }
+}
+
+// How many windows each block of rows has behind it, when blocks of one pair run in several threads.
+struct Progress {
+    std::vector<std::atomic<int64_t>> done;
+    explicit Progress(int64_t blocks) : done(size_t(blocks)) {
+        for (auto& d : done) d.store(0);
+    }
+    void wait(int64_t block, int64_t windows) const {
+        while (done[size_t(block)].load(std::memory_order_acquire) < windows) std::this_thread::yield();
+    }
+    void step(int64_t block) { done[size_t(block)].fetch_add(1, std::memory_order_release); }
+};
+
+struct Partial {  // what one block adds to its pair
+    Total z;
+    bool sound = true;
+    double d_gaps[2] = {0, 0};
+};
+
+template <class R>
+void start_rows(Rows<R>& top, int64_t first, int64_t last) {
+    const auto zero = constant<R>(1, Lanes<R>::NEVER);
+    top.fill(first, last, zero, zero, constant<R>(1, 0));
+}
+
+// Steps of strip k that fall into a window: from and to; start is where the window starts for the strip.
+template <class R>
+struct Span {
+    int64_t start, from, to;
+    Span(const Pair<R>& p, int64_t window, int64_t k) {
+        start = window * COLS - Lanes<R>::L * k;
+        from = start > 0 ? start : 0;
+        to = start + COLS < p.steps() ? start + COLS : p.steps();
+    }
+    bool resumes(const Pair<R>& p) const { return start > 0 && start <= p.steps(); }
+};
+
+template <class R>
+void copy_edge(R* to_m, void* to_e, const R* from_m, const void* from_e, int64_t count) {
+    std::memcpy(to_m, from_m, size_t(count) * sizeof(R));
+    std::memcpy(to_e, from_e, size_t(count) * sizeof(R));
+}
+
+template <class R, bool CELL>
+void forward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Progress* progress, Partial& result) {
+    constexpr int L = Lanes<R>::L;
+    using VI = typename Lanes<R>::VI;
+    const int64_t strips = p.strips(block), windows = p.windows_of(block);
+    Forward<R> state[Pair<R>::STRIPS];
+    Number<R> total = constant<R>(0, Lanes<R>::NEVER);
+    VI sound = ~VI{};
+    for (int64_t w = 0; w < windows; w++) {
+        if (progress && block > 0) {
+            const int64_t all = p.windows_of(block - 1);
+            progress->wait(block - 1, w + 2 < all ? w + 2 : all);
+        }
+        for (int64_t k = 0; k < strips; k++) {
+            const Span<R> span(p, w, k);
+            if (span.start <= 0) state[k] = start_forward<R>();
+            if (p.save && span.resumes(p)) keep(state[k], p.lanes(block, k, w));
+            if (span.from >= span.to) continue;
+            const int64_t at = span.from, count = (span.to < p.m ? span.to : p.m) - at;
+            if (p.save && block > 0 && k == 0 && count > 0) {
+                R* edge = p.edge(block) + at;
+                copy_edge<R>(edge, edge + p.width, top.row[0].m + at, top.row[0].e + at, count);
+                copy_edge<R>(edge + 2 * p.width, edge + 3 * p.width, top.row[1].m + at, top.row[1].e + at, count);
+            }
+            advance<R, CELL, void>(p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total, sound);
+        }
+        if (progress) progress->step(block);
+    }
+    for (int l = 0; l < L; l++) {
+        result.z.add(double(total.m[l]), total.e[l]);
+        result.sound = result.sound && sound[l] != 0;
+    }
+}
+
+template <class R, bool CELL, class S>
+void backward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Memory& slots, Rows<R>& below,
+                    Progress* progress, Partial& result) {
+    constexpr int L = Lanes<R>::L;
+    const int64_t strips = p.strips(block), windows = p.windows_of(block);
+    const int64_t room = (COLS < p.steps() ? COLS : p.steps()) + 1;
+    slots.reserve(size_t(strips * room) * sizeof(S));
+    const auto zero = constant<R>(1, Lanes<R>::NEVER);
+    Backward<R> back[Pair<R>::STRIPS];
+    for (auto& b : back) b = {zero, zero, zero, zero, zero, zero};
+    Number<R> unused_total = zero;
+    typename Lanes<R>::VI unused_sound{};
+    for (int64_t w = windows - 1; w >= 0; w--) {
+        if (progress && block + 1 < p.blocks())
+            progress->wait(block + 1, p.windows_of(block + 1) - (w > 0 ? w - 1 : 0));
+        const Span<R> first(p, w, 0);
+        const int64_t begin = first.from > 0 ? first.from - 1 : 0, end = first.to < p.m ? first.to : p.m;
+        start_rows(top, first.from - L, first.to + L);
+        if (block > 0 && begin < end) {
+            const R* edge = p.edge(block) + begin;
+            const int64_t count = end - begin;
+            copy_edge<R>(top.row[0].m + begin, top.row[0].e + begin, edge, edge + p.width, count);
+            copy_edge<R>(top.row[1].m + begin, top.row[1].e + begin, edge + 2 * p.width, edge + 3 * p.width, count);
+            for (int64_t c = begin; c < end; c += L)
+                top.row[2].put(c, one_plus(top.row[0].from(c), top.row[1].from(c)));
+        }
+        for (int64_t k = 0; k < strips; k++) {
+            const Span<R> span(p, w, k);
+            Forward<R> state = start_forward<R>();
+            if (span.resumes(p)) {
+                state = kept(p.lanes(block, k, w));
+                const int64_t c = span.start - L;  // where the last lane stands; the strip below starts there
+                top.row[0].take(c, state.dx, L - 1);
+                top.row[1].take(c, state.y, L - 1);
+                top.row[2].take(c, state.h, L - 1);
+                top.row[2].take(c - 1, state.h_before, L - 1);
+            }
+            if (span.from >= span.to) continue;
+            S* slot = (S*)slots.p + k * room;
+            slot->d = state.d;
+            if constexpr (std::is_same<S, GapSlot<R>>::value) slot->x = state.x;
+            advance<R, CELL, S>(p, block * ROWS + L * k, span.from, span.to, state, top, slot + 1, unused_total,
+                                unused_sound);
+        }
+        for (int64_t k = strips - 1; k >= 0; k--) {
+            const Span<R> span(p, w, k);
+            if (span.from >= span.to) continue;
+            retreat<R, CELL, S>(p, block * ROWS + L * k, span.from, span.to, back[k], below,
+                                (const S*)slots.p + k * room + 1, result.d_gaps);
+        }
+        if (progress) progress->step(block);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// A batch
+
+// Everything in elements but addresses. cpu.py fills it in this order.
+struct Problem {
+    int64_t batch, n, m, type, threads, save, gaps, d_type;
+    int64_t scores, scores_batch, scores_row, scores_column;
+    int64_t open, open_batch, open_row, open_column;
+    int64_t extend, extend_batch, extend_row, extend_column;
+    int64_t temperature, lengths1, lengths2;
+    int64_t score, saved, saved_batch, saved_edges, saved_windows;
+    int64_t grad, grad_stride, d_scores;
+    int64_t d_open, d_open_batch, d_open_row, d_open_column, d_open_size;
+    int64_t d_extend, d_extend_batch, d_extend_row, d_extend_column, d_extend_size;
+    int64_t path, count;
+};
+
+int64_t size_of(int64_t type) { return type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : 2; }
+
+// Calls run(k, count) for k < count in as many threads as the machine gives, `count` of them at most.
+template <class Run>
+void parallel(int64_t count, const Run& run) {
+    std::atomic<int64_t> started{0};
+    std::vector<std::thread> threads;
+    const auto body = [&](int64_t k) {
+        while (!started.load(std::memory_order_acquire)) std::this_thread::yield();
+        run(k, started.load());
+    };
+    try {
+        for (int64_t k = 1; k < count; k++) threads.emplace_back(body, k);
+    } catch (const std::exception&) {
+        // fewer threads share the work
+    }
+    started.store(int64_t(threads.size()) + 1, std::memory_order_release);
+    body(0);
+    for (auto& t : threads) t.join();
+}
+
+template <class R>
+int64_t length(int64_t lengths, int64_t b, int64_t full) {
+    return lengths ? ((const int32_t*)lengths)[b] : full;
+}
+
+template <class R>
+Pair<R> pair_of(const Problem& q, int64_t b) {
+    const int64_t r = sizeof(R);
+    const long double c = 1.442695040888963407359924681001892137L / (q.temperature ? *(const R*)q.temperature : 1);
+    const int own = own_type<R>;
+    Gap open{{(const char*)q.open + b * q.open_batch * r, q.open_row, q.open_column, own},
+             q.d_open ? (char*)q.d_open + b * q.d_open_batch * r : nullptr, q.d_open_row, q.d_open_column};
+    Gap extend{{(const char*)q.extend + b * q.extend_batch * r, q.extend_row, q.extend_column, own},
+               q.d_extend ? (char*)q.d_extend + b * q.d_extend_batch * r : nullptr, q.d_extend_row, q.d_extend_column};
+    Pair<R> p{{(const char*)q.scores + b * q.scores_batch * size_of(q.type), q.scores_row, q.scores_column, int(q.type)},
+              open, extend,
+              length<R>(q.lengths1, b, q.n), length<R>(q.lengths2, b, q.m), q.m,
+              Rate<R>(c), {}, {},
+              (char*)q.saved + b * q.saved_batch, q.saved_edges, q.saved_windows, q.save != 0,
+              (char*)q.d_scores + b * q.n * q.m * size_of(q.d_type), int(q.d_type)};
+    typename Lanes<R>::VI sound{};
+    using V = typename Lanes<R>::V;
+    p.go = exponential<R>(-*(const R*)open.value.data - V{}, p.rate, sound);
+    p.ge = exponential<R>(-*(const R*)extend.value.data - V{}, p.rate, sound);
+    return p;
+}
+
+bool by_cell(const Problem& q) { return q.open_row || q.open_column || q.extend_row || q.extend_column; }
+
+template <class R>
+bool any_nan(const Pair<R>& p) {
+    R x;
+    bool found = std::isnan(p.rate.whole);
+    for (const Matrix* a : {&p.scores, &p.open.value, &p.extend.value})
+        for (int64_t i = 0; i < p.n && !found; i++)
+            for (int64_t j = 0; j < p.m && !found; j++) {
+                read<R>(*a, i, j, 1, &x);
+                found = std::isnan(x);
+            }
+    return found;
+}
+
+template <class R>
+void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::vector<Partial>& blocks) {
+    Total z;
+    bool sound = true;
+    for (const auto& part : blocks) {
+        z.add(part.z.m, part.z.e);
+        sound = sound && part.sound;
+    }
+    if (!by_cell(q) && p.n > 0 && p.m > 0)
+        for (const Gap* gap : {&p.open, &p.extend}) {
+            const R x = *(const R*)gap->value.data;
+            sound = sound && -x * p.rate.whole < Lanes<R>::MOST;
+        }
+    double score;
+    Kind kind = SOUND;
+    if (!sound) {
+        kind = NOT_FINITE;
+        score = any_nan(p) ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+    } else if (z.m == 0 || z.e < Lanes<R>::NEVER / 2) {
+        kind = EMPTY;
+        score = 0;
+    } else {
+        int e;
+        z.m = 2 * std::frexp(z.m, &e);
+        z.e += e - 1;
+        score = double(*(const R*)q.temperature) * (std::log(z.m) + double(z.e) * 0.693147180559945309417);
+    }
+    ((R*)q.score)[b] = R(score);
+    if (p.save) *p.header() = {z, kind, 0};
+}
+
+// What one thread needs besides the tensors.
+template <class R>
+struct Workspace {
+    Rows<R> top, below;
+    Memory slots;
+    std::vector<R> d_open, d_extend;  // where the batch shares a gap's gradient
+};
+
+template <class R, bool CELL>
+void forward_batch(const Problem& q) {
+    const int64_t L = Lanes<R>::L;
+    const int64_t most = (q.n + ROWS - 1) / ROWS;
+    const bool inside = q.batch < q.threads && most > 1;
+    if (!inside) {
+        parallel(q.threads < q.batch ? q.threads : q.batch, [&](int64_t k, int64_t count) {
+            Rows<R> top;
+            top.reserve(q.m);
+            for (int64_t b = k; b < q.batch; b += count) {
+                const auto p = pair_of<R>(q, b);
+                std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
+                start_rows(top, -L, p.m + 2 * L);
+                for (size_t block = 0; block < parts.size(); block++)
+                    forward_block<R, CELL>(p, int64_t(block), top, nullptr, parts[block]);
+                finish_forward(q, p, b, parts);
+            }
+        });
+        return;
+    }
+    Rows<R> top;
+    top.reserve(q.m);
+    for (int64_t b = 0; b < q.batch; b++) {
+        const auto p = pair_of<R>(q, b);
+        std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
+        Progress progress(int64_t(parts.size()));
+        start_rows(top, -L, p.m + 2 * L);
+        parallel(q.threads, [&](int64_t k, int64_t count) {
+            for (int64_t block = k; block < int64_t(parts.size()); block += count)
+                forward_block<R, CELL>(p, block, top, &progress, parts[size_t(block)]);
+        });
+        finish_forward(q, p, b, parts);
+    }
+}
+
+// Zeros outside the valid cells, or a value everywhere inside them.
+template <class R>
+void fill_gradient(const Problem& q, const Pair<R>& p, bool inside, R value) {
+    const int64_t size = size_of(q.d_type);
+    for (int64_t i = 0; i < q.n; i++) {
+        char* row = p.d_scores + i * q.m * size;
+        const int64_t valid = i < p.n ? p.m : 0;
+        std::memset(row + valid * size, 0, size_t((q.m - valid) * size));
+        if (!inside) continue;
+        for (int64_t j = 0; j < valid; j++) write<R>(row, int(q.d_type), j, 1, &value);
+    }
+}
+
+// Fills what needs no sweep; true if the pair needs one.
+template <class R>
+bool start_backward(const Problem& q, Pair<R>& p, int64_t b, double* d_gaps) {
+    const Header header = *p.header();
+    const R g = ((const R*)q.grad)[b * q.grad_stride];
+    const bool sweep = header.kind == SOUND && p.n > 0 && p.m > 0;
+    const R nan = std::numeric_limits<R>::quiet_NaN();
+    if (sweep) {
+        p.grad_over_z = R(double(g) / header.z.m);
+        p.z_low = typename Lanes<R>::I(header.z.e - Lanes<R>::BIAS);
+        if (p.n < q.n || p.m < q.m) fill_gradient<R>(q, p, false, 0);
+    } else {
+        fill_gradient<R>(q, p, true, header.kind == NOT_FINITE ? nan : 0);
+        if (q.gaps && header.kind == NOT_FINITE) {
+            d_gaps[0] = d_gaps[1] = nan;
+            for (const Gap* gap : {&p.open, &p.extend})
+                if (!gap->one())
+                    for (int64_t i = 0; i < (gap->row ? p.n : 1); i++)
+                        for (int64_t j = 0; j < (gap->column ? p.m : 1); j++)
+                            ((R*)gap->gradient)[i * gap->row + j * gap->column] = nan;
+        }
+    }
+    return sweep;
+}
+
+template <class R, bool CELL, class S>
+void backward_batch(const Problem& q) {
+    const int64_t L = Lanes<R>::L;
+    const int64_t most = (q.n + ROWS - 1) / ROWS;
+    const bool inside = q.batch < q.threads && most > 1;
+    const auto zero = constant<R>(1, Lanes<R>::NEVER);
+    const bool shared = q.gaps && q.batch > 1;
+    const bool own_open = shared && q.d_open_batch == 0 && q.d_open_size > 1;
+    const bool own_extend = shared && q.d_extend_batch == 0 && q.d_extend_size > 1;
+    const int64_t count = inside ? q.threads : q.threads < q.batch ? q.threads : q.batch;
+    std::vector<Workspace<R>> work(static_cast<size_t>(count));
+    std::vector<double> d_gaps(size_t(2 * q.batch), 0.0);
+    for (auto& a : work) {
+        a.top.reserve(q.m);
+        a.slots.reserve(1);
+        if (!inside && own_open) a.d_open.assign(size_t(q.d_open_size), R(0));
+        if (!inside && own_extend) a.d_extend.assign(size_t(q.d_extend_size), R(0));
+        if (!inside || &a == &work[0]) a.below.reserve(q.m);
+    }
+    if (!inside) {
+        parallel(count, [&](int64_t k, int64_t used) {
+            auto& a = work[size_t(k)];
+            for (int64_t b = k; b < q.batch; b += used) {
+                auto p = pair_of<R>(q, b);
+                if (own_open) p.open.gradient = (char*)a.d_open.data();
+                if (own_extend) p.extend.gradient = (char*)a.d_extend.data();
+                if (!start_backward(q, p, b, &d_gaps[size_t(2 * b)])) continue;
+                a.below.fill(-L, p.m + 3 * L, zero, zero, zero);
+                for (int64_t block = p.blocks() - 1; block >= 0; block--) {
+                    Partial part;
+                    backward_block<R, CELL, S>(p, block, a.top, a.slots, a.below, nullptr, part);
+                    for (int g = 0; g < 2; g++) d_gaps[size_t(2 * b + g)] += part.d_gaps[g];
+                }
+            }
+        });
+        for (const auto& a : work) {
+            for (size_t k = 0; k < a.d_open.size(); k++) ((R*)q.d_open)[k] += a.d_open[k];
+            for (size_t k = 0; k < a.d_extend.size(); k++) ((R*)q.d_extend)[k] += a.d_extend[k];
+        }
+    } else {
+        for (int64_t b = 0; b < q.batch; b++) {
+            auto p = pair_of<R>(q, b);
+            if (!start_backward(q, p, b, &d_gaps[size_t(2 * b)])) continue;
+            std::vector<Partial> parts(size_t(p.blocks()));
+            Progress progress(p.blocks());
+            auto& below = work[0].below;
+            below.fill(-L, p.m + 3 * L, zero, zero, zero);
+            parallel(count, [&](int64_t k, int64_t used) {
+                auto& a = work[size_t(k)];
+                for (int64_t block = p.blocks() - 1 - k; block >= 0; block -= used)
+                    backward_block<R, CELL, S>(p, block, a.top, a.slots, below, &progress, parts[size_t(block)]);
+            });
+            for (size_t block = parts.size(); block-- > 0;)
+                for (int g = 0; g < 2; g++) d_gaps[size_t(2 * b + g)] += parts[block].d_gaps[g];
+        }
+    }
+    if (!q.gaps) return;
+    for (int g = 0; g < 2; g++) {
+        R* out = (R*)(g == 0 ? q.d_open : q.d_extend);
+        const int64_t batch = g == 0 ? q.d_open_batch : q.d_extend_batch;
+        const bool one = g == 0 ? !q.d_open_row && !q.d_open_column : !q.d_extend_row && !q.d_extend_column;
+        if (!one) continue;
+        double all = 0;
+        for (int64_t b = 0; b < q.batch; b++) {
+            all += d_gaps[size_t(2 * b + g)];
+            if (batch) out[b] = R(d_gaps[size_t(2 * b + g)]);
+        }
+        if (!batch) out[0] = R(all);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Hard alignment
+
+// Score and path of one pair; ties as reference: the first maximum wins, and start < D < X < Y.
+template <class R>
+void hard_pair(const Problem& q, int64_t b) {
+    const auto p = pair_of<R>(q, b);
+    const R never = R(-1e30);
+    int64_t* path = (int64_t*)q.path + b * (q.n < q.m ? q.n : q.m) * 2;
+    std::vector<R> row(size_t(3 * p.m)), scores(size_t(p.m)), open(size_t(p.m)), extend(size_t(p.m));
+    std::vector<uint8_t> choice(size_t(p.n * p.m));  // bits 0-1: where H came from; 2: X, 0 opened; 3-4: Y
+    R *D = row.data(), *X = D + p.m, *Y = X + p.m;  // of the row above until overwritten
+    for (auto& x : row) x = never;
+    R best = -std::numeric_limits<R>::infinity();
+    int64_t at = -1;
+    bool sound = true;
+    for (int64_t i = 0; i < p.n; i++) {
+        read<R>(p.scores, i, 0, p.m, scores.data());
+        read<R>(p.open.value, i, 0, p.m, open.data());
+        read<R>(p.extend.value, i, 0, p.m, extend.data());
+        uint8_t* to = choice.data() + i * p.m;
+        R left_d = never, left_x = never, diagonal = 0;  // diagonal: H of (i-1, j-1)
+        for (int64_t j = 0; j < p.m; j++) {
+            const R s = scores[size_t(j)] < never ? never : scores[size_t(j)];
+            const R o = open[size_t(j)] > -never ? -never : open[size_t(j)];
+            const R e = extend[size_t(j)] > -never ? -never : extend[size_t(j)];
+            sound = sound && s == s && o == o && e == e;
+            const R d = s + diagonal;
+            const R above = D[j] > 0 ? D[j] : 0, both = X[j] > above ? X[j] : above;
+            diagonal = Y[j] > both ? Y[j] : both;
+            R x = left_d - o, y = D[j] - o;
+            unsigned to_x = 0, to_y = 1, to_h = 0;
+            if (left_x - e > x) x = left_x - e, to_x = 1;
+            if (X[j] - o > y) y = X[j] - o, to_y = 2;
+            if (Y[j] - e > y) y = Y[j] - e, to_y = 3;
+            R h = 0;
+            if (d > h) h = d, to_h = 1;
+            if (x > h) h = x, to_h = 2;
+            if (y > h) h = y, to_h = 3;
+            to[j] = uint8_t(to_h | to_x << 2 | to_y << 3);
+            D[j] = left_d = d;
+            X[j] = left_x = x;
+            Y[j] = y;
+            if (d > best) best = d, at = i * p.m + j;
+        }
+    }
+    int64_t found = 0;
+    if (!sound) best = std::numeric_limits<R>::quiet_NaN();
+    else if (!(best > never / 2)) best = 0;
+    else {
+        int64_t i = at / p.m, j = at % p.m;
+        for (unsigned state = 1; state != 0 && i >= 0 && j >= 0;) {
+            const unsigned here = choice[size_t(i * p.m + j)];
+            if (state == 1) {
+                path[2 * found] = i;
+                path[2 * found + 1] = j;
+                found++;
+                i--, j--;
+                state = i >= 0 && j >= 0 ? choice[size_t(i * p.m + j)] & 3 : 0;
+            } else if (state == 2) {
+                j--;
+                state = here & 4 ? 2 : 1;
+            } else {
+                i--;
+                state = here >> 3;
+            }
+        }
+        for (int64_t k = 0; k < found / 2; k++)
+            for (int64_t c = 0; c < 2; c++) std::swap(path[2 * k + c], path[2 * (found - 1 - k) + c]);
+    }
+    ((R*)q.score)[b] = best;
+    ((int64_t*)q.count)[b] = found;
+}
+
+template <class R>
+void run(const Problem& q, int64_t what) {
+    if (what == 2) {
+        parallel(q.threads < q.batch ? q.threads : q.batch, [&](int64_t k, int64_t count) {
+            for (int64_t b = k; b < q.batch; b += count) hard_pair<R>(q, b);
+        });
+    } else if (what == 0) {
+        by_cell(q) ? forward_batch<R, true>(q) : forward_batch<R, false>(q);
+    } else if (q.gaps) {
+        by_cell(q) ? backward_batch<R, true, GapSlot<R>>(q) : backward_batch<R, false, GapSlot<R>>(q);
+    } else {
+        by_cell(q) ? backward_batch<R, true, Slot<R>>(q) : backward_batch<R, false, Slot<R>>(q);
+    }
+}
+
+}  // namespace
+
+// what: 0 forward, 1 gradient, 2 hard. Not 0 when memory ran out.
+extern "C" int lac_run(const char* values, int64_t what) {
+    try {
+        Problem q;
+        std::memcpy(&q, values, sizeof q);
+        q.type == FLOAT64 ? run<double>(q, what) : run<float>(q, what);
+        return 0;
+    } catch (const std::exception&) {
+        return 1;
+    }
+}

@@ -1,0 +1,232 @@
+"""The CPU engine: `cpu.cpp`, compiled on first use for the machine it runs on, and its launchers.
+
+The algorithm is described at the top of `cpu.cpp`. The library is kept in the user's cache folder
+(`LAC_CACHE`, else `XDG_CACHE_HOME`/lac, else ~/.cache/lac) under a name made from the source, the compiler and
+the processor, so it is built once per machine and never used on another. Without a C++ compiler the engine is
+`unavailable`.
+
+Threads follow `torch.get_num_threads()`. They live for one call, so nothing is left that a fork could break.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_SOURCE = Path(__file__).with_name("cpu.cpp")
+_FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
+_NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
+_TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+_FORWARD, _GRADIENT, _HARD = range(3)
+_ROWS, _COLS, _HEADER = 64, 192, 32  # as in cpu.cpp
+_CELLS_PER_THREAD = 32768  # below this a thread costs more than it brings
+
+_log = logging.getLogger("lac")
+
+
+class _CannotBuild(Exception):
+    """Why there is no library, with the remedy."""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+        wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+        return platform.machine() + "".join(line for line in lines if line.startswith(wanted))
+    except OSError:
+        return platform.machine() + platform.processor()
+
+
+def _compiler() -> Path:
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        found = shutil.which(name) if name else None
+        if found:
+            return Path(found).resolve()
+    raise _CannotBuild(
+        "it needs a C++17 compiler on first use and found none; install g++ or clang++, or set CXX to one"
+    )
+
+
+def _folder() -> Path:
+    if "LAC_CACHE" in os.environ:
+        return Path(os.environ["LAC_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lac"
+
+
+def _compile(compiler: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=to.parent)
+    os.close(descriptor)
+    try:
+        errors = ""
+        for native in _NATIVE:
+            command = [str(compiler), *_FLAGS, *native, str(_SOURCE), "-o", temporary]
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+                try:
+                    _, errors = process.communicate(timeout=3)
+                except subprocess.TimeoutExpired:
+                    _log.warning("compiling the CPU engine with %s, once (up to a minute) ...", compiler.name)
+                    _, errors = process.communicate()
+            if process.returncode == 0:
+                os.replace(temporary, to)
+                return
+        raise _CannotBuild(f"{compiler} failed; set CXX to another compiler ({errors.strip()[:500]})")
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+@cache
+def _library() -> ctypes.CDLL | str:
+    """The compiled library, or why there is none."""
+    try:
+        compiler = _compiler()
+        stat = compiler.stat()
+        parts = (_SOURCE.read_bytes(), f"{_FLAGS} {compiler} {stat.st_size} {stat.st_mtime_ns}".encode())
+        name = hashlib.sha256(b"\0".join((*parts, _processor().encode()))).hexdigest()[:24]
+        path = _folder() / f"cpu-{name}.so"
+        if not path.exists():
+            _compile(compiler, path)
+        library = ctypes.CDLL(str(path))
+    except _CannotBuild as reason:
+        return str(reason)
+    except OSError as error:
+        return f"its library could not be written or loaded ({error}); set LAC_CACHE to a folder of yours"
+    library.lac_run.argtypes = [ctypes.c_char_p, ctypes.c_int64]
+    library.lac_run.restype = ctypes.c_int
+    return library
+
+
+def unavailable(device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return "it needs tensors on the CPU; move them there or choose another backend"
+    library = _library()
+    return library if isinstance(library, str) else None
+
+
+def _compute_dtype(scores: Tensor) -> torch.dtype:
+    return torch.float64 if scores.dtype == torch.float64 else torch.float32
+
+
+def _kept(n: int, m: int) -> tuple[int, int]:
+    """What the forward keeps of a pair: rows above blocks, and windows of each strip."""
+    return (n + _ROWS - 1) // _ROWS - 1, (m + 80) // _COLS
+
+
+def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
+    b, n, m = scores.shape
+    edges, windows = _kept(n, m)
+    size = 8 if scores.dtype == torch.float64 else 4
+    kept = _HEADER + size * (edges * m * 4 + windows * ((n + 15) // 16 * 16) * 8)
+    return scores.new_empty((b, kept), dtype=torch.uint8)
+
+
+def _strides(x: Tensor) -> tuple[int, int, int]:
+    b, n, m = (0 if size == 1 else stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return b, n, m
+
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+def _run(
+    what: int,
+    scores: Tensor,
+    gap_open: Tensor,
+    gap_extend: Tensor,
+    temperature: Tensor | None,
+    lengths1: Tensor | None,
+    lengths2: Tensor | None,
+    score: Tensor | None = None,
+    saved: Tensor | None = None,
+    grad: Tensor | None = None,
+    d_scores: Tensor | None = None,
+    d_gaps: tuple[Tensor, Tensor] | None = None,
+    path: Tensor | None = None,
+    count: Tensor | None = None,
+) -> None:
+    library = _library()
+    if isinstance(library, str):
+        raise RuntimeError(f"the cpu engine is not available: {library}")
+    b, n, m = scores.shape
+    gradients: list[int] = []
+    for d in d_gaps or (None, None):
+        gradients += [0] * 5 if d is None else [d.data_ptr(), *_strides(d), d.numel()]
+    values = (
+        b, n, m, _TYPES[scores.dtype],
+        min(torch.get_num_threads(), 1 + b * n * m // _CELLS_PER_THREAD),
+        saved is not None, d_gaps is not None, 0 if d_scores is None else _TYPES[d_scores.dtype],
+        scores.data_ptr(), *scores.stride(),
+        gap_open.data_ptr(), *_strides(gap_open),
+        gap_extend.data_ptr(), *_strides(gap_extend),
+        _address(temperature), _address(lengths1), _address(lengths2),
+        _address(score), _address(saved), 0 if saved is None else saved.shape[1], *_kept(n, m),
+        _address(grad), 0 if grad is None else grad.stride(0), _address(d_scores),
+        *gradients,
+        _address(path), _address(count),
+    )  # fmt: skip
+    if library.lac_run(struct.pack(f"{len(values)}q", *values), what):
+        raise MemoryError(f"the cpu engine ran out of memory on scores of shape {tuple(scores.shape)}")
+
+
+def forward(
+    scores: Tensor,
+    gap_open: Tensor,
+    gap_extend: Tensor,
+    temperature: Tensor,
+    lengths1: Tensor | None,
+    lengths2: Tensor | None,
+    save: bool,
+) -> tuple[Tensor, Tensor]:
+    score = scores.new_empty(scores.shape[0], dtype=_compute_dtype(scores))
+    saved = saved_like(scores, gap_open, gap_extend) if save else None
+    _run(_FORWARD, scores, gap_open, gap_extend, temperature, lengths1, lengths2, score=score, saved=saved)
+    return score, scores.new_empty(0) if saved is None else saved
+
+
+def gradient(
+    grad: Tensor,
+    scores: Tensor,
+    gap_open: Tensor,
+    gap_extend: Tensor,
+    temperature: Tensor,
+    lengths1: Tensor | None,
+    lengths2: Tensor | None,
+    saved: Tensor,
+    dtype: torch.dtype,
+    gaps: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    d_scores = scores.new_empty(scores.shape, dtype=dtype)
+    d_gaps = None
+    if gaps:
+        d_gaps = (
+            torch.zeros_like(gap_open, memory_format=torch.contiguous_format),
+            torch.zeros_like(gap_extend, memory_format=torch.contiguous_format),
+        )
+    _run(
+        _GRADIENT, scores, gap_open, gap_extend, temperature, lengths1, lengths2,
+        saved=saved, grad=grad, d_scores=d_scores, d_gaps=d_gaps,
+    )  # fmt: skip
+    d_open, d_extend = d_gaps or (scores.new_empty(0), scores.new_empty(0))
+    return d_scores, d_open, d_extend
+
+
+def hard(
+    scores: Tensor, gap_open: Tensor, gap_extend: Tensor, lengths1: Tensor | None, lengths2: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    b, n, m = scores.shape
+    score = scores.new_empty(b, dtype=_compute_dtype(scores))
+    path = scores.new_full((b, min(n, m), 2), -1, dtype=torch.int64)
+    count = scores.new_empty(b, dtype=torch.int64)
+    _run(_HARD, scores, gap_open, gap_extend, None, lengths1, lengths2, score=score, path=path, count=count)
+    return score, path, count

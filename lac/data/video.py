@@ -1,0 +1,282 @@
+"""Videos with the times of their frames: reading with PyAV, and two of them side by side.
+
+A video is a file that FFmpeg can decode, or a folder of images, one a frame. PyAV and Pillow are imported only
+when they are needed: ``pip install "lac-loss[video]"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import operator
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lac.files import atomic_path
+
+RATE = 25.0  # of folders of images, which have no times of their own
+IMAGES = (".jpg", ".jpeg", ".png")
+_Size = tuple[int, int]
+_CLOCK = 90_000  # ticks a second of the mp4 that is written
+
+
+class _Frame(NamedTuple):
+    """A frame that is decoded but not yet an array: ``picture(size)`` is (H, W, 3) uint8; ``shape`` its own (H, W)."""
+
+    time: float
+    shape: _Size
+    picture: Callable[[_Size | None], np.ndarray]
+
+
+def read_frames(
+    path: str | Path,
+    *,
+    indices: Sequence[int] | None = None,
+    fps: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    rate: float = RATE,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of a video, and when each of them is shown.
+
+    Args:
+        path: a video file, or a folder of .jpg, .jpeg or .png files, taken in the order of the numbers in their
+            names (2.png before 10.png).
+        indices: numbers of the frames to return, from 0, in any order. ``None``: all frames, or as ``fps`` says.
+        fps: frames a second to keep: the first frame in each interval of 1 / fps seconds since the first frame,
+            by the real times of the frames, so that a variable frame rate is thinned evenly. Where the video has fewer,
+            all are kept. Not together with ``indices``.
+        size: (height, width), or one number for a square. Frames are averaged down (or blown up) to it and do not
+            keep their proportions, as is usual for image encoders. ``None``: as they are.
+        rate: frames a second of a folder of images, which has no times of its own.
+
+    Returns:
+        frames (T, H, W, 3) uint8, RGB, turned upright if the file asks for a rotation; times (T,) float64, seconds,
+        increasing, as the container gives them (for images: index / rate).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a video, is damaged or cut short, holds no frames, or its times do not increase;
+            an index beyond the last frame; frames of different sizes and no ``size``; an argument out of its range.
+            The message names the file. A cut is noticed where the container says how many frames it holds (mp4,
+            mov, avi), not in the formats made for streaming (mkv, webm, ts).
+        ImportError: PyAV, or for images Pillow, is not installed.
+    """
+    if indices is not None and fps is not None:
+        raise ValueError("indices and fps exclude each other: give one of them")
+    for name, value in (("fps", fps), ("rate", rate)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be > 0 frames a second, got {value}")
+    target = _size(size)
+    numbers = None if indices is None else [operator.index(number) for number in indices]
+    if numbers is not None and (not numbers or min(numbers) < 0):
+        raise ValueError(f"indices must be frame numbers from 0, at least one, got {numbers}")
+
+    kept: dict[int, np.ndarray] = {}
+    times: dict[int, float] = {}
+    wanted = None if numbers is None else set(numbers)
+    start, interval, count = math.nan, -1, 0
+    with closing(_frames(Path(path), rate)) as source:
+        for number, frame in enumerate(source):
+            count = number + 1
+            start = frame.time if number == 0 else start
+            if fps is not None:
+                # Times are rounded to the container's clock; a hundredth keeps a frame in its own interval.
+                before, interval = interval, math.floor((frame.time - start) * fps + 0.01)
+                if interval == before:
+                    continue
+            elif wanted is not None and number not in wanted:
+                continue
+            kept[number], times[number] = frame.picture(target), frame.time
+            if kept[number].shape != next(iter(kept.values())).shape:
+                raise ValueError(
+                    f"{path}: frame {number} has {_text(frame.shape)} pixels, the first one has another size; "
+                    "give size= to bring all frames to one"
+                )
+            if len(kept) == len(wanted or ()):
+                break
+    missing = sorted((wanted or set()) - set(kept))
+    if missing:
+        raise ValueError(f"{path} has {count} frames: index {missing[0]} is out of range")
+    order = list(kept) if numbers is None else numbers
+    return np.stack([kept[number] for number in order]), np.array([times[number] for number in order])
+
+
+def write_side_by_side(
+    path: str | Path,
+    first: str | Path,
+    second: str | Path,
+    times1: np.ndarray,
+    times2: np.ndarray,
+    *,
+    height: int = 480,
+    rate: float = RATE,
+) -> int:
+    """An mp4 (H.264) with two videos side by side, in which the second follows the timing of the first.
+
+    At time t of the first video the second shows its time f(t): f is linear between matches and constant beyond the
+    first and the last one, where the second stands still and is dimmed.
+
+    Args:
+        path: file to write, ``.mp4``; written whole or not at all.
+        first, second: videos as in :func:`read_frames`.
+        times1, times2: (K,) seconds of the K >= 1 matched frames on the videos' own clocks, increasing.
+        height: greatest height of the picture in pixels; a lower first video keeps its own.
+        rate: as in :func:`read_frames`.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        ValueError: no match; a video that cannot be read (see :func:`read_frames`).
+        OSError: the file cannot be written.
+    """
+    times1, times2 = (np.asarray(times, dtype=np.float64) for times in (times1, times2))
+    if times1.ndim != 1 or len(times1) == 0 or times1.shape != times2.shape:
+        raise ValueError(
+            f"times1 and times2 must hold one time for each of K >= 1 matches, got {times1.shape}, {times2.shape}"
+        )
+    av = _package("av", "PyAV")
+    written = 0
+    with (
+        closing(_frames(Path(first), rate)) as left,
+        closing(_frames(Path(second), rate)) as right,
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4") as container,
+    ):
+        shown, upcoming = next(right), next(right, None)
+        stream: Any = None
+        for frame in left:
+            if stream is None:
+                start, tall = frame.time, _even(min(height, frame.shape[0]))
+                sizes = [(tall, _even(tall * shape[1] / shape[0])) for shape in (frame.shape, shown.shape)]
+                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+                stream.height, stream.width, stream.pix_fmt = tall, sizes[0][1] + sizes[1][1], "yuv420p"
+                stream.codec_context.time_base = Fraction(1, _CLOCK)
+                picture = shown.picture(sizes[1])
+            moment = float(np.interp(frame.time, times1, times2))
+            while upcoming is not None and upcoming.time <= moment + 1e-6:
+                shown, upcoming = upcoming, next(right, None)
+                if upcoming is None or upcoming.time > moment + 1e-6:
+                    picture = shown.picture(sizes[1])
+            matched = times1[0] - 1e-6 <= frame.time <= times1[-1] + 1e-6
+            both = np.concatenate([frame.picture(sizes[0]), picture if matched else picture // 3], axis=1)
+            out = av.VideoFrame.from_ndarray(both, format="rgb24")
+            out.pts, out.time_base = round((frame.time - start) * _CLOCK), Fraction(1, _CLOCK)
+            container.mux(stream.encode(out))
+            written += 1
+        container.mux(stream.encode())
+    return written
+
+
+def _frames(path: Path, rate: float) -> Generator[_Frame]:
+    """The frames in order, at least one, with increasing times."""
+    before = -math.inf
+    for frame in _images(path, rate) if path.is_dir() else _decoded(path):
+        if not frame.time > before:
+            raise ValueError(
+                f"{path}: a frame at {frame.time:g} s comes after one at {before:g} s; write the video anew, for "
+                "instance with ffmpeg -i OLD -fps_mode vfr NEW.mp4"
+            )
+        before = frame.time
+        yield frame
+    if before == -math.inf:
+        raise ValueError(f"{path} holds no frames")
+
+
+def _decoded(path: Path) -> Generator[_Frame]:
+    av = _package("av", "PyAV")
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(
+            f"{path} is not a video that FFmpeg can read, or it was cut short before its index: {error.strerror}"
+        ) from error
+    with container:
+        if not container.streams.video:
+            raise ValueError(f"{path} holds no video stream")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        packets = decoded = 0
+        try:
+            for packet in container.demux(stream):
+                packets += packet.size > 0 or packet.dts is not None  # the last one only says that the file ends
+                for frame in packet.decode():
+                    decoded += 1
+                    if frame.pts is None:
+                        raise ValueError(f"{path}: frame {decoded - 1} has no time; put the stream into an mp4 first")
+                    yield _video_frame(frame)
+        except av.FFmpegError as error:
+            raise ValueError(f"{_cut(path, decoded, stream.frames)}: {error.strerror}") from error
+        # Packets, since a trimmed video holds some that are decoded but not shown.
+        if packets < stream.frames:
+            raise ValueError(_cut(path, decoded, stream.frames))
+
+
+def _cut(path: Path, decoded: int, promised: int) -> str:
+    of = f"{decoded} of {promised} frames" if promised else f"{decoded} frames"
+    return f"{path} is damaged or cut short: {of} could be decoded"
+
+
+def _video_frame(frame: Any) -> _Frame:
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # PyAV before 14 does not tell
+    shape = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+
+    def picture(size: _Size | None) -> np.ndarray:
+        height, width = (size or shape)[:: -1 if turns % 2 else 1]
+        pixels = frame.to_ndarray(format="rgb24", height=height, width=width, interpolation="AREA")
+        return np.ascontiguousarray(np.rot90(pixels, turns))
+
+    return _Frame(float(frame.pts * frame.time_base), shape, picture)
+
+
+def _images(path: Path, rate: float) -> Generator[_Frame]:
+    image_module = _package("PIL.Image", "Pillow")
+    files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
+    for number, file in enumerate(sorted(files, key=_natural)):
+        try:
+            with image_module.open(file) as opened:
+                image = opened.convert("RGB")
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{file} is not an image that Pillow can read, or it is cut short: {error}") from error
+
+        def picture(size: _Size | None, image: Any = image) -> np.ndarray:
+            return np.asarray(image if size is None else image.resize(size[::-1], image_module.Resampling.BOX))
+
+        yield _Frame(number / rate, (image.height, image.width), picture)
+
+
+def _natural(path: Path) -> list[int | str]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _size(size: int | tuple[int, int] | None) -> _Size | None:
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
+        raise ValueError(f"size must be (height, width) or one number of pixels, at least 1, got {size!r}")
+    return pair
+
+
+def _even(side: float) -> int:
+    """H.264 with halved colour needs even sides."""
+    return max(2, round(side / 2) * 2)
+
+
+def _text(shape: _Size) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+def _package(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f'reading videos needs {name}: pip install "lac-loss[video]"') from error

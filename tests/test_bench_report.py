@@ -1,0 +1,109 @@
+"""The tables of speed, from made-up rows."""
+
+import csv
+
+import pytest
+import torch
+
+from bench import measure, report, training
+from lac import benchmark
+from lac.benchmark import Shape
+
+MISSING = "jax scan"
+
+
+def made_up():
+    """Rows as bench/measure.py writes them for a CPU; the pace is 1 Mcell/s a thread, ten times that for lac cpu."""
+    rows = []
+    for threads in ("1", "2"):
+        common = {"date": "2026-01-02T03:04:05", "device": "Some CPU", "threads": threads, "torch": "2.9", "lac": "0.1"}
+        common |= {"commit": "abc1234", "command": "python bench/measure.py"}
+        for what in measure.passes("cpu", quick=False, threads=int(threads)):
+            kind = {"mode": what.mode, "dtype": what.dtype, **common}
+            rows.append(kind | {"side": benchmark.MEMORY_LIMIT, "computes": "a copy", "mcells_per_s": "1000"})
+            names = {
+                "loop": benchmark.LOOP,
+                "wavefront": benchmark.WAVEFRONT,
+                "learned": "lac cpu, gaps learned",
+                "engine": "lac cpu, engine alone",
+            }
+            names |= {name: f"lac {name}" for name in ("eager", "cpu", "triton")}
+            for text in what.shapes:
+                shape = Shape.parse(text)
+                size = {"batch": str(shape.batch), "n": str(shape.n), "m": str(shape.m)}
+                for side in (names.get(name, name.replace("_", " ")) for name in what.sides):
+                    row = kind | size | {"side": side, "computes": "this recursion"}
+                    if side in (MISSING, "lac triton"):
+                        rows.append(row | {"skipped": "not installed"})
+                        continue
+                    pace = int(threads) * (10 if side == "lac cpu" else 1)
+                    ms = f"{shape.cells / pace / 1e3:.4g}"
+                    row |= {"ms_p20": ms, "ms_p50": ms, "ms_p80": ms, "mcells_per_s": str(pace), "error": "1e-6"}
+                    rows.append(row | {"peak_bytes": str(shape.cells * 12), "version": "1.2", "rounds": "3"})
+    return rows
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def test_tables_of_speed(folder):
+    benchmark.append_rows(folder / "cpu-some.csv", made_up())
+    speed = report.TABLES["speed"]("cpu")
+    assert "| lac cpu, 2 threads | 3.28 (20) | 52.4 (20) | 210 (20) | 10 | 50.3 |" in speed
+    assert "| lac cpu | 6.55 (10) | 105 (10) | 419 (10) | 10 | 50.3 |" in speed
+    assert "naive loop, cell by cell in Python, was timed on 1x32x32 only" in speed
+    assert "softdtw" not in speed
+    for words in ("Some CPU", "torch 2.9", "commit abc1234", "2026-01-02", "cpu-some.csv", "`python bench/measure.py`"):
+        assert words in speed
+    peers = report.TABLES["peers"]("cpu")
+    assert "Not in the table: jax scan: not installed." in peers
+    assert "softdtw tslearn" in peers
+    assert "| 16x256x256 | 10 (cpu) | 1 % | - | 20 (cpu) | 2 % | - |" in report.TABLES["limits"]("cpu")
+    assert "| 1x4096x4096 | 16 780 (201) |" in report.TABLES["growth"]("cpu")
+    assert "| 105 (1e-6) |" in report.TABLES["passes"]("cpu")
+    (folder / "docs").mkdir()
+    assert report.draw(report.Rows(folder / "cpu-some.csv")).read_bytes()[1:4] == b"PNG"
+
+
+def test_of_rows_that_measure_the_same_the_last_counts(folder):
+    rows = made_up()
+    benchmark.append_rows(folder / "cpu-some.csv", rows)
+    before = report.TABLES["speed"]("cpu")
+    benchmark.append_rows(folder / "cpu-some.csv", [row | {"date": "2026-02-03T00:00:00"} for row in rows])
+    assert report.TABLES["speed"]("cpu") == before.replace("2026-01-02", "2026-02-03")
+
+
+@pytest.mark.parametrize("name", ["speed", "peers", "growth", "limits", "passes"])
+def test_not_measured(folder, name):
+    assert report.TABLES[name]("cuda").startswith("Not measured")
+    assert "`python bench/measure.py --device cuda`" in report.TABLES[name]("cuda")
+
+
+def test_training_steps(folder, monkeypatch):
+    """A step is run for real, on a tiny batch."""
+    path = folder / "training-cpu-some.csv"
+    flags = ["--batch", "2", "--frames", "5", "--backends", "eager", "triton", "--seconds", "0", "--out", str(path)]
+    monkeypatch.setattr("sys.argv", ["bench/training.py", *flags])
+    training.main()
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["side"] for row in rows] == [training.ALONE, "eager", "triton"]
+    for row in rows[:2]:
+        parts = [float(row[x]) for x in ("ms_loss_forward", "ms_loss_backward", "ms_encoder")]
+        assert min(parts) > 0
+    if not torch.cuda.is_available():
+        assert rows[2]["skipped"]
+    text = report.TABLES["training"]("training-cpu")
+    assert "| 5 | eager |" in text
+    assert "Not in the table: triton" in text
+
+
+def test_peers_that_are_not_installed_are_named(monkeypatch):
+    monkeypatch.setattr(measure, "PEERS", {"no_such_peer": "nothing==1.0"})
+    side = measure.peer_sides()["no_such_peer"]
+    refused = benchmark.gate([side], "both", torch.float32, torch.device("cpu"))
+    assert refused == {"no such peer": "not installed (pip install nothing==1.0)"}

@@ -1,0 +1,174 @@
+import csv
+
+import pytest
+import torch
+from torch import Tensor
+
+from lac import benchmark, smith_waterman
+from lac.benchmark import FIELDS, Answer, Problem, Shape, Side
+from lac.cli.bench import main
+from lac_kernels import ops
+
+CPU = torch.device("cpu")
+QUICK = ["--device", "cpu", "--threads", "1", "--seconds", "0.01"]
+
+
+@pytest.fixture
+def no_limits(monkeypatch):
+    """A second is spent on the machine's limits in every run; one test of them is enough."""
+    monkeypatch.setattr(benchmark, "limits", lambda mode, dtype, device: [])
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table_rows_and_plot(tmp_path, capsys):
+    out, plot = tmp_path / "rows.csv", tmp_path / "growth.png"
+    arguments = [*QUICK, "--shapes", "1x6x6", "1x12x12", "3x12x12", "--out", str(out), "--plot", str(plot)]
+    assert main([*arguments, "--backends", "loop", "wavefront", "eager"]) == 0
+    rows = rows_of(out)
+    assert list(rows[0]) == FIELDS
+    timed = [row for row in rows if row["batch"]]
+    assert [row["side"] for row in timed] == ["naive loop", "naive wavefront", "lac eager"] * 3
+    for row in timed:
+        assert 0 < float(row["ms_p20"]) <= float(row["ms_p50"]) <= float(row["ms_p80"])
+        assert float(row["mcells_per_s"]) == pytest.approx(
+            benchmark.shape_of(row).cells / float(row["ms_p50"]) / 1e3, rel=1e-2
+        )
+        assert float(row["error"]) < 1e-4
+    assert [row["side"] for row in rows if not row["batch"]] == ["limit: memory", "limit: arithmetic"]
+    assert plot.read_bytes()[1:4] == b"PNG"
+    shown = capsys.readouterr().out
+    for words in ("3x12x12", "naive loop", "x wave", "limit: memory", str(out), str(plot)):
+        assert words in shown
+
+
+def test_rows_are_added(no_limits, tmp_path):
+    out = tmp_path / "rows.csv"
+    for mode in ("forward", "second"):
+        assert main([*QUICK, "--shapes", "1x4x4", "--backends", "eager", "--mode", mode, "--out", str(out)]) == 0
+    assert [row["mode"] for row in rows_of(out)] == ["forward", "second"]
+
+
+def test_a_backend_that_is_wrong_gets_no_time(no_limits, tmp_path, capsys, monkeypatch):
+    forward = ops.forward_op
+
+    def wrong(scores: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+        score, saved = forward(scores, *rest)
+        return score * (1.001 if scores.dtype == torch.float32 else 1), saved
+
+    monkeypatch.setattr(ops, "forward_op", wrong)
+    out = tmp_path / "rows.csv"
+    assert main([*QUICK, "--shapes", "1x9x9", "--backends", "wavefront", "eager", "--out", str(out)]) == 0
+    found = {row["side"]: row for row in rows_of(out)}
+    assert "WRONG" in found["lac eager"]["skipped"]
+    assert found["lac eager"]["ms_p50"] == ""
+    assert float(found["naive wavefront"]["ms_p50"]) > 0
+    assert "lac eager: WRONG" in capsys.readouterr().out
+
+
+def test_wrong_on_the_measured_shape_only():
+    """An error that the small problem of the gate does not show is still found."""
+
+    def prepare(problem: Problem, mode: str) -> benchmark.Run:
+        score = smith_waterman(problem.scores, gap_open=1.0, gap_extend=0.4)
+        return lambda: Answer(score + (problem.scores.shape[1] > 40), None)
+
+    side = Side("off by one", "", "", prepare)
+    assert benchmark.gate([side], "forward", torch.float32, CPU) == {}
+    (row,) = benchmark.measure([side], Shape(1, 41, 8), mode="forward", device=CPU, seconds=0.01)
+    assert "WRONG" in row["skipped"]
+    assert "ms_p50" not in row
+
+
+@pytest.mark.parametrize("mode", benchmark.MODES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_naive_forms_agree_with_the_specification(mode, dtype):
+    sides = benchmark.own_sides(CPU)
+    assert benchmark.gate([sides["wavefront"], sides["loop"], sides["eager"]], mode, dtype, CPU) == {}
+
+
+def test_too_large_is_skipped_and_the_rest_goes_on(no_limits, tmp_path, capsys):
+    out = tmp_path / "rows.csv"
+    shapes = ["--shapes", "9x99999x99999", "1x6x7"]
+    assert main([*QUICK, *shapes, "--backends", "loop", "eager", "--out", str(out)]) == 0
+    timed = [row for row in rows_of(out) if row["batch"]]
+    assert "would take minutes" in timed[0]["skipped"]
+    assert "not enough memory" in timed[1]["skipped"]
+    assert all(float(row["ms_p50"]) > 0 for row in timed[2:])
+    assert "GB free" in capsys.readouterr().out
+
+
+def test_out_of_memory_while_running():
+    def prepare(problem: Problem, mode: str) -> benchmark.Run:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+    (row,) = benchmark.measure([Side("s", "", "", prepare)], Shape(1, 2, 2), mode="both", device=CPU, seconds=0.01)
+    assert row["skipped"] == "out of memory"
+
+
+def test_interrupt_keeps_the_finished_rows(no_limits, tmp_path, capsys, monkeypatch):
+    measure = benchmark.measure
+
+    def interrupted(sides, shape, **options):
+        if shape.n == 7:
+            raise KeyboardInterrupt
+        return measure(sides, shape, **options)
+
+    monkeypatch.setattr(benchmark, "measure", interrupted)
+    out = tmp_path / "rows.csv"
+    arguments = [*QUICK, "--shapes", "1x6x6", "1x7x7", "1x8x8", "--backends", "eager", "--out", str(out)]
+    assert main(arguments) == 130
+    assert [row["n"] for row in rows_of(out) if row["batch"]] == ["6"]
+    captured = capsys.readouterr()
+    assert "1x6x6" in captured.out
+    assert "interrupted" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--shapes", "16x64"], "BATCHxNxM"),
+        (["--shapes", "0x64x64"], "at least 1"),
+        (["--backends", "fastest"], "loop, wavefront, eager, cpu, triton"),
+        (["--threads", "0"], "at least 1"),
+        (["--seconds", "0"], "--seconds"),
+        (["--device", "meta"], "CPU and CUDA"),
+        (["--device", "tpu"], "'tpu'"),
+    ],
+)
+def test_bad_arguments(arguments, words, capsys):
+    assert main(["--device", "cpu", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu(capsys):
+    assert main(["--device", "cuda"]) == 2
+    assert "use 'auto' or 'cpu'" in capsys.readouterr().err
+
+
+def test_a_file_of_other_columns_is_not_touched(tmp_path, capsys):
+    out = tmp_path / "mine.csv"
+    out.write_text("a,b\n1,2\n")
+    assert main([*QUICK, "--shapes", "1x4x4", "--backends", "eager", "--out", str(out)]) == 1
+    assert "other columns" in capsys.readouterr().err
+    assert out.read_text() == "a,b\n1,2\n"
+
+
+def test_peak_memory_is_seen():
+    """64 MB that live while the side runs, and only then."""
+
+    def prepare(problem: Problem, mode: str) -> benchmark.Run:
+        def run() -> Answer:
+            torch.ones(2**24).sum()
+            return Answer(None, None)
+
+        return run
+
+    (row,) = benchmark.measure([Side("s", "", "", prepare)], Shape(1, 2, 2), mode="both", device=CPU, seconds=0.01)
+    if row["peak_bytes"] == "":
+        pytest.skip("this system does not tell the peak memory of a process")
+    assert int(row["peak_bytes"]) == pytest.approx(2**26, abs=2**22)
