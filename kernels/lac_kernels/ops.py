@@ -34,8 +34,6 @@ def unavailable(backend: str, device: torch.device) -> str | None:
     """Why this backend cannot run on this device, with the remedy; None if it can."""
     if backend in ("auto", "reference"):
         return None
-    if backend not in _ENGINES:
-        return "it is not part of this version; use backend='eager'"
     try:
         reason: str | None = importlib.import_module(_ENGINES[backend]).unavailable(device)
     except ImportError as error:
