@@ -162,8 +162,13 @@ def test_precisions(dtype, triton_engine):
         p = random_problem(100 + seed, 2, 32, 40, "scalar", dtype)
         score, _ = triton_engine.forward(*p, False)
         assert score.dtype == p.gap_open.dtype
-        for error in errors(triton_engine, p, torch.ones(2, dtype=score.dtype)).values():
+        grad = torch.ones(2, dtype=score.dtype)
+        for error in errors(triton_engine, p, grad).values():
             assert error <= (1e-9 if dtype == torch.float64 else 1e-4)
+    _, saved = triton_engine.forward(*p, True)
+    wide, narrow = (triton_engine.gradient(grad, *p, saved, x, True)[0] for x in (score.dtype, dtype))
+    assert narrow.dtype == dtype
+    assert torch.equal(narrow, wide.to(dtype))
 
 
 def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
@@ -177,7 +182,8 @@ def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
     for temperature in (1.0, 0.003):
         p = Problem(scores, gap, gap, torch.tensor(temperature), *lengths)
         score, saved = triton_engine.forward(*p, True)
-        d, _, _ = triton_engine.gradient(torch.ones(5), *p, saved, torch.float32, True)
+        d, *nothing = triton_engine.gradient(torch.ones(5), *p, saved, torch.float32, False)
+        assert [x.numel() for x in nothing] == [0, 0]
         expected, states = eager.forward(*p.double(), True)
         exact = eager.gradient(torch.ones(5).double(), *p.double(), states, torch.float64, False)[0]
         assert score[1:].tolist()[0] == 0
