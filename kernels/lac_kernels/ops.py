@@ -26,17 +26,18 @@ from torch import Tensor
 from lac_kernels import eager
 
 BACKENDS = ("auto", "reference", "eager", "cpu", "triton")
-_ENGINES = {"eager": "lac_kernels.eager", "cpu": "lac_kernels.cpu"}
-_PREFERRED = {"cpu": "cpu"}  # by device type; elsewhere eager
+_ENGINES = {"eager": "lac_kernels.eager", "cpu": "lac_kernels.cpu", "triton": "lac_kernels.triton_wavefront"}
+_PREFERRED = {"cpu": "cpu", "cuda": "triton"}  # by device type; elsewhere eager
 
 
 def unavailable(backend: str, device: torch.device) -> str | None:
     """Why this backend cannot run on this device, with the remedy; None if it can."""
     if backend in ("auto", "reference"):
         return None
-    if backend not in _ENGINES:
-        return "it is not part of this version; use backend='eager'"
-    reason: str | None = importlib.import_module(_ENGINES[backend]).unavailable(device)
+    try:
+        reason: str | None = importlib.import_module(_ENGINES[backend]).unavailable(device)
+    except ImportError as error:
+        return f"{error}; install it, or use backend='eager'"
     return reason
 
 

@@ -1,0 +1,129 @@
+"""Random alignment problems, and the Triton kernels run as compiled machine code without a GPU (by ptxemu)."""
+
+import contextlib
+import gc
+import importlib.util
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from lac_kernels import eager
+
+
+def missing() -> str | None:
+    """Why the emulated kernels cannot run here."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if importlib.util.find_spec("ptxemu") is None:
+        return "ptxemu is not on PYTHONPATH"
+    if shutil.which(os.environ.get("PTXEMU_CXX", "g++")) is None:
+        return "ptxemu needs g++, which is not installed"
+    return None
+
+
+@contextlib.contextmanager
+def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
+    """Run Triton kernels on CPU tensors as compiled for `target`; any finding raises.
+
+    Buffers start as NaN (integers: 85); reading scratch memory before it was written is a finding.
+    """
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    import ptxemu
+    import triton
+
+    from lac_kernels import triton_wavefront
+
+    driver = triton.runtime.driver
+    before = driver.__dict__.get("_active")
+    ptxemu.install(target)
+    scratch: list[Tensor] = []
+
+    def new_empty(x: Tensor, shape: Any, dtype: torch.dtype | None = None) -> Tensor:
+        dtype = dtype or x.dtype
+        shape = (shape,) if isinstance(shape, int) else shape
+        return x.new_full(shape, float("nan") if dtype.is_floating_point else 85, dtype=dtype)
+
+    def new_scratch(x: Tensor, shape: Any, dtype: torch.dtype | None = None) -> Tensor:
+        scratch.append(new_empty(x, shape, dtype))
+        return scratch[-1]
+
+    with pytest.MonkeyPatch.context() as patch, ptxemu.session(uninit=scratch, **session) as s:
+        patch.setattr(triton_wavefront, "_new_empty", new_empty)
+        patch.setattr(triton_wavefront, "_new_scratch", new_scratch)
+        try:
+            yield s
+        finally:
+            # Compiled kernels belong to this driver and must go before it does.
+            for kernel in vars(triton_wavefront).values():
+                if isinstance(kernel, triton.JITFunction):
+                    kernel.device_caches.clear()
+            gc.collect()
+            driver._active = before
+
+
+class Problem(NamedTuple):
+    scores: Tensor
+    gap_open: Tensor
+    gap_extend: Tensor
+    temperature: Tensor
+    lengths1: Tensor
+    lengths2: Tensor
+
+    def double(self) -> "Problem":
+        return Problem(*(x.double() for x in self[:4]), *self[4:])
+
+
+def random_problem(
+    seed: int, b: int, most_n: int, most_m: int, gaps: str, dtype: torch.dtype = torch.float32
+) -> Problem:
+    """Signed scores up to |S| / T = 1e4, temperatures 0.001 to 1, gaps 0 to 20, ragged lengths (0 too)."""
+    pick, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    n, m = pick.randint(1, most_n), pick.randint(1, most_m)
+    temperature = 10 ** pick.uniform(-3, 0)
+    scores = torch.randn(b, n, m, generator=g)
+    kind = pick.randrange(3)
+    if kind == 0:
+        scores = scores - 0.5 + 1.5 * torch.eye(n, m)
+    elif kind == 1:
+        scores = torch.where(torch.rand(b, n, m, generator=g) < 0.2, scores.abs(), -scores.abs())
+    scores = scores / scores.abs().max() * (temperature * 10 ** pick.uniform(-1, 4))
+    shapes = {"scalar": (1, 1, 1), "pair": (b, 1, 1), "cell": (b, n, m)}
+    o, e = (torch.full((1, 1, 1), pick.choice([0.0, pick.uniform(0, 20), 10 ** pick.uniform(-3, 1)])) for _ in range(2))
+    if gaps != "scalar":
+        o, e = (x * torch.rand(shapes[gaps], generator=g) for x in (o, e))
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    return Problem(
+        scores.clamp(-6e4, 6e4).to(dtype),
+        o.to(compute),
+        e.to(compute),
+        torch.tensor(temperature, dtype=compute),
+        torch.randint(0, n + 1, (b,), generator=g).int(),
+        torch.randint(0, m + 1, (b,), generator=g).int(),
+    )
+
+
+def errors(engine: Any, p: Problem, grad: Tensor) -> dict[str, float]:
+    """Errors against eager in float64: scores relative to max(|score|, T), gradients to the largest.
+
+    A gap's gradient is an expected number of gaps; below 1e-6 of a gap it is judged absolutely.
+    """
+    score, saved = engine.forward(*p, True)
+    found = engine.gradient(grad, *p, saved, score.dtype, True)
+    exact = p.double()
+    exact_score, states = eager.forward(*exact, True)
+    expected = eager.gradient(grad.double(), *exact, states, torch.float64, True)
+    scale = torch.maximum(exact_score.abs(), exact.temperature)
+    result = {"score": ((score - exact_score).abs() / scale).max().item()}
+    for name, x, y in zip(("scores", "open", "extend"), found, expected, strict=True):
+        assert x.shape == y.shape
+        floor = grad.abs().max().item() * (1 if name == "scores" else 1e-6)
+        result[name] = ((x - y).abs().max() / y.abs().max().clamp(min=floor)).item()
+    return result

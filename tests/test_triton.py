@@ -1,0 +1,349 @@
+"""The Triton engine: its compiled kernels, run by ptxemu, against eager in float64."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from emulated import Problem, emulate, errors, missing, random_problem
+from oracle import GOLDEN, GOLDEN_POSTERIOR
+
+from lac import hard_alignment, smith_waterman, soft_alignment
+from lac_kernels import eager, ops
+
+needs_emulator = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+
+@pytest.fixture(params=["cuda:90", pytest.param("cuda:80", marks=pytest.mark.slow)])
+def triton_engine(request):
+    with emulate(request.param):
+        from lac_kernels import triton_wavefront
+
+        yield triton_wavefront
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_cpu_tensors_without_an_emulator_raise_with_the_remedy():
+    with pytest.raises(RuntimeError, match="TRITON_INTERPRET"):
+        smith_waterman(torch.zeros(2, 2), backend="triton")
+
+
+def test_golden_values(triton_engine):
+    s = torch.tensor(GOLDEN, requires_grad=True)
+    options = {"gap_open": 1.0, "gap_extend": 0.4, "backend": "triton"}
+    score = smith_waterman(s, temperature=1.0, **options)
+    assert score.item() == pytest.approx(4.30332735, abs=1e-6)
+    torch.testing.assert_close(torch.autograd.grad(score, s)[0], torch.tensor(GOLDEN_POSTERIOR), atol=1e-6, rtol=0)
+    assert smith_waterman(s, temperature=0.1, **options).item() == pytest.approx(3.00000516, abs=1e-6)
+    hard = hard_alignment(s.detach(), **options)
+    assert hard.score.item() == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("gaps", ["scalar", "pair", "cell"])
+def test_score_and_gradients_on_random_problems(gaps, triton_engine):
+    for seed in range(60):
+        p = random_problem(seed, 3, 32, 40, gaps)
+        grad = torch.randn(3, generator=torch.Generator().manual_seed(seed))
+        for name, error in errors(triton_engine, p, grad).items():
+            assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
+
+
+@pytest.mark.slow
+def test_500_random_problems_of_up_to_64_by_100(triton_engine):
+    worst: dict[str, float] = {}
+    for seed in range(500):
+        p = random_problem(1000 + seed, 2, 64, 100, ("scalar", "pair", "cell")[seed % 3])
+        grad = torch.randn(2, generator=torch.Generator().manual_seed(seed))
+        for name, error in errors(triton_engine, p, grad).items():
+            worst[name] = max(worst.get(name, 0.0), error)
+    print(worst)
+    assert worst.pop("score") <= 1e-5
+    assert max(worst.values()) <= 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
+    """Steep scores for which o + R (e + max S) is just below 70 T, so that the lanes' exponents have to cope."""
+    n = 32 * rows
+    for seed in range(12):
+        g = torch.Generator().manual_seed(seed)
+        o, e = 29 * torch.rand(2, generator=g) * torch.tensor([0.6, 0.3])
+        most = ((69 - o) / rows - e).item()
+        if most < 0.5:
+            o, e, most = torch.tensor(1.0), torch.tensor(0.1), 60 / rows
+        scores = torch.rand(2, n, n + 9, generator=g) * most
+        kind = seed % 4
+        if kind == 1:
+            scores = torch.where(torch.rand(scores.shape, generator=g) < 0.1, scores, -scores * rows)
+        elif kind == 2:
+            scores = most * (2 * torch.eye(n, n + 9) - 1).expand(2, -1, -1)
+        elif kind == 3:
+            scores = scores.flip(2) - most * (torch.arange(n + 9) % 7 == 0)
+        scores = scores.clamp(max=most)
+        gap = torch.ones(1, 1, 1)
+        lengths = (torch.tensor([n, n - 3]).int(), torch.tensor([n + 9, n]).int())
+        p = Problem(scores, o * gap, e * gap, torch.tensor(1.0), *lengths)
+        _, saved = triton_engine.forward(*p, True)
+        assert not saved[:, 2].contiguous().view(torch.int32).any()
+        for name, error in errors(triton_engine, p, torch.ones(2)).items():
+            assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
+
+
+def test_one_program_takes_many_pairs(triton_engine, monkeypatch):
+    monkeypatch.setattr(triton_engine, "_programs", lambda *_: 2)
+    for seed in range(5):
+        for error in errors(triton_engine, random_problem(seed, 5, 32, 40, "pair"), torch.ones(5)).values():
+            assert error <= 1e-4
+
+
+@pytest.mark.parametrize("sched", ["reverse", "random", "warp"])
+def test_no_findings_and_the_same_bits_on_any_schedule(sched):
+    found = []
+    p = random_problem(3, 3, 32, 40, "scalar")
+    p = p._replace(lengths1=torch.tensor([p.scores.shape[1], 3, 1]).int(), temperature=torch.tensor(0.5))
+    for session in ({}, {"sched": sched, "seed": 5, "preempt": 40}):
+        with emulate(**session) as s:
+            from lac_kernels import triton_wavefront as engine
+
+            score, saved = engine.forward(*p, True)
+            found.append((score, *engine.gradient(torch.ones(3), *p, saved, torch.float32, True)))
+            assert s.launches
+            assert not s.reports
+    for x, y in zip(*found, strict=True):
+        assert torch.equal(x, y)
+
+
+def long_problem(n: int, m: int, b: int = 2, scale: float = 1.0) -> Problem:
+    g = torch.Generator().manual_seed(n + m)
+    scores = torch.randn(b, n, m, generator=g) - 0.3 + 2 * torch.eye(n, m)
+    gap = torch.ones(1, 1, 1)
+    lengths = (torch.tensor([n, max(1, n - 37)][:b]).int(), torch.tensor([m, max(1, m - 5)][:b]).int())
+    return Problem(scores * scale, gap, 0.3 * gap, torch.tensor(0.5), *lengths)
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_strips(scale, triton_engine, monkeypatch):
+    """Rows beyond one strip; one row per lane makes strips short."""
+    monkeypatch.setattr(triton_engine, "_MOST_ROWS", dict.fromkeys(range(3), 1))
+    monkeypatch.setattr(triton_engine, "_saved_words", lambda scores: scores[0].numel())
+    for n, m in ((33, 20), (100, 65)):
+        for error in errors(triton_engine, long_problem(n, m, scale=scale), torch.tensor([1.0, -2.0])).values():
+            assert error <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+@pytest.mark.parametrize(("n", "m"), [(63, 65), (65, 63), (100, 100), (200, 70), (1025, 1025), (4097, 129)])
+def test_odd_sizes(n, m, scale, triton_engine):
+    b = 2 if n < 1000 else 1
+    for error in errors(triton_engine, long_problem(n, m, b, scale), torch.ones(b)).values():
+        assert error <= 1e-4
+
+
+def test_strided_scores_and_expanded_gradients(triton_engine):
+    """Sliced and transposed scores, unaligned pointers, and the stride-0 gradient of `score.sum()`."""
+    base = torch.randn(41, 9, 60, generator=torch.Generator().manual_seed(0))
+    scores = base[1:36:2, 1:4, 3:47:2].permute(1, 2, 0)
+    assert 1 not in scores.stride()
+    n, m = scores.shape[1:]
+    lengths = (torch.tensor([n, 5, 11]).int(), torch.tensor([m, 2, 9]).int())
+    p = Problem(scores, torch.full((1, 1, 1), 0.7), torch.full((1, 1, 1), 0.2), torch.tensor(0.4), *lengths)
+    for grad in (torch.tensor(1.0).expand(3), torch.linspace(0.5, 1.5, 6)[::2]):
+        for error in errors(triton_engine, p, grad).values():
+            assert error <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_precisions(dtype, triton_engine):
+    for seed in range(8):
+        p = random_problem(100 + seed, 2, 32, 40, "scalar", dtype)
+        score, _ = triton_engine.forward(*p, False)
+        assert score.dtype == p.gap_open.dtype
+        grad = torch.ones(2, dtype=score.dtype)
+        for error in errors(triton_engine, p, grad).values():
+            assert error <= (1e-9 if dtype == torch.float64 else 1e-4)
+    _, saved = triton_engine.forward(*p, True)
+    wide, narrow = (triton_engine.gradient(grad, *p, saved, x, True)[0] for x in (score.dtype, dtype))
+    assert narrow.dtype == dtype
+    assert torch.equal(narrow, wide.to(dtype))
+
+
+def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
+    never, nan = float("-inf"), float("nan")
+    scores = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(2))
+    scores[0, 2:4] = never
+    scores[1] = never
+    scores[2, 3, 3] = nan
+    lengths = (torch.tensor([6, 6, 6, 0, 6]).int(), torch.tensor([7, 7, 7, 7, 0]).int())
+    gap = torch.full((1, 1, 1), 0.5)
+    for temperature in (1.0, 0.003):
+        p = Problem(scores, gap, gap, torch.tensor(temperature), *lengths)
+        score, saved = triton_engine.forward(*p, True)
+        d, *nothing = triton_engine.gradient(torch.ones(5), *p, saved, torch.float32, False)
+        assert [x.numel() for x in nothing] == [0, 0]
+        expected, states = eager.forward(*p.double(), True)
+        exact = eager.gradient(torch.ones(5).double(), *p.double(), states, torch.float64, False)[0]
+        assert score[1:].tolist()[0] == 0
+        assert torch.isnan(score[2])
+        assert torch.isnan(d[2]).any()
+        assert score[3:].tolist() == [0, 0]
+        assert not d[[1, 3, 4]].any()
+        torch.testing.assert_close(score[0].double(), expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(d[0].double(), exact[0], rtol=0, atol=1e-6)
+    path = triton_engine.hard(scores, gap, gap, *lengths)
+    for x, y in zip(path, eager.hard(scores, gap, gap, *lengths), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
+
+
+def test_hard_alignment_equals_eager_with_ties(triton_engine):
+    g = torch.Generator().manual_seed(4)
+    for _ in range(20):
+        n, m = (int(torch.randint(1, 33, (1,), generator=g)) for _ in range(2))
+        scores = torch.randint(-3, 3, (5, n, m), generator=g) / 2
+        lengths = (torch.randint(0, n + 1, (5,), generator=g).int(), torch.randint(0, m + 1, (5,), generator=g).int())
+        gap = torch.randint(0, 3, (2, 1, 1, 1), generator=g) / 2
+        arguments = (scores, gap[0], gap[1], *lengths)
+        for x, y in zip(triton_engine.hard(*arguments), eager.hard(*arguments), strict=True):
+            assert torch.equal(x, y)
+
+
+def test_second_derivatives(triton_engine):
+    def f(scores, gap_open, gap_extend, temperature):
+        return soft_alignment(
+            scores, gap_open=gap_open, gap_extend=gap_extend, temperature=temperature, backend="triton"
+        )
+
+    inputs = [x.double().requires_grad_() for x in (torch.randn(2, 3, 4), *torch.rand(3) + 0.3)]
+    assert torch.autograd.gradcheck(f, inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gaps", ["scalar", "cell"])
+def test_hessian_vector_product_equals_eager(gaps, triton_engine):
+    for seed in range(20):
+        p = random_problem(seed, 2, 32, 40, gaps)
+        g = torch.Generator().manual_seed(seed)
+        v = [torch.randn(x.shape, generator=g) for x in p[:3]]
+        grad = torch.randn(2, generator=g)
+        found = triton_engine.second(grad, *p, *v)
+        expected = eager.second(grad.double(), *p.double(), *(x.double() for x in v))
+        scale = sum(p.scores.shape[1:]) / p.temperature.item()  # of the tangents whose differences these are
+        for x, y in zip(found[:3], expected[:3], strict=True):
+            assert (x - y).abs().max() <= 1e-5 * scale
+        torch.testing.assert_close(found[3].double(), expected[3], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("item", "shape"), [(4, (64, 64)), (2, (129, 500)), (4, (1024, 1024)), (8, (4097, 129))])
+def test_saved_memory_is_an_eighth_of_the_scores(item, shape):
+    pytest.importorskip("triton")
+    from lac_kernels import triton_wavefront
+
+    dtype = {2: torch.float16, 4: torch.float32, 8: torch.float64}[item]
+    scores = torch.empty((3, *shape), dtype=dtype, device="meta")
+    saved = triton_wavefront.saved_like(scores, scores[:, :1, :1], scores[:, :1, :1])
+    assert saved.nbytes <= scores.nbytes / 8 + 3 * 4 * saved.element_size()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_wavefront, "_lanes", lambda: 32)
+        for plan in triton_wavefront._plans(scores, True):
+            strips = -(-shape[0] // (plan.rows * plan.lanes))
+            state = ((3 * plan.rows + 2) * plan.words + (plan.mode == 0)) * plan.lanes
+            segments = -(-(shape[1] + plan.lanes) // plan.segment)
+            assert 4 + (strips - 1) * plan.edge + strips * (segments - 1) * state <= saved.shape[1]
+
+
+@needs_emulator
+@pytest.mark.parametrize(
+    ("line", "mutated"),
+    [
+        ("f = _power(K - K_new, C)", "f = tl.full((L,), 1.0, C)"),
+        ("inside = column.to(tl.uint32, bitcast=True) <", "inside = column.to(tl.uint32, bitcast=True) <="),
+        ("f_in = _power(K_in - K_new, C)", "f_in = _power(K - K_new, C)"),
+    ],
+    ids=["dropped rescale", "column past the end", "rescale by the wrong exponent"],
+)
+def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
+    """The checks above can fail: a slip in the source is a wrong score or a finding."""
+    import ptxemu
+
+    from lac_kernels import triton_wavefront
+
+    source = Path(triton_wavefront.__file__).read_text()
+    assert line in source
+    (tmp_path / "mutant.py").write_text(source.replace(line, mutated))
+    monkeypatch.syspath_prepend(tmp_path)
+    with emulate(raise_on_error=False) as session:
+        import mutant
+
+        sys.modules.pop("mutant")
+        scores = torch.full((2, 20, 30), -0.2) + 6 * torch.eye(20, 30)
+        gap = torch.ones(1, 1, 1)
+        p = Problem(scores, gap, gap, torch.tensor(0.8), torch.tensor([20, 9]).int(), torch.tensor([30, 30]).int())
+        score, _ = mutant.forward(*p, False)
+        del mutant
+        expected, _ = eager.forward(*p.double(), False)
+        caught = [r for r in session.reports if r.kind not in ptxemu.emu.BENIGN]
+    assert caught or not torch.allclose(score.double(), expected, rtol=1e-5)
+
+
+def test_interpreter_agrees(tmp_path):
+    """The same launchers in Triton's interpreter, which knows the language only: no threads, no machine code."""
+    pytest.importorskip("triton")
+    script = tmp_path / "interpret.py"
+    script.write_text(
+        """
+import torch
+from emulated import random_problem
+from lac_kernels import eager, triton_wavefront as engine
+p = random_problem(5, 1, 5, 6, "scalar")._replace(
+    scores=torch.randn(1, 5, 6, generator=torch.Generator().manual_seed(0)), gap_open=torch.ones(1, 1, 1),
+    gap_extend=torch.ones(1, 1, 1) / 2, lengths1=torch.tensor([4]).int(), lengths2=torch.tensor([6]).int())
+for temperature in (1.0, 0.003):
+    q = p._replace(temperature=torch.tensor(temperature))
+    score, saved = engine.forward(*q, True)
+    found = engine.gradient(torch.ones(1), *q, saved, torch.float32, True)
+    exact, states = eager.forward(*q.double(), True)
+    expected = eager.gradient(torch.ones(1).double(), *q.double(), states, torch.float64, True)
+    for x, y in zip((score, *found), (exact, *expected)):
+        torch.testing.assert_close(x.double(), y, rtol=1e-5, atol=1e-6)
+for x, y in zip(engine.hard(*q[:3], *q[4:]), eager.hard(*q[:3], *q[4:])):
+    torch.testing.assert_close(x, y)
+"""
+    )
+    root = Path(__file__).parent
+    path = os.pathsep.join([str(root), str(root.parent / "kernels"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    if "only 0-dimensional arrays can be converted" in done.stderr:
+        pytest.skip("this Triton's interpreter does not work with this NumPy")
+    assert done.returncode == 0, done.stderr
+
+
+def test_operators(triton_engine):
+    """opcheck, and torch.compile without a graph break, with dynamic batch and lengths."""
+    s = torch.randn(2, 3, 4, requires_grad=True)
+    gap, t = (torch.full(shape, 0.5, requires_grad=True) for shape in ((1, 1, 1), ()))
+    lengths = (torch.tensor([3, 1]).int(), torch.tensor([4, 2]).int())
+    inputs = (s, gap, gap, t, *lengths)
+    utils = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(ops.forward_op, (*inputs, True, "triton"), test_utils=utils)
+    _, saved = ops.forward_op(*inputs, True, "triton")
+    arguments = (torch.ones(2), *inputs, saved.detach(), torch.float32, True, "triton")
+    torch.library.opcheck(ops.gradient_op, arguments, test_utils=utils)
+
+    def loss(scores, gap, lengths1, lengths2):
+        return smith_waterman(
+            scores, gap_open=gap, temperature=0.7, lengths=(lengths1, lengths2), backend="triton"
+        ).sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    for b, n, m in ((2, 6, 7), (3, 9, 5)):
+        scores = torch.randn(b, n, m, requires_grad=True)
+        gap = torch.tensor(0.5, requires_grad=True)
+        lengths = (torch.randint(1, n + 1, (b,)), torch.randint(1, m + 1, (b,)))
+        expected = torch.autograd.grad(loss(scores, gap, *lengths), (scores, gap))
+        for x, y in zip(torch.autograd.grad(compiled(scores, gap, *lengths), (scores, gap)), expected, strict=True):
+            torch.testing.assert_close(x, y)
