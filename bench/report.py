@@ -96,6 +96,8 @@ def source(rows: list[Row], path: Path) -> str:
     def every(name: str) -> str:
         return ", ".join(sorted({row[name] for row in rows if row[name]}))
 
+    if not rows:
+        return f"Not measured: {path.relative_to(ROOT)} has no rows of this."
     dates = sorted(row["date"][:10] for row in rows)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     versions = f"torch {every('torch')}, lac {every('lac')}" + (
@@ -198,7 +200,7 @@ def growing(rows: Rows) -> str:
     timed = [row for row in rows.some(threads=rows.threads) if not row["skipped"]]
     here = {row["side"] for row in timed}
     sides = [side for side in (WAVEFRONT, *BACKENDS, "nwgrad scaled") if side in here]
-    batches = [shape_of(row) for row in timed if row["side"] == sides[1]]
+    batches = [shape_of(row) for row in timed if row["side"] in BACKENDS]
     shapes = sorted({s for s in batches if s.n == s.m and s.batch == 1 and s.n >= 64}, key=lambda s: s.n)
     size = 128
     shapes += sorted({s for s in batches if s.n == s.m == size and s.batch > 1})
@@ -225,17 +227,17 @@ def picture_of(rows: Rows) -> Path:
     return ROOT / "docs" / f"growth-{rows.path.stem}.png"
 
 
-def draw(rows: Rows) -> Path:
+def draw(rows: Rows) -> None:
     from lac.files import atomic_path
 
-    path = picture_of(rows)
     wanted = (WAVEFRONT, *BACKENDS, "nwgrad scaled")
     chosen = [row for row in rows.some() if row["side"] in wanted and shape_of(row).n >= 64]
     chosen = [row for row in chosen if row["threads"] == rows.threads or row["side"] == "lac cpu"]
+    if not chosen:
+        return
     figure = benchmark.growth_figure(chosen, title=f"score and gradient, float32, {chosen[0]['device']}")
-    with atomic_path(path) as temporary:
+    with atomic_path(picture_of(rows)) as temporary:
         figure.savefig(temporary, dpi=150)
-    return path
 
 
 def bounded(rows: Rows) -> str:

@@ -66,7 +66,8 @@ def test_tables_of_speed(folder):
     assert "| 1x4096x4096 | 16 780 (201) |" in report.TABLES["growth"]("cpu")
     assert "| 105 (1e-6) |" in report.TABLES["passes"]("cpu")
     (folder / "docs").mkdir()
-    assert report.draw(report.Rows(folder / "cpu-some.csv")).read_bytes()[1:4] == b"PNG"
+    report.draw(report.Rows(folder / "cpu-some.csv"))
+    assert (folder / "docs" / "growth-cpu-some.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_of_rows_that_measure_the_same_the_last_counts(folder):
@@ -75,6 +76,14 @@ def test_of_rows_that_measure_the_same_the_last_counts(folder):
     before = report.TABLES["speed"]("cpu")
     benchmark.append_rows(folder / "cpu-some.csv", [row | {"date": "2026-02-03T00:00:00"} for row in rows])
     assert report.TABLES["speed"]("cpu") == before.replace("2026-01-02", "2026-02-03")
+
+
+@pytest.mark.parametrize("name", ["speed", "peers", "growth", "limits", "passes"])
+def test_a_file_with_few_rows(folder, name):
+    rows = [row for row in made_up() if row.get("n") == "32"]
+    benchmark.append_rows(folder / "cpu-some.csv", rows)
+    assert "cpu-some.csv" in report.TABLES[name]("cpu")
+    report.draw(report.Rows(folder / "cpu-some.csv"))
 
 
 @pytest.mark.parametrize("name", ["speed", "peers", "growth", "limits", "passes"])
