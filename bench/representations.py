@@ -3,7 +3,7 @@
     python bench/representations.py --set data.name=uiprmd --seeds 5 --jobs 2
 
 Each (loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does, with its controls.
-Rows are appended to bench/results/representations.csv as they are finished; a row that is there already is not run again,
+Rows are appended to bench/results/representations.csv as they finish; a row that is there already is not run again,
 so an interrupted run goes on. `python bench/report.py` makes the tables from the rows.
 """
 
