@@ -177,7 +177,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(target, case, marks=() if first else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("target", "case"), cases())
+@pytest.mark.parametrize(("target", "case"), list(cases()))
 def test_compiled_kernels_keep_to_their_budget(target, case):
     record = json.loads(RECORD.read_text())["targets"][target][case]
     found = measure_all(target, case)
