@@ -112,7 +112,7 @@ def test_equals_an_exact_aligner_in_the_limit():
 
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("gaps", ["scalar", "pair", "row", "column", "cell"])
-@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 4, 3), (1, 1, 5), (1, 5, 1)])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 4, 3), (1, 1, 5), (1, 5, 1)])
 def test_derivatives_of_first_and_second_order(shape, gaps, backend):
     inputs = problem(*shape, gaps=gaps)
     lengths = (
@@ -129,7 +129,7 @@ def test_derivatives_of_first_and_second_order(shape, gaps, backend):
 
 @pytest.mark.parametrize("backend", ENGINES)
 def test_derivatives_of_the_soft_alignment(backend):
-    inputs = problem(2, 3, 4, gaps="cell")
+    inputs = problem(1, 3, 3, gaps="cell")
 
     def f(s: Tensor, o: Tensor, e: Tensor, t: Tensor) -> Tensor:
         return soft_alignment(s, gap_open=o, gap_extend=e, temperature=t, backend=backend)
@@ -348,5 +348,5 @@ def test_a_named_backend_that_cannot_run_raises():
     """Only "auto" chooses: a named backend raises with the remedy where it cannot run."""
     for backend in ("cpu", "triton"):
         if ops.unavailable(backend, torch.device("cpu")) is not None:
-            with pytest.raises(RuntimeError, match=f"backend='{backend}' cannot run on device 'cpu': .*eager"):
+            with pytest.raises(RuntimeError, match=f"'{backend}' cannot run on device 'cpu': .*(install|use backend=)"):
                 smith_waterman(torch.zeros(3, 4), backend=backend)
