@@ -618,9 +618,7 @@ def _forward_kernel(
                 s = _convert(ahead, R, C)
                 ahead = _load(p_s, scores[3], column + 1, limit, -float("inf"), R)
                 v = _load_tangent(p_vs, v_scores, column, limit, R, L, C, DUAL)
-                go_r, o_c = _gap_rows(
-                    go, p_o, gap_open, p_vo, v_open, column, limit, unit, R, L, C, MODE, DUAL, CELL
-                )
+                go_r, o_c = _gap_rows(go, p_o, gap_open, p_vo, v_open, column, limit, unit, R, L, C, MODE, DUAL, CELL)
                 ge_r, e_c = _gap_rows(
                     ge, p_e, gap_extend, p_ve, v_extend, column, limit, unit, R, L, C, MODE, DUAL, CELL
                 )
