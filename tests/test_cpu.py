@@ -19,7 +19,9 @@ needs_engine = pytest.mark.skipif(REASON is not None, reason=f"the cpu engine ca
 
 
 @pytest.fixture
-def threads():
+def threads(monkeypatch):
+    """Sets the number of threads, and lets small problems use them all."""
+    monkeypatch.setattr(cpu, "_CELLS_PER_THREAD", 1)
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)

@@ -29,7 +29,7 @@ _NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know onl
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 _FORWARD, _GRADIENT, _HARD = range(3)
 _ROWS, _COLS, _HEADER = 64, 192, 32  # as in cpu.cpp
-_CELLS_PER_THREAD = 32768  # below this a thread costs more than it brings
+_CELLS_PER_THREAD = 1 << 18  # a thread more for each: below this starting it costs more than it brings
 
 _log = logging.getLogger("lac")
 
@@ -164,7 +164,7 @@ def _run(
         gradients += [0] * 5 if d is None else [d.data_ptr(), *_strides(d), d.numel()]
     values = (
         b, n, m, _TYPES[scores.dtype],
-        min(torch.get_num_threads(), 1 + b * n * m // _CELLS_PER_THREAD),
+        min(torch.get_num_threads(), 1 + (b * n * m - 1) // _CELLS_PER_THREAD),
         saved is not None, d_gaps is not None, 0 if d_scores is None else _TYPES[d_scores.dtype],
         scores.data_ptr(), *scores.stride(),
         gap_open.data_ptr(), *_strides(gap_open),
