@@ -156,7 +156,7 @@ def test_strided_scores_and_expanded_gradients(triton_engine):
             assert error <= 1e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_precisions(dtype, triton_engine):
     for seed in range(8):
         p = random_problem(100 + seed, 2, 32, 40, "scalar", dtype)
