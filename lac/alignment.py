@@ -1,5 +1,7 @@
 """The alignment as a module that owns its gap model."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -63,6 +65,18 @@ class SmithWaterman(nn.Module):
             gap_open, gap_extend = (x[0] if x.dim() == 3 else x for x in (gap_open, gap_extend))
         return gap_open, gap_extend
 
+    def _arguments(
+        self,
+        scores: Tensor,
+        z1: Tensor | None,
+        z2: Tensor | None,
+        times1: Tensor | None,
+        times2: Tensor | None,
+        lengths: Lengths | None,
+    ) -> dict[str, Any]:
+        gap_open, gap_extend = self.penalties(scores, z1, z2, times1, times2)
+        return {"gap_open": gap_open, "gap_extend": gap_extend, "lengths": lengths, "backend": self.backend}
+
     def forward(
         self,
         scores: Tensor,
@@ -74,15 +88,8 @@ class SmithWaterman(nn.Module):
         lengths: Lengths | None = None,
     ) -> Tensor:
         """The score (B,), or 0-d for a single pair; see `lac.smith_waterman`."""
-        gap_open, gap_extend = self.penalties(scores, z1, z2, times1, times2)
-        return functional.smith_waterman(
-            scores,
-            gap_open=gap_open,
-            gap_extend=gap_extend,
-            temperature=self.temperature,
-            lengths=lengths,
-            backend=self.backend,
-        )
+        given = self._arguments(scores, z1, z2, times1, times2, lengths)
+        return functional.smith_waterman(scores, temperature=self.temperature, **given)
 
     def soft_alignment(
         self,
@@ -95,15 +102,8 @@ class SmithWaterman(nn.Module):
         lengths: Lengths | None = None,
     ) -> Tensor:
         """The posterior (B, N, M); see `lac.soft_alignment`."""
-        gap_open, gap_extend = self.penalties(scores, z1, z2, times1, times2)
-        return functional.soft_alignment(
-            scores,
-            gap_open=gap_open,
-            gap_extend=gap_extend,
-            temperature=self.temperature,
-            lengths=lengths,
-            backend=self.backend,
-        )
+        given = self._arguments(scores, z1, z2, times1, times2, lengths)
+        return functional.soft_alignment(scores, temperature=self.temperature, **given)
 
     def hard_alignment(
         self,
@@ -116,7 +116,5 @@ class SmithWaterman(nn.Module):
         lengths: Lengths | None = None,
     ) -> HardAlignment:
         """The best alignment at the model's penalties; see `lac.hard_alignment`."""
-        gap_open, gap_extend = self.penalties(scores, z1, z2, times1, times2)
-        return functional.hard_alignment(
-            scores, gap_open=gap_open, gap_extend=gap_extend, lengths=lengths, backend=self.backend
-        )
+        given = self._arguments(scores, z1, z2, times1, times2, lengths)
+        return functional.hard_alignment(scores, **given)
