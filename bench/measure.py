@@ -2,7 +2,7 @@
 
     python bench/measure.py                  # adds to bench/results/cpu-MACHINE.csv, then makes the tables and plots
     python bench/measure.py --device cuda    # the same on a GPU: bench/results/cuda-MACHINE.csv
-    python bench/measure.py --quick --out /tmp/rows.csv    # seconds: does it work?
+    python bench/measure.py --quick --out rows.csv    # seconds: does it work?
 
 Backends, naive forms and peers take their turns in the same runs. Each thread count is a process of its own, held to
 that many cores. Peers (bench/peers) that are not installed are listed, not hidden; all of them:
