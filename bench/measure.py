@@ -97,7 +97,7 @@ def engine_sides(device) -> dict:
 
     from lac import __version__, smith_waterman
     from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Side, differentiated
-    from lac_kernels import ops
+    from lac_kernels import ops, reference
 
     backend = FASTEST[device.type]
     gaps = [torch.tensor(x, device=device, requires_grad=True) for x in (GAP_OPEN, GAP_EXTEND)]
@@ -105,7 +105,7 @@ def engine_sides(device) -> dict:
 
     def directly(given, mode):
         engine = importlib.import_module(ops._ENGINES[backend])
-        dtype = ops.compute_dtype(given.scores.dtype)
+        dtype = reference.compute_dtype(given.scores.dtype)
         fixed = [x.detach().to(dtype).reshape(1, 1, 1) for x in gaps] + [torch.ones((), dtype=dtype, device=device)]
         inputs = (given.scores, *fixed, None, None)
         weight = torch.ones(len(given.scores), dtype=dtype, device=device)

@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 import lac
 from lac.environment import device_name, package_version
 from lac.functional import smith_waterman
-from lac_kernels import ops
+from lac_kernels import ops, reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,7 +133,7 @@ class Side:
 def wavefront(scores: Tensor) -> Tensor:
     """The naive form in torch: scores (B, N, M) to (B,), one anti-diagonal of the whole batch after the other, with
     logsumexp, left to autograd. float32 at least."""
-    scores = scores.to(ops.compute_dtype(scores.dtype))
+    scores = scores.to(reference.compute_dtype(scores.dtype))
     b, n, m = scores.shape
     skewed = pad(scores, (0, n), value=_NEVER).reshape(b, n * (m + n))[:, : n * (m + n - 1)]
     nothing = scores.new_zeros((b, n))
@@ -238,7 +238,7 @@ def errors(answer: Answer, exact: Answer, shape: Sequence[int], dtype: torch.dty
     independent ones do, 4 sqrt(N + M) eps / 2 of the score V; in the exponent of a probability, V times that; and for
     a derivative one more rounding in the scores' own type.
     """
-    rounding = 2 * sum(shape[1:]) ** 0.5 * torch.finfo(ops.compute_dtype(dtype)).eps
+    rounding = 2 * sum(shape[1:]) ** 0.5 * torch.finfo(reference.compute_dtype(dtype)).eps
     value = 1.0 if exact.score is None else float(exact.score.abs().max().clamp(min=1))
     allowed = (rounding, value * rounding + torch.finfo(dtype).eps)
     found = []

@@ -127,7 +127,7 @@ def _problem(
     if single:
         scores = scores.unsqueeze(0)
     b, n, m = scores.shape
-    dtype = ops.compute_dtype(scores.dtype)
+    dtype = reference.compute_dtype(scores.dtype)
     lengths1 = lengths2 = None
     if lengths is not None:
         if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:

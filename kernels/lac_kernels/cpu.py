@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lac_kernels.reference import compute_dtype
+
 _SOURCE = Path(__file__).with_name("cpu.cpp")
 _FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
 _NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
@@ -113,10 +115,6 @@ def unavailable(device: torch.device) -> str | None:
     return library if isinstance(library, str) else None
 
 
-def _compute_dtype(scores: Tensor) -> torch.dtype:
-    return torch.float64 if scores.dtype == torch.float64 else torch.float32
-
-
 def _kept(n: int, m: int) -> tuple[int, int]:
     """What the forward keeps of a pair: rows above blocks, and windows of each strip."""
     return (n + _ROWS - 1) // _ROWS - 1, (m + 80) // _COLS
@@ -188,7 +186,7 @@ def forward(
     lengths2: Tensor | None,
     save: bool,
 ) -> tuple[Tensor, Tensor]:
-    score = scores.new_empty(scores.shape[0], dtype=_compute_dtype(scores))
+    score = scores.new_empty(scores.shape[0], dtype=compute_dtype(scores.dtype))
     saved = saved_like(scores, gap_open, gap_extend) if save else None
     _run(_FORWARD, scores, gap_open, gap_extend, temperature, lengths1, lengths2, score=score, saved=saved)
     return score, scores.new_empty(0) if saved is None else saved
@@ -225,7 +223,7 @@ def hard(
     scores: Tensor, gap_open: Tensor, gap_extend: Tensor, lengths1: Tensor | None, lengths2: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     b, n, m = scores.shape
-    score = scores.new_empty(b, dtype=_compute_dtype(scores))
+    score = scores.new_empty(b, dtype=compute_dtype(scores.dtype))
     path = scores.new_full((b, min(n, m), 2), -1, dtype=torch.int64)
     count = scores.new_empty(b, dtype=torch.int64)
     _run(_HARD, scores, gap_open, gap_extend, None, lengths1, lengths2, score=score, path=path, count=count)

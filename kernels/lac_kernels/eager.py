@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lac_kernels.reference import compute_dtype
+
 _NEVER = -1e30  # finite stand-in for -inf: differences of two stay finite
 
 
@@ -34,11 +36,7 @@ def unavailable(device: torch.device) -> str | None:
 
 def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
     b, n, m = scores.shape
-    return scores.new_empty((3, n + m - 1, b, min(n, m)), dtype=_compute_dtype(scores))
-
-
-def _compute_dtype(scores: Tensor) -> torch.dtype:
-    return torch.float64 if scores.dtype == torch.float64 else torch.float32
+    return scores.new_empty((3, n + m - 1, b, min(n, m)), dtype=compute_dtype(scores.dtype))
 
 
 def _skew(x: Tensor, fill: float) -> Tensor:
@@ -87,7 +85,7 @@ def _grid(
 ) -> _Grid:
     b, n, m = scores.shape
     swapped = m < n
-    scores = scores.to(_compute_dtype(scores))
+    scores = scores.to(compute_dtype(scores.dtype))
     if temperature is not None:
         scores, gap_open, gap_extend = (x / temperature for x in (scores, gap_open, gap_extend))
     scores = scores.clamp(min=_NEVER)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from lac_kernels import eager
+from lac_kernels.reference import compute_dtype
 
 BACKENDS = ("auto", "reference", "eager", "cpu", "triton")
 _ENGINES = {"eager": "lac_kernels.eager", "cpu": "lac_kernels.cpu", "triton": "lac_kernels.triton_wavefront"}
@@ -55,11 +56,6 @@ def _engine(backend: str, device: torch.device) -> ModuleType:
         _warn_once(f"lac: the {name} engine cannot run on {device.type} ({reason}); using the slower eager engine")
         name = "eager"
     return importlib.import_module(_ENGINES[name])
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64 for float64, float32 for float32, float16 and bfloat16."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 @torch.library.custom_op("lac::smith_waterman", mutates_args=())

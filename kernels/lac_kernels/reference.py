@@ -23,6 +23,11 @@ import torch
 from torch import Tensor
 
 
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What scores of a dtype are computed in: float64 for float64, float32 for float32, float16 and bfloat16."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def _smax(terms: list[Tensor], temperature: Tensor) -> Tensor:
     return temperature * torch.logsumexp(torch.stack(terms) / temperature, dim=0)
 
@@ -60,8 +65,7 @@ def smith_waterman(
     lengths2: Tensor | None,
 ) -> Tensor:
     """Scores (B,) of a batch (B, N, M) in the scores' precision, at least float32, pair by pair."""
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
+    scores = scores.to(compute_dtype(scores.dtype))
     b, n, m = scores.shape
     gap_open, gap_extend = gap_open.expand(b, n, m), gap_extend.expand(b, n, m)
     rows = [n] * b if lengths1 is None else lengths1.tolist()

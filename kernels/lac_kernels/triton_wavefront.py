@@ -35,6 +35,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lac_kernels.reference import compute_dtype
+
 SCALED = tl.constexpr(0)
 EXTENDED = tl.constexpr(1)
 MAXIMUM = tl.constexpr(2)
@@ -1069,17 +1071,13 @@ def _lanes() -> int:
     return int(triton.runtime.driver.active.get_current_target().warp_size)
 
 
-def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 _MOST_ROWS = {SCALED.value: 8, EXTENDED.value: 4, MAXIMUM.value: 4}  # more would spill registers
 
 
 def _saved_words(scores: Tensor) -> int:
     """Four words, and an eighth of the scores' bytes."""
     _, n, m = scores.shape
-    return 4 + n * m * scores.element_size() // (8 * _compute_dtype(scores.dtype).itemsize)
+    return 4 + n * m * scores.element_size() // (8 * compute_dtype(scores.dtype).itemsize)
 
 
 def _plan(scores: Tensor, mode: int, most: int | None, dual: bool = False) -> _Plan:
@@ -1113,7 +1111,7 @@ def _plans(scores: Tensor, save: bool, dual: bool = False) -> list[_Plan]:
 
 
 def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
-    return scores.new_empty((scores.shape[0], _saved_words(scores)), dtype=_compute_dtype(scores.dtype))
+    return scores.new_empty((scores.shape[0], _saved_words(scores)), dtype=compute_dtype(scores.dtype))
 
 
 _View = tuple[Tensor, int, int, int]
@@ -1156,7 +1154,7 @@ def _launch_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     scores = views[0][0]
     b, n, m = scores.shape
-    dtype = _compute_dtype(scores.dtype)
+    dtype = compute_dtype(scores.dtype)
     score = _new_empty(scores, b, dtype=dtype)
     rate = _new_empty(scores, b if dual else 0, dtype=dtype)
     saved = _new_empty(scores, (b, plans[0].size), dtype=dtype)
@@ -1284,7 +1282,7 @@ def hard(
     lengths2: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     b, n, m = scores.shape
-    dtype = _compute_dtype(scores.dtype)
+    dtype = compute_dtype(scores.dtype)
     plan = _plan(scores, MAXIMUM.value, None)
     score = _new_empty(scores, b, dtype=dtype)
     end = _new_empty(scores, (b, 2), dtype=torch.int32)
