@@ -72,7 +72,7 @@ class State:
     """Everything that changes in training."""
 
     encoder: FrameEncoder
-    loss: LACLoss
+    loss: Any  # LACLoss, or a module that has its methods `terms` and `learned`
     optimiser: torch.optim.Optimizer
     step: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -103,8 +103,17 @@ def learning_rate(step: int, options: TrainSection) -> float:
     return options.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
+def start(
+    config: TrainConfig, dataset: Dataset, device: torch.device, make_loss: Callable[[], nn.Module] | None = None
+) -> State:
     """A fresh encoder, loss and optimiser, the same for the same seed.
+
+    Args:
+        config: all settings.
+        dataset: tells the shape of a frame.
+        device: where to train.
+        make_loss: makes another loss to compare with ``LACLoss(**config.loss)``: a module with the methods ``terms``
+            (the first of which, ``total``, is minimised) and ``learned``. Its parameters learn at the encoder's rate.
 
     Raises:
         ConfigError: the encoder or the loss refuses a setting.
@@ -117,7 +126,7 @@ def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
         with _naming("model"):
             encoder = FrameEncoder(input_dim, **config.model).to(device)
         with _naming("loss"):
-            loss = LACLoss(**config.loss).to(device)
+            loss = (make_loss or (lambda: LACLoss(**config.loss)))().to(device)
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
@@ -125,7 +134,7 @@ def start(config: TrainConfig, dataset: Dataset, device: torch.device) -> State:
     ]
     learned = [p for p in loss.parameters() if p.requires_grad]
     if learned:
-        groups.append({"params": learned, "weight_decay": 0.0, "rate": LOSS_RATE})
+        groups.append({"params": learned, "weight_decay": 0.0, "rate": 1.0 if make_loss else LOSS_RATE})
     return State(encoder, loss, torch.optim.AdamW(groups, lr=config.train.lr))
 
 

@@ -150,6 +150,21 @@ def test_untrim_without_anything_keeps_the_clip():
     np.testing.assert_allclose(one.times, action.times, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.6])
+def test_untrim_by_share_takes_as_many_recordings_as_it_needs(share):
+    action = Clip("a", np.arange(20.0)[:, None], np.arange(20) / 25, np.arange(20) // 5)
+    others = [lambda: np.full((7, 1), 100.0), lambda: np.full((5, 1), 200.0)]
+    before = set()
+    for seed in range(20):
+        one = untrim(action, others, np.random.default_rng(seed), longest=0, speed=(1, 1), share=share)
+        inside = one.labels >= 0
+        assert len(one) == round(20 / (1 - share))
+        np.testing.assert_array_equal(one.frames[inside], action.frames)
+        assert (one.frames[~inside] >= 100).all()
+        before.add(int(np.argmax(inside)))
+    assert len(before) == 1 if share == 0 else len(before) > 4
+
+
 # Plain folders
 
 

@@ -91,6 +91,7 @@ def load(
     untrimmed: bool = True,
     longest: int = 75,
     speed: tuple[float, float] = (0.6, 1.6),
+    share: float | None = None,
     seed: int = 0,
 ) -> Dataset:
     """UI-PRMD, one movement: subjects 1 to 6 to train on, 7 to 10 to validate.
@@ -113,6 +114,7 @@ def load(
             :func:`lac.data.untrimmed.untrim`. Trimmed clips are too easy to tell embeddings apart.
         longest: greatest number of frames of such a piece.
         speed: smallest and greatest speed of an untrimmed clip.
+        share: instead of ``longest``: part of each untrimmed clip that belongs to other movements, in [0, 1).
         seed: of the pieces and speeds; the same seed gives the same data set.
 
     Raises:
@@ -123,6 +125,8 @@ def load(
     name = MOVEMENTS[number - 1]
     if longest < 0 or not 0 < speed[0] <= speed[1]:
         raise ValueError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
+    if share is not None and not 0 <= share < 1:
+        raise ValueError(f"share of other movements must lie in [0, 1), got {share}")
     recordings = _recordings(root)
     splits: dict[bool, list[Clip]] = {True: [], False: []}
     for one in recordings:
@@ -146,7 +150,7 @@ def load(
                 if other.subject == one.subject and other.movement != number
             ]
             rng = np.random.default_rng([seed, number, one.subject, one.repetition])
-            clip = untrim(clip, others, rng, longest=longest, speed=(float(speed[0]), float(speed[1])))
+            clip = untrim(clip, others, rng, longest=longest, speed=(float(speed[0]), float(speed[1])), share=share)
         splits[one.subject in TRAIN_SUBJECTS].append(clip)
     kind = "untrimmed" if untrimmed else "trimmed"
     return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else [])

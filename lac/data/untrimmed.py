@@ -36,8 +36,9 @@ def untrim(
     *,
     longest: int,
     speed: tuple[float, float],
+    share: float | None = None,
 ) -> Clip:
-    """Put 0 to ``longest`` frames of other recordings before and after ``clip`` and change its speed.
+    """Put frames of other recordings before and after ``clip`` and change its speed.
 
     The piece before is the end of one of the others, the piece after the beginning of one, so that the joints
     fall where people rest. One speed is drawn for the whole (log-uniform); the frames are taken at equal
@@ -48,19 +49,27 @@ def untrim(
         clip: frames at equal steps of time; labels or ``None``.
         others: functions that give (T, ...) float32 frames of the same features at the same rate.
         rng: draws, in this order: length and source of the piece before, of the piece after, speed.
-        longest: greatest number of frames of a piece, before the change of speed.
+        longest: each piece has 0 to ``longest`` frames, before the change of speed, fewer where its recording is short.
         speed: smallest and greatest factor; (1, 1) keeps the speed.
+        share: instead of ``longest``: the part of the clip that the two pieces make up together, in [0, 1). How many of
+            these frames stand before is drawn; a piece runs over several recordings where one is too short.
 
     Returns:
         A clip of the same name; its labels are -1 outside the action, ``None`` if it had none.
     """
     step = float(clip.times[-1] - clip.times[0]) / max(len(clip) - 1, 1)
-    pieces = []
-    for side in ("before", "after"):
-        length = int(rng.integers(longest + 1))
-        other = others[int(rng.integers(len(others)))]() if others else clip.frames[:0]
-        pieces.append(other[max(len(other) - length, 0) :] if side == "before" else other[:length])
-    before, after = pieces
+    if share is None:
+        pieces = []
+        for side in ("before", "after"):
+            length = int(rng.integers(longest + 1))
+            other = others[int(rng.integers(len(others)))]() if others else clip.frames[:0]
+            pieces.append(other[max(len(other) - length, 0) :] if side == "before" else other[:length])
+        before, after = pieces
+    else:
+        total = round(len(clip) * share / (1 - share)) if others else 0
+        length = int(rng.integers(total + 1))
+        joined = _joined(clip, others, rng, length)
+        before, after = joined[len(joined) - length :], _joined(clip, others, rng, total - length)[: total - length]
     frames = np.concatenate([before, clip.frames, after]).astype(np.float32)
     factor = float(np.exp(rng.uniform(np.log(speed[0]), np.log(speed[1]))))
     positions = np.arange(int((len(frames) - 1) / factor + 1e-9) + 1) * factor
@@ -71,3 +80,11 @@ def untrim(
         labels = whole[np.minimum(np.rint(positions).astype(np.int64), len(whole) - 1)]
     times = np.arange(len(positions)) * step
     return Clip(clip.name, resample(frames, positions), times, labels, clip.action)
+
+
+def _joined(clip: Clip, others: Sequence[Callable[[], np.ndarray]], rng: np.random.Generator, least: int) -> np.ndarray:
+    """Whole recordings drawn one after another, until there are at least ``least`` frames."""
+    frames = clip.frames[:0]
+    while len(frames) < least:
+        frames = np.concatenate([frames, others[int(rng.integers(len(others)))]()])
+    return frames
