@@ -1,17 +1,22 @@
 """Which loss makes the better representation? One encoder, one data set, many losses, several seeds.
 
-    python bench/representations.py --set data.name=uiprmd --seeds 5 --jobs 2
+    python bench/representations.py comparison           # every loss on every data set: the tables of docs/results.md
+    python bench/representations.py ablation             # parts of LACLoss, one changed at a time
+    python bench/representations.py distractors tempo    # harder and harder data: the curves
 
-Each (loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does, with its controls.
-Rows are appended to bench/results/representations.csv as they finish; a row that is there already is not run again,
-so an interrupted run goes on. `python bench/report.py` makes the tables from the rows.
+Each (data, loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does; the losses
+differ in nothing but the loss and in what its authors pair (two views of a clip, or two clips of one action). The
+controls are evaluated once for each data set and seed. Rows are appended to bench/results/representations.csv as they
+finish; a row that is there already is not made again, so an interrupted run goes on. `python bench/report.py` makes
+the tables and the curves.
+
+UI-PRMD is found through the environment variable LAC_UIPRMD.
 """
 
 import argparse
 import concurrent.futures
 import csv
 import datetime
-import json
 import multiprocessing
 import os
 import shlex
@@ -19,69 +24,114 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+for folder in (ROOT, ROOT / "kernels"):
+    sys.path.insert(0, str(folder))
+
 RESULTS = ROOT / "bench" / "results" / "representations.csv"
+CONTROLS = "controls"
 ALONE = "contrastive part alone"
-# What differs from the defaults of LACLoss. The ablations change one thing at a time.
-LOSSES: dict[str, dict[str, Any]] = {
+Settings = dict[str, Any]
+
+# What differs from the defaults of LACLoss; each row of the ablation changes one thing.
+VARIANTS: dict[str, Settings] = {
     "LACLoss": {},
-    ALONE: {"alignment_weight": 0.0},
-    "alignment: contrast": {"alignment": "contrast"},
-    "alignment: score": {"alignment": "score"},
-    "gaps: constant": {"gaps": "constant"},
-    "gaps: contextual": {"gaps": "contextual", "embed_dim": 128},
+    ALONE: {"loss.alignment_weight": 0.0},
+    "alignment alone": {"loss.contrastive_weight": 0.0},
+    "alignment: score": {"loss.alignment": "score"},
+    "alignment: contrast, negatives: reversed": {"loss.alignment": "contrast"},
+    "alignment: contrast, negatives: batch": {"loss.alignment": "contrast", "loss.negatives": "batch"},
+    "alignment: contrast, negatives: both": {"loss.alignment": "contrast", "loss.negatives": "both"},
+    "gaps: constant": {"loss.gaps": "constant"},
+    "gaps: contextual": {"loss.gaps": "contextual", "loss.embed_dim": 128},
     # 1 per second is what "learned" starts from, at about ten frames a second.
-    "gaps: interval": {"gaps": "interval", "gap_extend": 1.0},
+    "gaps: interval": {"loss.gaps": "interval", "loss.gap_extend": 1.0},
+    **{f"temperature: {t:g}": {"loss.temperature": t} for t in (0.05, 0.1, 0.4, 0.8)},
+}
+PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
+COMPARED = ("LACLoss", ALONE, *PUBLISHED)
+CURVES = ("LACLoss", "SCL", "LAV")
+
+SQUAT: Settings = {"data.name": "uiprmd", "data.options.movement": "deep_squat"}
+SIT: Settings = {"data.name": "uiprmd", "data.options.movement": "sit_to_stand"}
+
+
+class Plan(NamedTuple):
+    """The same losses and seeds on one data set."""
+
+    condition: str  # what is changed in the data; empty for nothing
+    settings: Settings
+    losses: tuple[str, ...]
+    seeds: int
+
+
+def _tempo(ratio: float) -> list[float]:
+    """Slowest and fastest speed, so that one clip is played at most `ratio` times as fast as another."""
+    return [ratio**-0.5, ratio**0.5]
+
+
+PLANS: dict[str, list[Plan]] = {
+    "comparison": [Plan("", data, COMPARED, 5) for data in (SQUAT, SIT, {"data.name": "watch"})],
+    "ablation": [Plan("", SQUAT, tuple(VARIANTS), 5)],
+    "distractors": [
+        Plan(f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 3)
+        for share in (0.0, 0.2, 0.4, 0.6)
+    ],
+    "tempo": [
+        Plan(f"tempo {ratio:g}x", {**SQUAT, "data.options.speed": _tempo(ratio)}, CURVES, 3)
+        for ratio in (1.0, 1.5, 2.0, 3.0)
+    ],
 }
 FIELDS = [
-    "data", "embedding", "loss", "seed", "steps",
+    "data", "condition", "embedding", "loss", "seed", "steps",
     "accuracy_0.1", "accuracy_0.5", "accuracy_1", "progression_0.1", "progression_0.5", "progression_1",
     "tau", "tau_nan", "ap5", "ap10", "ap15", "seconds", "device", "torch", "lac", "commit", "date", "command",
 ]  # fmt: skip
 
 
-def run(overrides: dict[str, Any], loss: dict[str, Any], seed: int) -> dict[str, dict[str, Any]]:
-    """Train and evaluate once, on one thread: numbers by embedding (the trained encoder and its controls)."""
+def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Train with a loss and evaluate, on one thread: numbers by embedding. For CONTROLS evaluate the controls."""
     import torch
 
     torch.set_num_threads(1)
-    import lac
     import lac.data
+    from bench.losses import LOSSES
     from lac.config import TrainConfig
     from lac.environment import describe
     from lac.evaluate import controls, embed_clips, evaluate_dataset
     from lac.train import fit, start
 
-    config = TrainConfig.read(
-        None, {"train.device": "cpu", **overrides, "train.seed": seed, **{f"loss.{k}": v for k, v in loss.items()}}
-    )
+    published = LOSSES.get(loss)
+    own = {} if loss == CONTROLS else {"train.views": published.views} if published else VARIANTS[loss]
+    config = TrainConfig.read(None, {"train.device": "cpu", **settings, "train.seed": seed, **own})
     dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
     device = torch.device("cpu")
-    state = start(config, dataset, device)
+    state = start(config, dataset, device, published)
     began = time.perf_counter()
-    fit(state, dataset.train, config)
-    seconds = time.perf_counter() - began
-    encoder = state.encoder.eval()
-    results = {
-        "trained": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device)),
-        **controls(dataset, encoder.config, seed=seed, device=device),
-    }
+    if loss == CONTROLS:
+        results = controls(dataset, state.encoder.config, seed=seed, device=device)
+    else:
+        fit(state, dataset.train, config)
+        encoder = state.encoder.eval()
+        seconds = time.perf_counter() - began
+        results = {"trained": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device))}
     environment = describe(device)
     rows = {}
     for name, result in results.items():
         rows[name] = {
             "data": dataset.name,
             "embedding": name,
+            "loss": loss,
             "seed": seed,
-            "steps": config.train.steps,
+            "steps": config.train.steps if loss != CONTROLS else 0,
             **{f"accuracy_{f:g}": round(x, 5) for f, x in result.classification.items()},
             **{f"progression_{f:g}": round(x, 5) for f, x in result.event_completion.items()},
             "tau": round(result.kendalls_tau, 5),
             "tau_nan": result.kendalls_tau_nan,
             **{f"ap{k}": round(x, 5) for k, x in result.retrieval.items()},
-            "seconds": round(seconds, 1) if name == "trained" else 0,
+            "seconds": round(seconds, 1) if loss != CONTROLS else 0,
             **{key: environment[key] for key in ("device", "torch", "lac")},
         }
     return rows
@@ -92,17 +142,17 @@ def commit() -> str:
     return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def done() -> set[tuple[str, str, str]]:
-    if not RESULTS.exists():
+def done(path: Path) -> set[tuple[str, str, str, str]]:
+    if not path.exists():
         return set()
-    with RESULTS.open(newline="") as file:
-        return {(row["data"], row["loss"], row["seed"]) for row in csv.DictReader(file)}
+    with path.open(newline="") as file:
+        return {(row["data"], row["condition"], row["loss"], row["seed"]) for row in csv.DictReader(file)}
 
 
-def append(rows: list[dict[str, Any]]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         if new:
             writer.writeheader()
@@ -111,46 +161,45 @@ def append(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of lac-train, all losses")
-    parser.add_argument("--losses", nargs="*", default=list(LOSSES), choices=list(LOSSES), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("plans", nargs="+", choices=list(PLANS), metavar="PLAN", help=", ".join(PLANS))
+    parser.add_argument("--losses", nargs="*", metavar="NAME", help="only these (default: all of the plan)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 (default: as planned)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="CSV", help="default: %(default)s")
     options = parser.parse_args()
-    overrides = {}
-    for item in options.set:
-        key, _, value = item.partition("=")
-        try:
-            overrides[key] = json.loads(value)
-        except json.JSONDecodeError:
-            overrides[key] = value
 
     from lac.config import TrainConfig
     from lac.data import load
 
-    config = TrainConfig.read(None, overrides)
-    name = load(config.data.name, config.data.root, **config.data.options).name
-    finished = done()
-    wanted = [(loss, seed) for seed in range(options.seeds) for loss in options.losses]
-    wanted = [x for x in wanted if (name, x[0], str(x[1])) not in finished]
+    finished = done(options.out)
+    wanted: list[tuple[Plan, str, int]] = []
+    for plan in (plan for name in options.plans for plan in PLANS[name]):
+        config = TrainConfig.read(None, plan.settings)
+        name = load(config.data.name, config.data.root, **config.data.options).name
+        for seed in range(options.seeds or plan.seeds):
+            for loss in (CONTROLS, *plan.losses):
+                key = (name, plan.condition, loss, str(seed))
+                if key not in finished and (not options.losses or loss in (CONTROLS, *options.losses)):
+                    finished.add(key)
+                    wanted.append((plan, loss, seed))
     common = {"commit": commit(), "command": shlex.join(["python", *sys.argv])}
     # Threads of one process would wait for each other; a fresh process per worker also leaves no state behind.
     context = multiprocessing.get_context("spawn")
+    began = time.perf_counter()
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
-        tasks = {pool.submit(run, overrides, LOSSES[loss], seed): (loss, seed) for loss, seed in wanted}
-        for task in concurrent.futures.as_completed(tasks):
-            loss, seed = tasks[task]
-            today = datetime.date.today().isoformat()
-            rows = task.result()
-            # Controls do not depend on the loss: keep them once per seed, with the first loss of the list.
-            kept = [row for key, row in rows.items() if key == "trained" or loss == ALONE]
-            append([{**row, "loss": loss, "date": today, **common} for row in kept])
-            trained = rows["trained"]
-            print(
-                f"{name}  {loss}  seed {seed}: accuracy {trained['accuracy_1']:.3f}  progression "
-                f"{trained['progression_1']:.3f}  tau {trained['tau']:.3f}  AP@5 {trained['ap5']:.3f}  "
-                f"({trained['seconds']:.0f} s)",
-                flush=True,
-            )
+        tasks = {pool.submit(run, plan.settings, loss, seed): plan for plan, loss, seed in wanted}
+        for count, task in enumerate(concurrent.futures.as_completed(tasks), start=1):
+            more = {"condition": tasks[task].condition, "date": datetime.date.today().isoformat(), **common}
+            rows = [{**row, **more} for row in task.result().values()]
+            append(options.out, rows)
+            for row in rows:
+                print(
+                    f"[{count}/{len(tasks)}, {(time.perf_counter() - began) / 60:.1f} min] {row['data']} "
+                    f"{row['condition']}  {row['loss']} {row['embedding']}  seed {row['seed']}: "
+                    f"accuracy {row['accuracy_1']:.3f}  progression {row['progression_1']:.3f}  tau {row['tau']:.3f}  "
+                    f"AP@5 {row['ap5']:.3f}  ({row['seconds']:.0f} s)",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class FrameEncoder(nn.Module):
         embed_dim: E, size of the embedding.
         width: of the transformer, a multiple of 2 x heads.
         layers, heads: of the transformer; its feed-forward layers are 4 x width.
-        dropout: of the transformer.
+        dropout: of what each part of a layer adds to its input.
         shortest, longest: wavelengths, > 0, in the unit of the times. The defaults suit seconds of human motion.
         backbone: for frames that are images (B, T, C, H, W): a module that maps (K, C, H, W) to (K, input_dim), or
             "small", a four-layer convolutional net for three channels. Default None: frames are features.
@@ -110,26 +110,17 @@ class _Layer(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout = dropout
         self.norm1 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
-        )
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor) -> Tensor:
         b, t, width = x.shape
         q, k, v = self.qkv(self.norm1(x)).reshape(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(
-            _rotate(q, rotation),
-            _rotate(k, rotation),
-            v,
-            attn_mask=keys,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        attended = scaled_dot_product_attention(_rotate(q, rotation), _rotate(k, rotation), v, attn_mask=keys)
         x = x + self.drop(self.out(attended.transpose(1, 2).reshape(b, t, width)))
         x = x + self.drop(self.feed_forward(self.norm2(x)))
         return x
