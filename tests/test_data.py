@@ -504,15 +504,7 @@ def made_up_watch(tmp_path, seconds=20):
     return boxed
 
 
-@pytest.fixture
-def pickled_by_old_numpy(monkeypatch):
-    # NumPy 1, which wrote the real file, called the module numpy.core; NumPy 2 calls it numpy._core.
-    function = np.zeros(0).__reduce__()[0]
-    monkeypatch.setitem(watch._ALLOWED, (function.__module__, function.__name__), function)
-    monkeypatch.setitem(watch._ALLOWED, ("numpy.core.multiarray", "scalar"), None)
-
-
-def test_watch_made_up(tmp_path, pickled_by_old_numpy):
+def test_watch_made_up(tmp_path):
     path = watch_file(tmp_path / "w.npy", made_up_watch(tmp_path))
     data = lac.data.load("watch", path, action="FEL", repetitions=3)
     assert (len(data.train), len(data.val)) == (12, 12)

@@ -8,7 +8,6 @@ each, 3 axes of acceleration and 3 of turning rate at 50 Hz.
 
 from __future__ import annotations
 
-import codecs
 import functools
 import importlib.util
 import pickle
@@ -20,6 +19,7 @@ import numpy as np
 
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
+from lac.data.pickles import ArraysOnly
 from lac.data.untrimmed import resample, untrim
 
 RECORDED_RATE = 50.0
@@ -140,36 +140,12 @@ def _file() -> Path:
     return Path(next(iter(spec.submodule_search_locations)), "data", "watch_dataset.npy")
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r}")
-    return codecs.encode(text, "latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _latin1,
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles arrays, lists, dicts and numbers; anything else in the file is refused, so no code is run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
-
-
 def _unpickle(file: BinaryIO) -> Any:
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"NumPy format {version}")
     np.lib.format.read_array_header_1_0(file)
-    return _ArraysOnly(file).load().item()
+    return ArraysOnly(file).load().item()
 
 
 def _recordings(path: Path, rate: float) -> list[_Recording]:
