@@ -12,19 +12,20 @@ import csv
 import re
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "kernels"):
     sys.path.insert(0, str(folder))
 
+from bench.representations import COMPARED, CONTROLS, CURVES, VARIANTS  # noqa: E402
 from lac import benchmark  # noqa: E402
 from lac.benchmark import LOOP, WAVEFRONT, Row, Shape, shape_of, speed_up  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
 ROWS = RESULTS / "representations.csv"
-ALONE = "contrastive part alone"
+CURVES_PICTURE = ROOT / "docs" / "curves.png"
 COLUMNS = {
     "phase accuracy": "accuracy_1", "progression": "progression_1", "AP@5": "ap5", "tau": "tau",
 }  # fmt: skip
@@ -32,47 +33,136 @@ WIDE = {
     "acc .1": "accuracy_0.1", "acc .5": "accuracy_0.5", "acc 1": "accuracy_1", "progression": "progression_1",
     "AP@5": "ap5", "AP@10": "ap10", "AP@15": "ap15", "tau": "tau",
 }  # fmt: skip
-CONTROLS = ("time index", "raw features", "random encoder")
 
 
-def read(data: str) -> list[dict[str, str]]:
+def read(data: str = "") -> list[dict[str, str]]:
+    """Rows of a data set as it is, or of every data set."""
+    if not ROWS.exists():
+        return []
     with ROWS.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["data"].replace(" ", "_") == data]
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["data"].replace(" ", "_") == data and not row["condition"]] if data else rows
+
+
+def shown(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
 def mean_spread(values: list[float]) -> str:
-    text = f"{statistics.mean(values):.3f}"
-    if len(set(values)) > 1:
-        text += f" ({statistics.stdev(values):.3f})"
-    return text.replace("0.", ".")
+    return shown(statistics.mean(values)) + (f" ({shown(statistics.stdev(values))})" if len(set(values)) > 1 else "")
 
 
-def table(data: str, columns: dict[str, str], losses: list[str] | None) -> str:
-    rows = read(data) if ROWS.exists() else []
-    if not rows:
+def conditions(rows: list[Row]) -> str:
+    """What stands below a table of representations."""
+
+    def every(name: str) -> str:
+        return ", ".join(sorted({row[name] for row in rows}))
+
+    seeds = len({row["seed"] for row in rows})
+    commands = "; ".join(f"`{command}`" for command in sorted({row["command"] for row in rows}))
+    return (
+        f"{every('data')}: mean (standard deviation) over {seeds} seeds, {every('steps')} steps, one thread of "
+        f"{every('device')}, torch {every('torch')}, lac {every('lac')}, commit {every('commit')}. "
+        f"Rows: bench/results/representations.csv; command: {commands}."
+    )
+
+
+def table(data: str, columns: dict[str, str], losses: Sequence[str]) -> str:
+    """Losses by row, the best mean of a column in bold; the controls below."""
+    rows = read(data)
+    trained = [row for row in rows if row["loss"] in losses]
+    if not trained:
         return f"Not measured: {ROWS.relative_to(ROOT)} has no rows of {data}."
-    groups: dict[str, list[dict[str, str]]] = {}
+    groups = {loss: [row for row in trained if row["loss"] == loss] for loss in losses}
+    groups = {loss: group for loss, group in groups.items() if group}
+    means = {
+        column: {loss: statistics.mean(float(row[column]) for row in group) for loss, group in groups.items()}
+        for column in columns.values()
+    }
     for row in rows:
-        name = row["loss"] if row["embedding"] == "trained" else row["embedding"]
-        if row["embedding"] == "trained" and losses is not None and name not in losses:
-            continue
-        groups.setdefault(name, []).append(row)
-    order = sorted(groups, key=lambda name: (name in CONTROLS, name not in ("LACLoss", ALONE), name != "LACLoss"))
+        if row["loss"] == CONTROLS:
+            groups.setdefault(row["embedding"], []).append(row)
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for name in order:
-        cells = [mean_spread([float(row[column]) for row in groups[name]]) for column in columns.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    trained = [row for row in rows if row["embedding"] == "trained"]
-    seeds = len({row["seed"] for row in trained})
-    commits = ", ".join(sorted({row["commit"] for row in trained}))
-    first = trained[0]
-    lines += [
-        "",
-        f"{data}: mean (standard deviation) over {seeds} seeds, {first['steps']} steps, "
-        f"one thread of {first['device']}, torch {first['torch']}, lac {first['lac']}, commit {commits}. "
-        f"Rows: bench/results/representations.csv; command: `{first['command']}`.",
-    ]
-    return "\n".join(lines)
+    for name, group in groups.items():
+        cells = [mean_spread([float(row[column]) for row in group]) for column in columns.values()]
+        best = [shown(means[c].get(name, -9)) == shown(max(means[c].values())) for c in columns.values()]
+        lines.append(
+            f"| {name} | " + " | ".join(f"**{x}**" if b else x for x, b in zip(cells, best, strict=True)) + " |"
+        )
+    return "\n".join([*lines, "", conditions(trained)])
+
+
+def hardening(kind: str) -> dict[str, list[Row]]:
+    """Rows by what makes the data harder, from easy to hard: "distractors 20%", or "tempo 2x"."""
+    groups: dict[str, list[Row]] = {}
+    for row in read():
+        if row["condition"].startswith(f"{kind} ") and row["embedding"] in ("trained", "time index"):
+            groups.setdefault(row["condition"], []).append(row)
+    return dict(sorted(groups.items(), key=lambda item: amount(item[0])))
+
+
+def amount(condition: str) -> float:
+    return float(condition.split()[1].rstrip("%x"))
+
+
+def label(row: Row) -> str:
+    return row["loss"] if row["embedding"] == "trained" else row["embedding"]
+
+
+def curve(kind: str) -> str:
+    groups = hardening(kind)
+    if not groups:
+        return f"Not measured: {ROWS.relative_to(ROOT)} has no rows of {kind}."
+    sides = list(dict.fromkeys(label(row) for rows in groups.values() for row in rows))
+    sides.sort(key=lambda side: (side == "time index", CURVES.index(side) if side in CURVES else 0))
+    lines = [f"| phase accuracy / progression / AP@5 | {' | '.join(sides)} |", "|---|" + "---|" * len(sides)]
+    for condition, rows in groups.items():
+        cells = []
+        for side in sides:
+            chosen = [row for row in rows if label(row) == side]
+            cells.append(
+                " / ".join(shown(statistics.mean(float(row[c]) for row in chosen)) for c in list(COLUMNS.values())[:3])
+            )
+        lines.append(f"| {condition} | {' | '.join(cells)} |")
+    trained = [row for rows in groups.values() for row in rows if row["embedding"] == "trained"]
+    return "\n".join([*lines, "", conditions(trained)])
+
+
+def draw_curves() -> None:
+    """Distractors and tempo against accuracy, progression and AP@5: mean and range over the seeds."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    from lac.files import atomic_path
+
+    kinds = {kind: hardening(kind) for kind in ("distractors", "tempo")}
+    if not all(kinds.values()):
+        return
+    columns = list(COLUMNS.items())[:3]
+    figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
+    names = {"distractors": "frames of other movements, %", "tempo": "fastest tempo / slowest tempo"}
+    for (kind, groups), line in zip(kinds.items(), axes, strict=True):
+        for (title, column), axis in zip(columns, line, strict=True):
+            for side in (*CURVES, "time index"):
+                points = {
+                    amount(condition): [float(row[column]) for row in rows if label(row) == side]
+                    for condition, rows in groups.items()
+                }
+                x = list(points)
+                (drawn,) = axis.plot(
+                    x, [statistics.mean(v) for v in points.values()], ":" if side == "time index" else "o-", label=side
+                )
+                low, high = [min(v) for v in points.values()], [max(v) for v in points.values()]
+                axis.fill_between(x, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
+            axis.set(title=title, xlabel=names[kind])
+            axis.set_ylim(bottom=max(axis.get_ylim()[0], 0), top=1)
+            axis.grid(alpha=0.3)
+    axes[0, 0].legend(loc="lower left", fontsize="small")
+    with atomic_path(CURVES_PICTURE) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)
 
 
 def number(text: str | float) -> str:
@@ -333,8 +423,10 @@ def each_machine(make: Callable[[Path], str]) -> Callable[[str], str]:
 
 
 TABLES = {
-    "representations": lambda data: table(data, COLUMNS, ["LACLoss", ALONE]),
-    "ablation": lambda data: table(data, WIDE, None),
+    "representations": lambda data: table(data, COLUMNS, COMPARED),
+    "comparison": lambda data: table(data, WIDE, COMPARED),
+    "ablation": lambda data: table(data, WIDE, tuple(VARIANTS)),
+    "curve": curve,
     "speed": each_machine(lambda path: compared(Rows(path), everyone=False)),
     "peers": each_machine(lambda path: compared(Rows(path), everyone=True)),
     "growth": each_machine(lambda path: growing(Rows(path))),
@@ -364,6 +456,8 @@ def main() -> int:
             stale.append(path.relative_to(ROOT))
             if not options.check:
                 path.write_text(new)
+    if not options.check:
+        draw_curves()
     for device in ("cpu", "cuda"):
         for path in sorted(RESULTS.glob(f"{device}-*.csv")) if not options.check else []:
             draw(Rows(path))

@@ -96,8 +96,9 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
-    import lac.data
     from bench.losses import LOSSES
+
+    import lac.data
     from lac.config import TrainConfig
     from lac.environment import describe
     from lac.evaluate import controls, embed_clips, evaluate_dataset
