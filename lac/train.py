@@ -408,12 +408,14 @@ def _evaluate(
 
 
 class Aligned(NamedTuple):
-    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of that path."""
+    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of that path, and
+    soft_score (), the smooth maximum over all paths, which the loss is made of."""
 
     scores: Tensor
     posterior: Tensor
     path: Tensor
     best_score: Tensor
+    soft_score: Tensor
 
 
 def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip) -> Aligned:
@@ -423,9 +425,11 @@ def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip)
     times1, times2 = (torch.from_numpy(clip.times - clip.times[0]).to(z1)[None] for clip in (first, second))
     with torch.no_grad():
         scores = loss.scores(z1, z2)
-        posterior = loss.aligner.soft_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
-        hard = loss.aligner.hard_alignment(scores, z1=z1, z2=z2, times1=times1, times2=times2)
-    return Aligned(scores[0], posterior[0], hard.paths[0], hard.score[0])
+        given: dict[str, Any] = {"z1": z1, "z2": z2, "times1": times1, "times2": times2}
+        soft = loss.aligner(scores, **given)
+        posterior = loss.aligner.soft_alignment(scores, **given)
+        hard = loss.aligner.hard_alignment(scores, **given)
+    return Aligned(scores[0], posterior[0], hard.paths[0], hard.score[0], soft[0])
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:

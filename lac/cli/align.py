@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -15,8 +14,7 @@ from lac.cli.common import UsageError, run
 if TYPE_CHECKING:
     import numpy as np
 
-    from lac.config import TrainConfig
-    from lac.data import Clip
+    from lac.config import DataSection
 
 _EXAMPLES = """examples:
   lac-align runs/mine clip03 clip07                       clips of the run's data set
@@ -71,6 +69,7 @@ def _command(argv: list[str] | None) -> int:
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
 
     from lac.checkpoint import read_encoder, read_loss
+    from lac.cli.clips import check_frames, read_clips
     from lac.config import CONFIG, TrainConfig
     from lac.data.video import RATE, write_side_by_side
     from lac.files import write_json
@@ -81,14 +80,14 @@ def _command(argv: list[str] | None) -> int:
     config = TrainConfig.read(folder / CONFIG)
     options = config.data.options | ({} if arguments.rate is None else {"rate": arguments.rate})
     root = arguments.root or config.data.root
-    config = replace(config, data=replace(config.data, root=root, options=options))
+    data = replace(config.data, root=root, options=options)
     device = pick_device(arguments.device)
     encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
     given = (arguments.first, arguments.second)
-    films = [_video(name, config) for name in given] if arguments.video else []
-    first, second = _clips(given, config)
+    films = [_video(name, data) for name in given] if arguments.video else []
+    first, second = read_clips(given, data)
     for name, clip in zip(given, (first, second), strict=True):
-        _check(name, clip, encoder.config)
+        check_frames(name, clip, encoder.config)
 
     aligned = align_clips(encoder, loss, first, second)
     path = aligned.path.cpu().numpy()
@@ -96,6 +95,7 @@ def _command(argv: list[str] | None) -> int:
     report = {
         "run": str(folder),
         "score": aligned.best_score.item(),
+        "soft_score": aligned.soft_score.item(),
         "matched_frames": len(path),
         "clips": [
             {
@@ -112,7 +112,8 @@ def _command(argv: list[str] | None) -> int:
         "path_seconds": [list(pair) for pair in zip(*(at.tolist() for at in times), strict=True)],
     }
     out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}")
-    save_figure(draw_aligned(aligned, first, second, title=f"score {report['score']:.2f}"), out / "alignment.png")
+    title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}"
+    save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
     write_json(out / "alignment.json", report)
     _show(report, out)
     if arguments.video:
@@ -149,53 +150,13 @@ def find_gaps(path: np.ndarray, times1: np.ndarray, times2: np.ndarray) -> list[
     return gaps
 
 
-def _clips(given: tuple[str, str], config: TrainConfig) -> list[Clip]:
-    """The two clips: files are read as the run's folder of data would be, names are looked up in its data set."""
-    import lac.data
-    from lac.data.folder import read_clip
+def _video(name: str, data: DataSection) -> Path:
+    from lac.cli.clips import find_video
 
-    known: dict[str, Clip] = {}
-    if not all(Path(name).exists() for name in given):
-        dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
-        known = {clip.name: clip for clip in dataset.train + dataset.val}
-    options = {name: value for name, value in config.data.options.items() if name in ("rate", "fps", "size")}
-    clips = []
-    for name in given:
-        if Path(name).exists():
-            clips.append(read_clip(name, **options))
-        elif name in known:
-            clips.append(known[name])
-        else:
-            close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]
-            raise UsageError(
-                f"{name!r} is neither a file nor one of the {len(known)} clips of {dataset.name}; "
-                f"a name there is {close[0]!r}"
-            )
-    return clips
-
-
-def _video(name: str, config: TrainConfig) -> Path:
-    """The video of a clip: the file itself, or the one of that name beside the features of the run's data set."""
-    from lac.data.folder import videos
-
-    path = Path(name)
-    if path.exists() and path.suffix != ".npy":
-        return path
-    found = videos(config.data.root) if config.data.name == "folder" and config.data.root else {}
-    if path.exists() or name not in found:
+    found = find_video(name, data)
+    if found is None:
         raise UsageError(f"--video needs two videos, but there is none of {name!r}")
-    return found[name]
-
-
-def _check(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
-    shape, features = clip.frames.shape[1:], clip.frames[0].size
-    if encoder["backbone"] is not None and len(shape) != 3:
-        raise ValueError(f"{name}: the run was trained on images (3, H, W), a frame here has shape {shape}")
-    if encoder["backbone"] is None and features != encoder["input_dim"]:
-        raise ValueError(
-            f"{name}: the encoder of the run takes {encoder['input_dim']} features a frame, a frame here has "
-            f"{features} (shape {shape})"
-        )
+    return found
 
 
 def _show(report: dict[str, Any], out: Path) -> None:
@@ -204,7 +165,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     # The best alignment has one match at least, however bad.
     verdict = "" if report["score"] > 0 else "   not above 0: nothing in common"
-    console.print(f"score           {report['score']:.3f}{verdict}")
+    console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){verdict}")
     console.print(f"matched         {report['matched_frames']} frames")
     for letter, clip in zip("AB", report["clips"], strict=True):
         whole, part = clip["seconds"], clip["matched_segment"]

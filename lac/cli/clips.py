@@ -1,0 +1,74 @@
+"""Clips as the commands name them: a file, or a clip of the data set on which a run was trained."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lac.cli.common import UsageError
+
+if TYPE_CHECKING:
+    from lac.config import DataSection
+    from lac.data import Clip, Dataset
+
+
+def read_clips(given: Sequence[str], data: DataSection, dataset: Dataset | None = None) -> list[Clip]:
+    """The clips of the given names: files are read as the run's folder of data would be, names are looked up.
+
+    Args:
+        given: for each clip a file, a folder of images, or a name of a clip of the data set.
+        data: of the run.
+        dataset: what ``data`` describes; loaded here when it is needed and not given.
+
+    Raises:
+        UsageError: a name that is neither a file nor a clip; the nearest one is told.
+        ValueError, OSError: the data cannot be read.
+    """
+    import lac.data
+    from lac.data.folder import read_clip
+
+    if dataset is None and not all(Path(name).exists() for name in given):
+        dataset = lac.data.load(data.name, data.root, **data.options)
+    known = {} if dataset is None else {clip.name: clip for clip in dataset.train + dataset.val}
+    options = {name: value for name, value in data.options.items() if name in ("rate", "fps", "size")}
+    clips = []
+    for name in given:
+        if Path(name).exists():
+            clips.append(read_clip(name, **options))
+        elif name in known:
+            clips.append(known[name])
+        else:
+            close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]
+            where = "" if dataset is None else dataset.name
+            raise UsageError(
+                f"{name!r} is neither a file nor one of the {len(known)} clips of {where}; a name there is {close[0]!r}"
+            )
+    return clips
+
+
+def find_video(name: str, data: DataSection) -> Path | None:
+    """The video of a clip, if it has one: the file itself, or the one of that name in the run's folder of data."""
+    from lac.data.folder import videos
+
+    path = Path(name)
+    if path.exists():
+        return None if path.suffix == ".npy" else path
+    return videos(data.root).get(name) if data.name == "folder" and data.root else None
+
+
+def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
+    """Whether an encoder with this ``config`` takes the frames of a clip.
+
+    Raises:
+        ValueError: it does not; the message names the clip as it was given.
+    """
+    shape, features = clip.frames.shape[1:], clip.frames[0].size
+    if encoder["backbone"] is not None and len(shape) != 3:
+        raise ValueError(f"{name}: the run was trained on images (3, H, W), a frame here has shape {shape}")
+    if encoder["backbone"] is None and features != encoder["input_dim"]:
+        raise ValueError(
+            f"{name}: the encoder of the run takes {encoder['input_dim']} features a frame, a frame here has "
+            f"{features} (shape {shape})"
+        )
