@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lac.data
-from lac.data import Clip, Dataset, base, uiprmd, watch
+from lac.data import Clip, Dataset, base, uiprmd
 from lac.data.phases import half_way_phases
 from lac.data.untrimmed import resample, untrim
 

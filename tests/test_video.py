@@ -8,7 +8,7 @@ import pytest
 from tiny_video import grey, write_video, write_videos
 
 import lac.data
-from lac.data.video import read_frames, write_side_by_side
+from lac.data.video import count_frames, frame_times, read_frames, write_side_by_side
 
 # H.264 and the change of colours cost a few levels, hence steps between frames that are much larger.
 LEVELS = np.arange(10, 250, 20)
@@ -114,6 +114,21 @@ def test_folder_of_images(tmp_path):
     (tmp_path / "10.jpg").write_bytes((tmp_path / "10.jpg").read_bytes()[:-30])
     with pytest.raises(ValueError, match=r"10\.jpg is not an image that Pillow can read, or it is cut short"):
         read_frames(tmp_path, size=8)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov", "film.mkv", "film.avi"])
+def test_counting_without_pictures(tmp_path, name):
+    path = write_video(tmp_path / name, grey(LEVELS), TIMES if name != "film.avi" else np.arange(12) / 25)
+    frames, times = read_frames(path)
+    assert count_frames(path) == len(frames)
+    np.testing.assert_array_equal(frame_times(path), times)
+
+
+def test_counting_a_cut_file(tmp_path):
+    path = write_video(tmp_path / "cut.mp4", grey(LEVELS), np.arange(12) / 25, movflags="faststart")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"cut.mp4 is damaged or cut short: \d+ of 12 frames"):
+        count_frames(path)
 
 
 def test_bad_arguments(film):

@@ -10,8 +10,8 @@ import importlib
 import math
 import operator
 import re
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,6 +107,36 @@ def read_frames(
     return np.stack([kept[number] for number in order]), np.array([times[number] for number in order])
 
 
+def frame_times(path: str | Path, *, rate: float = RATE) -> np.ndarray:
+    """When each frame of a video is shown: (T,) float64 seconds, as :func:`read_frames` gives them with its errors."""
+    with closing(_frames(Path(path), rate)) as source:
+        return np.array([frame.time for frame in source])
+
+
+def count_frames(path: str | Path) -> int:
+    """Number of frames of a video file, without decoding them where an mp4 or mov lists them.
+
+    Such a list can count a few frames that the decoder then drops: where the exact number matters, ask
+    :func:`frame_times` if this one does not fit.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as :func:`read_frames`.
+    """
+    path, av = Path(path), _package("av", "PyAV")
+    packets = shown = 0
+    with _opened(path) as (container, stream, promised):
+        if promised:
+            try:
+                for packet in container.demux(stream):
+                    there = packet.size > 0 or packet.dts is not None
+                    packets, shown = packets + there, shown + (there and not packet.is_discard)
+            except av.FFmpegError as error:
+                raise ValueError(f"{_cut(path, packets, promised)}: {error.strerror}") from error
+            if packets < promised:
+                raise ValueError(_cut(path, packets, promised))
+    return shown or len(frame_times(path))
+
+
 def write_side_by_side(
     path: str | Path,
     first: str | Path,
@@ -191,21 +221,8 @@ def _frames(path: Path, rate: float) -> Generator[_Frame]:
 
 def _decoded(path: Path) -> Generator[_Frame]:
     av = _package("av", "PyAV")
-    try:
-        container = av.open(str(path))
-    except av.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise
-        raise ValueError(
-            f"{path} is not a video that FFmpeg can read, or was cut short before its index: {error.strerror}"
-        ) from error
-    with container:
-        if not container.streams.video:
-            raise ValueError(f"{path} holds no video stream, or was cut short before the end of its index")
-        stream = container.streams.video[0]
+    with _opened(path) as (container, stream, promised):
         stream.thread_type = "AUTO"
-        # Other containers do not say it, or count the moments at which a frame could be shown (avi).
-        promised = stream.frames if "mp4" in container.format.name else 0
         packets = decoded = 0
         try:
             for packet in container.demux(stream):
@@ -220,6 +237,26 @@ def _decoded(path: Path) -> Generator[_Frame]:
         # Packets, since a trimmed video holds some that are decoded but not shown.
         if packets < promised:
             raise ValueError(_cut(path, decoded, promised))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any, int]]:
+    """The container, its first video stream, and how many frames it promises, 0 if it does not say."""
+    av = _package("av", "PyAV")
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(
+            f"{path} is not a video that FFmpeg can read, or was cut short before its index: {error.strerror}"
+        ) from error
+    with container:
+        if not container.streams.video:
+            raise ValueError(f"{path} holds no video stream, or was cut short before the end of its index")
+        stream = container.streams.video[0]
+        # Other containers do not say it, or count the moments at which a frame could be shown (avi).
+        yield container, stream, stream.frames if "mp4" in container.format.name else 0
 
 
 def _cut(path: Path, decoded: int, promised: int) -> str:
