@@ -5,13 +5,16 @@ from itertools import combinations
 
 import pytest
 import torch
+from tiny_run import SETTINGS, write_clips
 from torch import Tensor, nn
 
+import lac.data
 from bench.losses import LOSSES
 from bench.losses.dtw import end
 from bench.losses.lav import soft_dtw
 from bench.losses.sal import draw_frames
-from lac import LACLoss, smith_waterman
+from lac import LACLoss, smith_waterman, train
+from lac.config import TrainConfig
 
 E = 6
 NAMES = list(LOSSES)
@@ -166,6 +169,23 @@ def test_call_is_the_mean_and_says_what_it_pairs(name):
 def test_wrong_shape_is_refused(name):
     with pytest.raises(ValueError, match=r"z1 must be \(batch, frames, embedding\)"):
         make(name)(torch.zeros(3, 4), torch.zeros(3, 4))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return lac.data.load("folder", write_clips(tmp_path_factory.mktemp("clips")))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trains_in_place_of_lac(name, dataset):
+    loss = LOSSES[name]
+    config = TrainConfig.read(None, SETTINGS | {"train.views": loss.views, "train.steps": 4})
+    size = {"embed_dim": config.model["embed_dim"]} if name == "SaL" else {}
+    state = train.start(config, dataset, torch.device("cpu"), lambda: loss(**size))
+    start = {k: v.clone() for k, v in state.encoder.state_dict().items()}
+    train.fit(state, dataset.train, config)
+    assert state.step == 4
+    assert not torch.equal(state.encoder.state_dict()["head.weight"], start["head.weight"])
 
 
 # SCL
