@@ -61,7 +61,7 @@ def _storage(content: bytes) -> Any:
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
     import torch
 
-    numbers = torch.empty(0, dtype=storage.dtype).set_(storage.untyped())
+    numbers = torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage)  # its public name warns of the class
     return numbers.as_strided(size, stride, offset)  # refuses to leave the storage
 
 

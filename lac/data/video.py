@@ -279,7 +279,7 @@ def _video_frame(frame: Any) -> _Frame:
 def _images(path: Path, rate: float) -> Generator[_Frame]:
     image_module = _package("PIL.Image", "Pillow")
     files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
-    for number, file in enumerate(sorted(files, key=_natural)):
+    for number, file in enumerate(sorted(files, key=natural)):
         try:
             with image_module.open(file) as opened:
                 image = opened.convert("RGB")
@@ -292,7 +292,8 @@ def _images(path: Path, rate: float) -> Generator[_Frame]:
         yield _Frame(number / rate, (image.height, image.width), picture)
 
 
-def _natural(path: Path) -> list[int | str]:
+def natural(path: Path) -> list[int | str]:
+    """To sort by: 2.png comes before 10.png."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 

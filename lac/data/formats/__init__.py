@@ -1,0 +1,23 @@
+"""Data sets as their authors publish them, turned into the plain folders of :mod:`lac.data.folder`.
+
+A format is a function of the source folder that returns a :class:`~lac.data.formats.plain.Source`: its clips, one
+by one. :func:`convert` does the rest.
+"""
+
+from lac.data.formats import carl, folders, penn, tcc
+from lac.data.formats.plain import Content, Item, LeftOut, Source, convert
+
+__all__ = ["FORMATS", "Content", "Item", "LeftOut", "Source", "convert"]
+
+FORMATS = {
+    "carl-pouring": (carl.read_pouring, "Pouring of CARL and LAC: {train,val}.pkl, videos/NAME.mp4"),
+    "carl-penn": (carl.read_penn, "Penn Action of CARL and LAC: {train,val}.pkl, videos/NNNN_ACTION.mp4"),
+    "carl-finegym": (
+        carl.read_finegym,
+        "FineGym of CARL: gym{99,288}_{train_v1.0,val}.pkl, processed_videos/EVENT.mp4",
+    ),
+    "penn-action": (penn.read, "Penn Action: frames/NNNN/*.jpg, labels/NNNN.mat, and penn_action_labels/ if there"),
+    "tcc": (tcc.read, "TFRecords of TCC: [*_tfrecords/]DATASET_SPLIT-K-of-N.tfrecord"),
+    "lav": (folders.read_lav, "frame folders of LAV: {train,val}/VIDEO/NNNNNN.jpg"),
+    "videos": (folders.read_videos, "any videos or folders of images, and labels.csv (video,time,label) if there"),
+}

@@ -1,0 +1,327 @@
+"""From the clips of a format to plain folders, whole or not at all, and again from where it was cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lac.data.video import count_frames, frame_times
+from lac.files import atomic_path, write_json
+
+REPORT = "conversion.json"
+SPLITS = ("train", "val")
+
+
+class LeftOut(Exception):
+    """A clip that cannot be converted: ``LeftOut(reason, detail)``; clips are counted by ``reason``."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Content:
+    """The video and the labels of a clip.
+
+    Args:
+        video: a file, or the images of the frames in order, as files or as the bytes of JPEG files.
+        labels: (T,) whole numbers, one a frame, negative for no phase, or ``None``.
+        note: what the format itself changed, for the report.
+    """
+
+    video: Path | Sequence[Path | bytes]
+    labels: np.ndarray | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip as its format has it.
+
+    Args:
+        name: of the clip, unique within its task.
+        split: "train", "val", or "" where the format has no split.
+        task: the folder under the output that it goes to, "" for the output itself.
+        load: gives its content when its turn comes, or raises :class:`LeftOut`.
+    """
+
+    name: str
+    split: str
+    task: str
+    load: Callable[[], Content]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The clips of a source folder.
+
+    Args:
+        items: the clips; those of one split in the order in which they are to be listed.
+        count: how many there are.
+        label_names: for each task the names of labels 0, 1, ..., where they are known.
+        notes: what a reader of the report should know of the source.
+    """
+
+    items: Iterable[Item]
+    count: int
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def convert(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    read: Callable[[Path], Source],
+    tell: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> dict[str, Any]:
+    """Turn a data set into plain folders, one for each task, that :func:`lac.data.folder.load` reads.
+
+    Writes ``videos/NAME.*`` (a hard link where the file system allows it, else a copy) or ``videos/NAME/000000.jpg``,
+    ``labels/NAME.npy`` (one int64 a frame), ``split.json``, ``label_names.json`` where the names are known, and at
+    the top ``conversion.json``: what was converted, what was left out and why. Every file appears whole or not at
+    all; a second call keeps what is there and goes on.
+
+    A clip is left out, and the others go on, where its video is missing or damaged, where it has not as many labels
+    as frames, or where its name is taken or not a file name. A clip without labels beside others that have some gets
+    -1 for every frame.
+
+    Args:
+        format: name of the format, for the report.
+        source: folder of the data set.
+        out: folder to write; new, empty, or an earlier conversion of the same source.
+        read: the format.
+        tell: is called before each clip with the number of clips that are done, of all clips, and its name.
+
+    Returns:
+        The content of ``conversion.json``.
+
+    Raises:
+        FileNotFoundError: no source, or a file that the format needs.
+        ValueError: ``out`` holds something else; a file that is not what the format says; no clip is left.
+        ImportError: a package that the format or the video needs.
+        OSError: a file cannot be written.
+    """
+    source, out = Path(source), Path(out)
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is not a folder: give the folder of the data set")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{out} lies in the data set {source} itself: choose a folder outside")
+    origin = {"format": format, "source": str(source.resolve())}
+    _check_origin(out, origin)
+    found = read(source)
+    write_json(out / REPORT, origin | {"complete": False})
+
+    done: dict[tuple[str, str], dict[str, Any]] = {}
+    left_out: list[dict[str, str]] = []
+    labels: dict[str, Counter[int]] = {}
+    for number, item in enumerate(found.items):
+        tell(number, found.count, str(item.name))
+        try:
+            _check_name(item, done)
+            clip = item.load()
+            frames = _frames(clip)
+            _check_labels(clip.labels, frames)
+        except LeftOut as error:
+            left_out.append(
+                {"clip": item.name, "split": item.split, "task": item.task, "reason": error.reason}
+                | ({"detail": error.detail} if error.detail else {})
+            )
+            continue
+        root = out / item.task
+        _write_video(clip.video, root / "videos", item.name)
+        if clip.labels is not None:
+            _write_labels(root, item.name, clip.labels)
+            labels.setdefault(item.task, Counter()).update(clip.labels.tolist())
+        done[item.task, item.name] = {"clip": item.name, "split": item.split, "task": item.task, "frames": frames} | (
+            {"note": clip.note} if clip.note else {}
+        )
+    if not done:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in _reasons(left_out).items())
+        first = f", such as {left_out[0]['clip']}: {left_out[0].get('detail', '')}" if left_out else ""
+        raise ValueError(f"{source}: no clip could be converted as {format}: {reasons or 'there is none'}{first}")
+
+    notes = list(found.notes)
+    tasks = {}
+    for task in dict.fromkeys(task for task, _ in done):
+        clips = [clip for clip in done.values() if clip["task"] == task]
+        tasks[task or "."] = _finish(out / task, clips, labels.get(task), found.label_names.get(task, ()), notes)
+    report = origin | {
+        "complete": True,
+        "tasks": tasks,
+        "left_out_by_reason": _reasons(left_out),
+        "left_out": left_out,
+        "notes": notes,
+        "clips": list(done.values()),
+    }
+    write_json(out / REPORT, report)
+    return report
+
+
+def safe_path(root: Path, name: object) -> Path:
+    """``root / name`` for a name that comes from a file.
+
+    Raises:
+        LeftOut: the name would lead out of the folder.
+    """
+    if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise LeftOut("video outside the data set", repr(name))
+    return root / name
+
+
+def whole_numbers(values: object) -> np.ndarray:
+    """(T,) int64 labels from an array or tensor of whole numbers of any type.
+
+    Raises:
+        LeftOut: they are something else.
+    """
+    try:
+        given = np.asarray(values)
+        numbers = given.astype(np.int64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LeftOut("labels are not numbers", str(error)) from None
+    if given.ndim != 1 or given.dtype.kind not in "iuf" or (numbers != given).any():
+        raise LeftOut("labels are not whole numbers", f"shape {given.shape}, {given.dtype}")
+    return numbers
+
+
+def _check_origin(out: Path, origin: dict[str, str]) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        given = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        before = {key: given[key] for key in origin}
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ValueError(
+            f"{out} is there already and not an earlier conversion: choose a new or empty folder"
+        ) from None
+    if before != origin:
+        raise ValueError(
+            f"{out} holds the conversion of another data set, {before['source']} as {before['format']}: choose a new "
+            "or empty folder"
+        )
+
+
+def _check_name(item: Item, done: Mapping[tuple[str, str], dict[str, Any]]) -> None:
+    name = item.name
+    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith(".") or "\0" in name:
+        raise LeftOut("name is not a file name", repr(name))
+    if (item.task, name) in done:
+        raise LeftOut("name is taken", f"by a clip of the split {done[item.task, name]['split']!r}")
+
+
+def _frames(clip: Content) -> int:
+    """Number of frames of the video; exact where it differs from the number of labels."""
+    if not isinstance(clip.video, Path):
+        if not clip.video:
+            raise LeftOut("video is empty", "no frames")
+        for image in clip.video:
+            if isinstance(image, Path) and image.stat().st_size == 0:
+                raise LeftOut("video cannot be read", f"{image} is empty")
+        return len(clip.video)
+    try:
+        if clip.video.stat().st_size == 0:
+            raise LeftOut("video is empty", str(clip.video))
+        count = count_frames(clip.video)
+        if clip.labels is not None and count != len(clip.labels):
+            count = len(frame_times(clip.video))
+    except FileNotFoundError:
+        raise LeftOut("video is missing", str(clip.video)) from None
+    except (ValueError, OSError) as error:
+        raise LeftOut("video cannot be read", str(error)) from None
+    return count
+
+
+def _check_labels(labels: np.ndarray | None, frames: int) -> None:
+    if labels is not None and len(labels) != frames:
+        reason = "labels off by one" if abs(len(labels) - frames) == 1 else "labels do not fit"
+        raise LeftOut(reason, f"{len(labels)} labels, {frames} frames")
+
+
+def _write_video(video: Path | Sequence[Path | bytes], folder: Path, name: str) -> None:
+    if isinstance(video, Path):
+        target = folder / (name + video.suffix.lower())
+        if not target.is_file() or target.stat().st_size != video.stat().st_size:
+            with atomic_path(target) as temporary:
+                temporary.unlink()
+                _link(video, temporary)
+        return
+    target, partial = folder / name, folder / f".{name}.partial"
+    if target.is_dir() and sum(1 for _ in target.iterdir()) == len(video):
+        return
+    for old in (target, partial):
+        if old.exists():
+            shutil.rmtree(old)
+    partial.mkdir(parents=True)
+    try:
+        for number, image in enumerate(video):
+            if isinstance(image, Path):
+                _link(image, partial / f"{number:06d}{image.suffix.lower()}")
+            else:
+                (partial / f"{number:06d}.jpg").write_bytes(image)
+        os.replace(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _link(source: Path, target: Path) -> None:
+    source = source.resolve()  # a link to a link could dangle
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _write_labels(root: Path, name: str, labels: np.ndarray) -> None:
+    with atomic_path(root / "labels" / f"{name}.npy") as temporary:
+        np.save(temporary, labels.astype(np.int64), allow_pickle=False)
+
+
+def _finish(
+    root: Path,
+    clips: Sequence[dict[str, Any]],
+    labels: Counter[int] | None,
+    names: Sequence[str],
+    notes: list[str],
+) -> dict[str, Any]:
+    """The files of a task beside its clips; returns its counts."""
+    if labels is not None:
+        for clip in clips:
+            if not (root / "labels" / f"{clip['clip']}.npy").is_file():
+                _write_labels(root, clip["clip"], np.full(clip["frames"], -1))
+                labels[-1] += clip["frames"]
+    splits = {split: [clip["clip"] for clip in clips if clip["split"] == split] for split in SPLITS}
+    if any(splits.values()):
+        write_json(root / "split.json", splits)
+        for split in SPLITS:
+            if not splits[split]:
+                notes.append(f"{root}: no clip of the split {split!r} is left; to load the folder, edit its split.json")
+    if names:
+        if max(labels or (), default=-1) < len(names):
+            write_json(root / "label_names.json", list(names))
+        else:
+            notes.append(f"{root}: labels up to {max(labels or ())}, but {len(names)} known names: none are written")
+            with contextlib.suppress(FileNotFoundError):
+                (root / "label_names.json").unlink()
+    return {
+        "clips": len(clips),
+        **{split: len(members) for split, members in splits.items()},
+        "frames": sum(clip["frames"] for clip in clips),
+        "labels": {str(label): labels[label] for label in sorted(labels)} if labels is not None else None,
+    }
+
+
+def _reasons(left_out: Iterable[dict[str, str]]) -> dict[str, int]:
+    return dict(Counter(one["reason"] for one in left_out).most_common())
