@@ -273,6 +273,134 @@ def test_large_scores_over_temperature(ratio):
     assert_close(p, *LIMITS[torch.float32])
 
 
+def direction(p: Problem, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    v_scores, v_open, v_extend = (torch.randn(x.shape, generator=g, dtype=p.gap_open.dtype) for x in p[:3])
+    return v_scores, v_open, v_extend
+
+
+def second(engine, p: Problem, v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Hessian-vector product, the pairs weighted 1, 2, 3 ..."""
+    grad = torch.arange(1, len(p.scores) + 1, dtype=p.gap_open.dtype)
+    return engine.second(grad, *p, *v)
+
+
+def second_errors(found: tuple[Tensor, ...], p: Problem, v: tuple[Tensor, ...]) -> Tensor:
+    """Relative to the largest exact value; to grad v / T, where one alignment has all the mass and H is nearly 0."""
+    exact = second(eager, p.double(), tuple(x.double() for x in v))
+    least = len(p.scores) / p.temperature.item()
+    floors = (least, least, least, 1.0)
+    return torch.tensor(
+        [
+            ((f.double() - x).abs().max() / x.abs().max().clamp(min=floor)).item()
+            for f, x, floor in zip(found, exact, floors, strict=True)
+        ]
+    )
+
+
+SECOND_LIMITS = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+@needs_engine
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 9), (2, 9, 1), (3, 63, 65), (1, 130, 425), (1, 425, 70)])
+def test_second_order_shapes(shape, dtype):
+    p = problem(*shape, dtype=dtype)
+    v = direction(p)
+    assert (second_errors(second(cpu, p, v), p, v) <= SECOND_LIMITS[dtype]).all()
+
+
+@needs_engine
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize("open_shape", [(1, 1, 1), (6, 1, 1), (1, 80, 1), (6, 1, 80), (6, 80, 80)])
+@pytest.mark.parametrize("extend_shape", [(1, 1, 1), (6, 80, 80)])
+def test_second_order_gaps_and_lengths(open_shape, extend_shape, dtype, threads):
+    """The padding of the direction is not looked at, and zero gap directions may come as one number."""
+    p = problem(6, 80, 80, dtype=dtype, open_shape=open_shape, extend_shape=extend_shape, lengths=RAGGED)
+    v = direction(p)
+    found = second(cpu, p, v)
+    assert (second_errors(found, p, v) <= SECOND_LIMITS[dtype]).all()
+    valid = eager._valid(6, 80, 80, p.lengths1, p.lengths2)
+    assert not found[0][~valid].any()
+    spoilt = (v[0].masked_fill(~valid, torch.nan).mT.contiguous().mT, *v[1:])
+    for count in (1, 2):
+        threads(count)
+        for x, y in zip(second(cpu, p, spoilt), found, strict=True):
+            torch.testing.assert_close(x, y, rtol=0, atol=0 if count == 1 or len(x) == 6 else 1e-4)
+    one = torch.zeros((1, 1, 1), dtype=v[0].dtype)
+    nothing = (v[0], torch.zeros_like(v[1]), torch.zeros_like(v[2]))
+    for x, y in zip(second(cpu, p, (v[0], one, one)), second(cpu, p, nothing), strict=True):
+        assert torch.equal(x, y)
+
+
+@needs_engine
+def test_second_order_of_half_precision_and_expanded_directions():
+    p = problem(2, 70, 50, dtype=torch.bfloat16)
+    v = (torch.ones(1, 1, 1, dtype=torch.bfloat16).expand(2, 70, 50), *direction(p)[1:])
+    found = second(cpu, p, v)
+    assert {x.dtype for x in found} == {torch.float32}
+    assert (second_errors(found, p, v) <= 1e-6).all()
+
+
+@needs_engine
+def test_second_order_of_forbidden_cells_and_nan():
+    p = problem(4, 40, 50, lengths=([40, 40, 40, 0], [50, 50, 20, 50]))
+    p.scores[0][torch.rand(40, 50, generator=torch.Generator().manual_seed(1)) < 0.5] = -torch.inf
+    p.scores[1] = -torch.inf
+    v = direction(p)
+    found = second(cpu, p, v)
+    assert (second_errors(found, p, v) <= 1e-6).all()
+    assert not found[0][[1, 3]].any()
+    assert found[3][[1, 3]].tolist() == [0, 0]
+    p.scores[1, 3, 4] = torch.nan
+    h_scores, h_open, _, h_grad = second(cpu, p, v)
+    assert h_grad.isnan().tolist() == [False, True, False, False]
+    assert h_scores[1].isnan().all()
+    assert torch.equal(h_scores[::2], found[0][::2])
+    assert h_open.isnan().all()
+
+
+@needs_engine
+@pytest.mark.parametrize("ratio", [1e2, 1e4])
+def test_second_order_of_large_scores_over_temperature(ratio):
+    p = problem(2, 70, 210, temperature=0.001)
+    p = p._replace(scores=p.scores * (0.001 * ratio / p.scores.abs().max()))
+    v = direction(p)
+    assert (second_errors(second(cpu, p, v), p, v) <= 1e-6).all()
+
+
+@needs_engine
+@pytest.mark.parametrize(("cases", "most"), [(60, 15), pytest.param(300, 60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_second_order_random_cases(cases, most, dtype):
+    """And not worse than torch operations in the same precision."""
+    worst = torch.zeros(2, 4)
+    for seed in range(cases):
+        p = random_case(seed, most)
+        p = p.double() if dtype == torch.float64 else p
+        v = direction(p, seed)
+        for row, engine in zip(worst, (cpu, eager), strict=True):
+            row.copy_(torch.maximum(row, second_errors(second(engine, p, v), p, v)))
+    assert (worst[0] <= SECOND_LIMITS[dtype]).all(), worst
+    assert (worst[0] <= worst[1] + SECOND_LIMITS[dtype]).all(), worst
+
+
+@needs_engine
+@pytest.mark.parametrize("open_shape", [(1, 1, 1), (1, 1, 200)])
+@pytest.mark.parametrize("b", [1, 2])
+def test_second_order_is_bitwise_repeatable(b, open_shape, threads):
+    p = problem(b, 300, 200, open_shape=open_shape)
+    v = direction(p)
+    threads(1)
+    alone = second(cpu, p, v)
+    for count in (1, 2):
+        threads(count)
+        first, again = second(cpu, p, v), second(cpu, p, v)
+        for x, y, z in zip(first, again, alone, strict=True):
+            assert torch.equal(x, y)
+            torch.testing.assert_close(x, z, rtol=0, atol=0 if b == 1 or x.shape[0] == b else 1e-4)
+
+
 @needs_engine
 @pytest.mark.parametrize("bits", [51, 53])
 def test_both_sides_of_the_bound_on_shared_exponents(bits):
@@ -311,11 +439,12 @@ def test_bitwise_repeatable(b, open_shape, threads):
 @needs_engine
 def test_nothing_uninitialised_is_read():
     p = problem(6, 80, 80, open_shape=(6, 80, 80), lengths=RAGGED)
-    exact = (*solve(cpu, p), *cpu.hard(*p[:3], *p[4:]))
+    v = direction(p)
+    exact = (*solve(cpu, p), *second(cpu, p, v), *cpu.hard(*p[:3], *p[4:]))
     torch.use_deterministic_algorithms(True)  # fills every new tensor with NaN, or the largest integer
     try:
         assert torch.empty(1).isnan()
-        found = (*solve(cpu, p), *cpu.hard(*p[:3], *p[4:]))
+        found = (*solve(cpu, p), *second(cpu, p, v), *cpu.hard(*p[:3], *p[4:]))
     finally:
         torch.use_deterministic_algorithms(False)
     for a, b in zip(found, exact, strict=True):

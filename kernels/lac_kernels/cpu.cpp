@@ -87,6 +87,18 @@ INLINE void store(void* p, V v) {
     std::memcpy(p, &v, sizeof v);
 }
 
+template <class R, int L>
+struct FewOf {
+    typedef R V __attribute__((vector_size(L * sizeof(R))));
+};
+template <class R, int L>
+using Few = typename FewOf<R, L>::V;  // L numbers, which need not fill a register
+
+template <class To, class From>
+INLINE To convert(From x) {
+    return __builtin_convertvector(x, To);
+}
+
 template <class V>
 INLINE V largest(V a, V b) {
     return a > b ? a : b;
@@ -146,14 +158,30 @@ INLINE void transpose(typename Lanes<R>::V* a) {
 
 template <class R>
 struct Number {
+    using Real = R;
     using T = Lanes<R>;
+    static constexpr bool DUAL = false;
     typename T::V m;
     typename T::VI e;
 };
 
+// A number and its derivative t 2^e along a direction: second order runs the same two sweeps on these.
 template <class R>
-INLINE Number<R> constant(R m, typename Lanes<R>::I e) {
-    return {m - typename Lanes<R>::V{}, e - typename Lanes<R>::VI{}};
+struct Dual {
+    using Real = R;
+    using T = Lanes<R>;
+    static constexpr bool DUAL = true;
+    typename T::V m;
+    typename T::VI e;
+    typename T::V t;
+};
+
+template <class N>
+INLINE N constant(typename N::Real m, typename N::T::I e) {
+    N x{};
+    x.m += m;
+    x.e += e;
+    return x;
 }
 
 template <class R>
@@ -161,11 +189,56 @@ INLINE Number<R> operator*(Number<R> a, Number<R> b) {
     return {a.m * b.m, a.e + b.e};
 }
 
+template <class R>
+INLINE Dual<R> operator*(Dual<R> a, Dual<R> b) {
+    return {a.m * b.m, a.e + b.e, a.t * b.m + a.m * b.t};
+}
+
+// exp of something whose derivative is v.
+template <class N, class R = typename N::Real>
+INLINE N along(Number<R> x, typename Lanes<R>::V v) {
+    if constexpr (N::DUAL) return {x.m, x.e, x.m * v};
+    else return x;
+}
+
 // 2^(e - low - BIAS), 0 where that underflows.
 template <class R>
 INLINE typename Lanes<R>::V power(typename Lanes<R>::VI e, typename Lanes<R>::VI low) {
     using VI = typename Lanes<R>::VI;
     return (typename Lanes<R>::V)(largest(e - low, VI{}) << Lanes<R>::BITS);
+}
+
+// 1 in units of 2^(low + BIAS).
+template <class R>
+INLINE typename Lanes<R>::V unit(typename Lanes<R>::VI low) {
+    return power<R>(typename Lanes<R>::VI{}, low);
+}
+
+template <class R>
+struct Mantissas {
+    typename Lanes<R>::V m, t;
+};
+
+template <class R>
+INLINE Mantissas<R> operator+(Mantissas<R> a, Mantissas<R> b) {
+    return {a.m + b.m, a.t + b.t};
+}
+
+template <class R>
+INLINE Mantissas<R> operator+(typename Lanes<R>::V one, Mantissas<R> a) {
+    return {one + a.m, a.t};
+}
+
+// In units of 2^(low + BIAS).
+template <class R>
+INLINE typename Lanes<R>::V at(Number<R> x, typename Lanes<R>::VI low) {
+    return x.m * power<R>(x.e, low);
+}
+
+template <class R>
+INLINE Mantissas<R> at(Dual<R> x, typename Lanes<R>::VI low) {
+    const auto p = power<R>(x.e, low);
+    return {x.m * p, x.t * p};
 }
 
 // m 2^(low + BIAS) with m >= 1/2 brought to 1 <= m < 2.
@@ -181,43 +254,67 @@ INLINE Number<R> normal(typename Lanes<R>::V m, typename Lanes<R>::VI low) {
 }
 
 template <class R>
-INLINE Number<R> sum(Number<R> a, Number<R> b) {
+INLINE Dual<R> normal(Mantissas<R> x, typename Lanes<R>::VI low) {
+    using T = Lanes<R>;
+    using VI = typename T::VI;
+    constexpr typename T::I field = (typename T::I(1) << T::BITS) - 1;
+    constexpr typename T::I two = typename T::I(2 * T::BIAS) << T::BITS;
+    const auto m = normal<R>(x.m, low);
+    return {m.m, m.e, x.t * (typename T::V)(two - ((VI)x.m & ~field))};  // over the power of two in x.m
+}
+
+template <class R>
+INLINE Number<R> with_exponent(typename Lanes<R>::V m, typename Lanes<R>::VI e) {
+    return {m, e};
+}
+
+template <class R>
+INLINE Dual<R> with_exponent(Mantissas<R> x, typename Lanes<R>::VI e) {
+    return {x.m, e, x.t};
+}
+
+template <class N, class R = typename N::Real>
+INLINE N sum(N a, N b) {
     const auto most = largest(a.e, b.e), low = most - Lanes<R>::BIAS;
-    return {a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low), most};
+    return with_exponent<R>(at(a, low) + at(b, low), most);
 }
 
-template <class R>
-INLINE Number<R> normal_sum(Number<R> a, Number<R> b) {
+template <class N, class R = typename N::Real>
+INLINE N normal_sum(N a, N b) {
     const auto low = largest(a.e, b.e) - Lanes<R>::BIAS;
-    return normal<R>(a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low), low);
+    return normal<R>(at(a, low) + at(b, low), low);
 }
 
-template <class R>
-INLINE Number<R> normal_sum(Number<R> a, Number<R> b, Number<R> c) {
+template <class N, class R = typename N::Real>
+INLINE N normal_sum(N a, N b, N c) {
     const auto low = largest(largest(a.e, b.e), c.e) - Lanes<R>::BIAS;
-    return normal<R>(a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low) + c.m * power<R>(c.e, low), low);
+    return normal<R>(at(a, low) + at(b, low) + at(c, low), low);
 }
 
-template <class R>
-INLINE Number<R> one_plus(Number<R> a, Number<R> b) {
+template <class N, class R = typename N::Real>
+INLINE N one_plus(N a, N b) {
     using VI = typename Lanes<R>::VI;
-    auto low = largest(largest(a.e, b.e), VI{}) - Lanes<R>::BIAS;
-    return normal<R>(power<R>(VI{}, low) + a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low), low);
+    const auto low = largest(largest(a.e, b.e), VI{}) - Lanes<R>::BIAS;
+    return normal<R>(unit<R>(low) + at(a, low) + at(b, low), low);
 }
 
-template <class R>
-INLINE Number<R> one_plus(Number<R> a, Number<R> b, Number<R> c) {
+template <class N, class R = typename N::Real>
+INLINE N one_plus(N a, N b, N c) {
     using VI = typename Lanes<R>::VI;
-    auto low = largest(largest(a.e, b.e), largest(c.e, VI{})) - Lanes<R>::BIAS;
-    return normal<R>(power<R>(VI{}, low) + a.m * power<R>(a.e, low) + b.m * power<R>(b.e, low) +
-                         c.m * power<R>(c.e, low),
-                     low);
+    const auto low = largest(largest(a.e, b.e), largest(c.e, VI{})) - Lanes<R>::BIAS;
+    return normal<R>(unit<R>(low) + at(a, low) + at(b, low) + at(c, low), low);
 }
 
 // a b / Z as a plain number; `low` is Z's exponent - BIAS.
 template <class R>
-INLINE typename Lanes<R>::V share(Number<R> a, Number<R> b, typename Lanes<R>::VI low) {
+INLINE typename Lanes<R>::V share(Number<R> a, Number<R> b, typename Lanes<R>::VI low, R) {
     return a.m * b.m * power<R>(a.e + b.e, low);
+}
+
+// Its derivative; `z` is Z's own over Z.
+template <class R>
+INLINE typename Lanes<R>::V share(Dual<R> a, Dual<R> b, typename Lanes<R>::VI low, R z) {
+    return (a.t * b.m + a.m * (b.t - z * b.m)) * power<R>(a.e + b.e, low);
 }
 
 // log2(e) / T in two parts; the product with S is exact enough that |S| / T = 1e4 costs no accuracy.
@@ -394,16 +491,18 @@ template <class R>
 INLINE void read_tile(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t t, R fill,
                       typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
-    if (whole(n, m, i, t, L) && a.column == 1 && a.type == own_type<R>) {
-        const auto p = (const R*)a.data + i * a.row + t;
+    const auto rows = [&](auto p) {
+        using From = std::remove_const_t<std::remove_pointer_t<decltype(p)>>;
 #pragma GCC unroll 16
         for (int l = 0; l < L; l++) {
-            tile[l] = load<typename Lanes<R>::V>(p + l * (a.row - 1));
+            tile[l] = convert<typename Lanes<R>::V>(load<Few<From, L>>(p + l * (a.row - 1)));
             __builtin_prefetch(p + l * (a.row - 1) + 2 * L - 1);  // L rows at once: more than processors foresee
         }
-    } else {
-        read_part<R>(a, n, m, i, t, fill, tile);
-    }
+    };
+    const bool inside = whole(n, m, i, t, L) && a.column == 1;
+    if (inside && a.type == own_type<R>) rows((const R*)a.data + i * a.row + t);
+    else if (inside && a.type == FLOAT32) rows((const float*)a.data + i * a.row + t);
+    else read_part<R>(a, n, m, i, t, fill, tile);
     transpose<R>(tile);
 }
 
@@ -413,16 +512,17 @@ INLINE void write_tile(char* out, int type, int64_t width, int64_t n, int64_t m,
                        typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
     transpose<R>(tile);
-    if (whole(n, m, i, t, L) && type == own_type<R>) {
-        const auto p = (R*)out + i * width + t;
+    const auto rows = [&](auto p) {
 #pragma GCC unroll 16
         for (int l = 0; l < L; l++) {
-            store(p + l * (width - 1), tile[l]);
+            store(p + l * (width - 1), convert<Few<std::remove_pointer_t<decltype(p)>, L>>(tile[l]));
             __builtin_prefetch(p + l * (width - 1) - L, 1);
         }
-    } else {
-        write_part<R>(out, type, width, n, m, i, t, tile);
-    }
+    };
+    const bool inside = whole(n, m, i, t, L);
+    if (inside && type == own_type<R>) rows((R*)out + i * width + t);
+    else if (inside && type == FLOAT32) rows((float*)out + i * width + t);
+    else write_part<R>(out, type, width, n, m, i, t, tile);
 }
 
 // Subtracts a tile of gap shares from a gap's gradient; a gap with one value gets their sum returned instead.
@@ -448,23 +548,68 @@ R reduce_tile(const Gap& gap, int64_t n, int64_t m, int64_t i, int64_t t, typena
 // ---------------------------------------------------------------------------------------------------------------
 // One pair
 
-// Numbers along the columns, between one strip and the next.
-template <class R>
+// Numbers along the columns, between one strip and the next: mantissas, exponents and derivatives.
+template <class N>
 struct Row {
+    using R = typename N::Real;
+    using I = typename N::T::I;
     R* m;
-    typename Lanes<R>::I* e;
-    Number<R> from(int64_t c) const {
-        return {load<typename Lanes<R>::V>(m + c), load<typename Lanes<R>::VI>(e + c)};
+    I* e;
+    R* t;
+    N from(int64_t c) const {
+        N x;
+        x.m = load<typename N::T::V>(m + c);
+        x.e = load<typename N::T::VI>(e + c);
+        if constexpr (N::DUAL) x.t = load<typename N::T::V>(t + c);
+        return x;
     }
-    void put(int64_t c, Number<R> x) {
+    void put(int64_t c, const N& x) {
         store(m + c, x.m);
         store(e + c, x.e);
+        if constexpr (N::DUAL) store(t + c, x.t);
     }
-    void take(int64_t c, const Number<R>& x, int lane) {
+    void take(int64_t c, const N& x, int lane) {
         m[c] = ((const R*)&x.m)[lane];
-        e[c] = ((const typename Lanes<R>::I*)&x.e)[lane];
+        e[c] = ((const I*)&x.e)[lane];
+        if constexpr (N::DUAL) t[c] = ((const R*)&x.t)[lane];
+    }
+    // A part of the row, from and to memory that holds rows of `width`.
+    void save(int64_t c, int64_t count, R* to, int64_t width) const {
+        std::memcpy(to, m + c, size_t(count) * sizeof(R));
+        std::memcpy(to + width, e + c, size_t(count) * sizeof(R));
+        if constexpr (N::DUAL) std::memcpy(to + 2 * width, t + c, size_t(count) * sizeof(R));
+    }
+    void restore(int64_t c, int64_t count, const R* kept, int64_t width) {
+        std::memcpy(m + c, kept, size_t(count) * sizeof(R));
+        std::memcpy(e + c, kept + width, size_t(count) * sizeof(R));
+        if constexpr (N::DUAL) std::memcpy(t + c, kept + 2 * width, size_t(count) * sizeof(R));
     }
 };
+
+// Lane l takes lane l-1 and lane 0 what the strip above has at column c; downwards the other way round.
+template <class N>
+INLINE N above(const N& v, const Row<N>& row, int64_t c) {
+    using VI = typename N::T::VI;
+    std::make_integer_sequence<int, N::T::L> lanes;
+    const auto in = row.from(c - N::T::L + 1);
+    N x;
+    x.m = up<VI>(v.m, in.m, lanes);
+    x.e = up<VI>(v.e, in.e, lanes);
+    if constexpr (N::DUAL) x.t = up<VI>(v.t, in.t, lanes);
+    return x;
+}
+
+template <class N>
+INLINE N under(const N& v, const Row<N>& row, int64_t c) {
+    using VI = typename N::T::VI;
+    std::make_integer_sequence<int, N::T::L> lanes;
+    const auto in = row.from(c);
+    N x;
+    x.m = down<VI>(v.m, in.m, lanes);
+    x.e = down<VI>(v.e, in.e, lanes);
+    if constexpr (N::DUAL) x.t = down<VI>(v.t, in.t, lanes);
+    return x;
+}
 
 // 64-byte aligned memory.
 struct Memory {
@@ -484,20 +629,24 @@ struct Memory {
 
 // Three rows of numbers over columns -2 L .. m + 4 L.
 // Forward, the last row of the strip above: d + x, y, h. Backward, the first row of the strip below: o by, e by, s bd.
-template <class R>
+template <class N>
 struct Rows {
+    using R = typename N::Real;
+    static constexpr int PARTS = N::DUAL ? 3 : 2;
     Memory memory;
-    Row<R> row[3];
+    Row<N> row[3];
     void reserve(int64_t m) {
-        constexpr int L = Lanes<R>::L;
+        constexpr int L = N::T::L;
         const int64_t length = (m + 7 * L) / L * L;
-        memory.reserve(size_t(6 * length) * sizeof(R));
+        memory.reserve(size_t(3 * PARTS * length) * sizeof(R));
         R* p = (R*)memory.p + 2 * L;
-        for (int k = 0; k < 3; k++)
-            row[k] = {p + 2 * k * length, (typename Lanes<R>::I*)(p + (2 * k + 1) * length)};
+        for (auto& r : row) {
+            r = {p, (typename N::T::I*)(p + length), N::DUAL ? p + 2 * length : nullptr};
+            p += PARTS * length;
+        }
     }
-    void fill(int64_t first, int64_t last, Number<R> value0, Number<R> value1, Number<R> value2) {
-        for (int64_t c = first; c < last; c += Lanes<R>::L) {
+    void fill(int64_t first, int64_t last, N value0, N value1, N value2) {
+        for (int64_t c = first; c < last; c += N::T::L) {
             row[0].put(c, value0);
             row[1].put(c, value1);
             row[2].put(c, value2);
@@ -505,36 +654,44 @@ struct Rows {
     }
 };
 
-template <class R>
+template <class N>
 struct Forward {  // lanes after a step; dx = d + x, h_before is one step older
-    Number<R> d, x, y, dx, h, h_before;
+    N d, x, y, dx, h, h_before;
 };
 
-template <class R>
+template <class N>
 struct Backward {  // lanes after a step; match_after is one step older
-    Number<R> open_x, extend_x, open_y, extend_y, match, match_after;
+    N open_x, extend_x, open_y, extend_y, match, match_after;
 };
 
-template <class R>
+template <class N>
 struct Slot {
-    Number<R> s, d;
+    using Value = N;
+    static constexpr bool GAPS = false;
+    N s, d;
 };
 
-template <class R>
+template <class N>
 struct GapSlot {
-    Number<R> s, d, x, dx_above, y_above;
+    using Value = N;
+    static constexpr bool GAPS = true;
+    N s, d, x, dx_above, y_above;
 };
 
-struct Total {  // m 2^e
-    double m = 0;
+struct Total {  // m 2^e and its derivative t 2^e
+    double m = 0, t = 0;
     int64_t e = INT64_MIN / 4;
-    void add(double x, int64_t at) {
+    void add(double x, double derivative, int64_t at) {
         if (x == 0) return;
         if (at > e) {
             m = at - e > 2000 ? 0 : std::ldexp(m, int(e - at));
+            t = at - e > 2000 ? 0 : std::ldexp(t, int(e - at));
             e = at;
         }
-        if (e - at < 2000) m += std::ldexp(x, int(at - e));
+        if (e - at < 2000) {
+            m += std::ldexp(x, int(at - e));
+            t += std::ldexp(derivative, int(at - e));
+        }
     }
 };
 
@@ -547,7 +704,7 @@ struct Header {  // of what the forward keeps of a pair
 };
 
 struct Gap {
-    Matrix value;
+    Matrix value, direction;
     char* gradient;  // strides in elements, 0 where the gap is broadcast
     int64_t row, column;
     bool one() const { return row == 0 && column == 0; }
@@ -556,7 +713,7 @@ struct Gap {
 template <class R>
 struct Pair {
     static constexpr int L = Lanes<R>::L, STRIPS = ROWS / L;
-    Matrix scores;
+    Matrix scores, direction;
     Gap open, extend;
     int64_t n, m, width;
     Rate<R> rate;
@@ -567,7 +724,7 @@ struct Pair {
     char* d_scores;
     int d_type;
     bool shared = false;  // d, x and y of a cell share one exponent
-    R grad_over_z = 0;
+    R grad_over_z = 0, z_derivative = 0;  // the latter over Z
     typename Lanes<R>::I z_low = 0;
 
     int64_t steps() const { return (m + 2 * L - 2) / L * L; }
@@ -578,83 +735,88 @@ struct Pair {
     }
     int64_t windows_of(int64_t block) const { return (L * (strips(block) - 1) + steps() + COLS - 1) / COLS; }
     Header* header() const { return (Header*)saved; }
-    // The row above block >= 1: d + x and y, four runs of `width`.
-    R* edge(int64_t block) const { return (R*)(saved + sizeof(Header)) + (block - 1) * width * 4; }
+    // The row above block >= 1: d + x and y, each with `parts` runs of `width`.
+    R* edge(int64_t block, int64_t parts) const {
+        return (R*)(saved + sizeof(Header)) + (block - 1) * width * 2 * parts;
+    }
     // The lanes of a strip where window >= 1 starts.
-    R* lanes(int64_t block, int64_t k, int64_t window) const {
-        return (R*)(saved + sizeof(Header)) + edges * width * 4 +
-               ((block * STRIPS + k) * windows + window - 1) * 8 * L;
+    R* lanes(int64_t block, int64_t k, int64_t window, int64_t parts) const {
+        return (R*)(saved + sizeof(Header)) + edges * width * 2 * parts +
+               ((block * STRIPS + k) * windows + window - 1) * 4 * parts * L;
     }
 };
 
-template <class R>
-Number<R> zero(const Pair<R>& p) {
-    return p.shared ? constant<R>(0, 0) : constant<R>(1, Lanes<R>::NEVER);
+template <class N>
+N zero(const Pair<typename N::Real>& p) {
+    return p.shared ? constant<N>(0, 0) : constant<N>(1, N::T::NEVER);
 }
 
-template <class R>
-Forward<R> start_forward(const Pair<R>& p) {
-    const auto none = zero(p), one = constant<R>(1, 0);
+template <class N>
+Forward<N> start_forward(const Pair<typename N::Real>& p) {
+    const auto none = zero<N>(p), one = constant<N>(1, 0);
     return {none, none, none, none, one, one};
 }
 
-template <class R>
-void keep(const Forward<R>& a, R* to) {
-    constexpr int L = Lanes<R>::L;
-    const Number<R> all[] = {a.d, a.x, a.y, a.h_before};
-    for (int k = 0; k < 4; k++) {
-        store(to + 2 * k * L, all[k].m);
-        store(to + (2 * k + 1) * L, all[k].e);
+template <class N>
+void keep(const Forward<N>& a, typename N::Real* to) {
+    for (const N* x : {&a.d, &a.x, &a.y, &a.h_before}) {
+        std::memcpy(to, x, sizeof *x);
+        to += sizeof *x / sizeof *to;
     }
 }
 
-template <class R>
-Forward<R> kept(const R* from) {
-    constexpr int L = Lanes<R>::L;
-    Number<R> all[4];
-    for (int k = 0; k < 4; k++)
-        all[k] = {load<typename Lanes<R>::V>(from + 2 * k * L),
-                  load<typename Lanes<R>::VI>(from + (2 * k + 1) * L)};
+template <class N>
+Forward<N> kept(const typename N::Real* from) {
+    N all[4];
+    std::memcpy(all, from, sizeof all);
     const auto dx = sum(all[0], all[1]);
     return {all[0], all[1], all[2], dx, one_plus(dx, all[2]), all[3]};
 }
 
 template <class R>
-void read_gaps(const Pair<R>& p, int64_t i, int64_t t, Number<R>* go, Number<R>* ge,
-               typename Lanes<R>::VI& sound) {
+void read_gap(const Pair<R>& p, const Matrix& a, int64_t i, int64_t t, typename Lanes<R>::V* tile) {
+    if (a.row == 0 && a.column == 0)
+        for (int k = 0; k < Lanes<R>::L; k++) tile[k] = *(const R*)a.data - typename Lanes<R>::V{};
+    else read_tile<R>(a, p.n, p.m, i, t, 0, tile);
+}
+
+template <class N, class R>
+void read_gaps(const Pair<R>& p, int64_t i, int64_t t, N* go, N* ge, typename Lanes<R>::VI& sound) {
     constexpr int L = Lanes<R>::L;
-    typename Lanes<R>::V open[L], extend[L];
-    read_tile<R>(p.open.value, p.n, p.m, i, t, 0, open);
-    read_tile<R>(p.extend.value, p.n, p.m, i, t, 0, extend);
-    for (int k = 0; k < L; k++) {
-        go[k] = exponential<R>(-open[k], p.rate, sound);
-        ge[k] = exponential<R>(-extend[k], p.rate, sound);
+    for (auto [gap, to] : {std::pair(&p.open, go), std::pair(&p.extend, ge)}) {
+        typename Lanes<R>::V value[L], direction[L]{};
+        read_gap(p, gap->value, i, t, value);
+        if constexpr (N::DUAL) read_gap(p, gap->direction, i, t, direction);
+        for (int k = 0; k < L; k++) to[k] = along<N>(exponential<R>(-value[k], p.rate, sound), -direction[k]);
     }
 }
 
+// The penalty's exp where the whole pair has one.
+template <class N, class R>
+INLINE N one_gap(const Number<R>& value, const Gap& gap) {
+    if constexpr (N::DUAL) return along<N>(value, -*(const R*)gap.direction.data - typename Lanes<R>::V{});
+    else return value;
+}
+
 // Steps [from, to) of the strip that starts at row i. With S = void they add d to `total`, else they fill slots.
-template <class R, bool CELL, class S>
-void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<R>& state, Rows<R>& top, S* slot,
-             Number<R>& total, typename Lanes<R>::VI& sound) {
+template <class N, bool CELL, class S, class R = typename N::Real>
+void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& state, Rows<N>& top, S* slot,
+             N& total, typename Lanes<R>::VI& sound) {
     constexpr int L = Lanes<R>::L;
     using V = typename Lanes<R>::V;
-    using VI = typename Lanes<R>::VI;
-    std::make_integer_sequence<int, L> lanes;
-    const auto above = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
-        const auto in = row.from(c - L + 1);
-        return {up<VI>(v.m, in.m, lanes), up<VI>(v.e, in.e, lanes)};
-    };
+    const N pair_open = one_gap<N>(p.go, p.open), pair_extend = one_gap<N>(p.ge, p.extend);
     auto [d, x, y, dx, h, h_before] = state;
     for (int64_t t = from; t < to; t += L) {
-        V tile[L];
-        Number<R> s[L], go[CELL ? L : 1], ge[CELL ? L : 1], last[3][L];
+        V tile[L], direction[L];
+        N s[L], go[CELL ? L : 1], ge[CELL ? L : 1], last[3][L];
         read_tile<R>(p.scores, p.n, p.m, i, t, -std::numeric_limits<R>::infinity(), tile);
-        for (int k = 0; k < L; k++) s[k] = exponential<R>(tile[k], p.rate, sound);
-        if constexpr (CELL) read_gaps<R>(p, i, t, go, ge, sound);
+        if constexpr (N::DUAL) read_tile<R>(p.direction, p.n, p.m, i, t, 0, direction);
+        for (int k = 0; k < L; k++) s[k] = along<N>(exponential<R>(tile[k], p.rate, sound), direction[k]);
+        if constexpr (CELL) read_gaps(p, i, t, go, ge, sound);
 #pragma GCC unroll 1
         for (int k = 0; k < L; k++) {
             const int64_t c = t + k;
-            const Number<R> o = CELL ? go[k] : p.go, e = CELL ? ge[k] : p.ge;
+            const N o = CELL ? go[k] : pair_open, e = CELL ? ge[k] : pair_extend;
             x = normal_sum(o * d, e * x);
             const auto dx_above = above(dx, top.row[0], c), y_above = above(y, top.row[1], c);
             y = normal_sum(o * dx_above, e * y_above);
@@ -667,7 +829,7 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<R>& 
                 total = sum(total, d);
             } else {
                 slot->s = s[k], slot->d = d;
-                if constexpr (std::is_same<S, GapSlot<R>>::value)
+                if constexpr (S::GAPS)
                     slot->x = x, slot->dx_above = dx_above, slot->y_above = y_above;
                 slot++;
             }
@@ -679,31 +841,28 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<R>& 
 }
 
 // The same steps backwards. `slot` is that of step `from`; the one before it holds d and x of step from - 1.
-template <class R, bool CELL, class S>
-void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<R>& state, Rows<R>& below,
+template <class N, bool CELL, class S, class R = typename N::Real>
+void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<N>& state, Rows<N>& below,
              const S* slot, double* d_gaps) {
     constexpr int L = Lanes<R>::L;
-    constexpr bool GAPS = std::is_same<S, GapSlot<R>>::value;
+    constexpr bool GAPS = S::GAPS;
     using V = typename Lanes<R>::V;
     using VI = typename Lanes<R>::VI;
-    std::make_integer_sequence<int, L> lanes;
-    const auto under = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
-        const auto in = row.from(c);
-        return {down<VI>(v.m, in.m, lanes), down<VI>(v.e, in.e, lanes)};
-    };
+    const N pair_open = one_gap<N>(p.go, p.open), pair_extend = one_gap<N>(p.ge, p.extend);
+    const R z = p.z_derivative;
     auto [open_x, extend_x, open_y, extend_y, match, match_after] = state;
     const VI low = p.z_low - VI{};
     V opened{}, extended{};
     for (int64_t t = to - L; t >= from; t -= L) {
         V tile[L], tile_open[CELL && GAPS ? L : 1], tile_extend[CELL && GAPS ? L : 1];
-        Number<R> go[CELL ? L : 1], ge[CELL ? L : 1], first[3][L];
+        N go[CELL ? L : 1], ge[CELL ? L : 1], first[3][L];
         VI sound{};
-        if constexpr (CELL) read_gaps<R>(p, i, t, go, ge, sound);
+        if constexpr (CELL) read_gaps(p, i, t, go, ge, sound);
 #pragma GCC unroll 1
         for (int k = L - 1; k >= 0; k--) {
             const int64_t c = t + k - L + 1;
             const S* at = slot + (t + k - from);
-            const Number<R> o = CELL ? go[k] : p.go, e = CELL ? ge[k] : p.ge;
+            const N o = CELL ? go[k] : pair_open, e = CELL ? ge[k] : pair_extend;
             const auto bh = under(match_after, below.row[2], c + 1);
             const auto y_open = under(open_y, below.row[0], c), y_extend = under(extend_y, below.row[1], c);
             const auto bd = one_plus(bh, open_x, y_open);
@@ -713,10 +872,10 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<R>&
             match_after = match;
             match = at->s * bd;
             first[0][k] = open_y, first[1][k] = extend_y, first[2][k] = match;
-            tile[k] = share(at->d, bd, low) * p.grad_over_z;
+            tile[k] = share(at->d, bd, low, z) * p.grad_over_z;
             if constexpr (GAPS) {
-                const V by_open = share(open_x, at[-1].d, low) + share(open_y, at->dx_above, low);
-                const V by_extend = share(extend_x, at[-1].x, low) + share(extend_y, at->y_above, low);
+                const V by_open = share(open_x, at[-1].d, low, z) + share(open_y, at->dx_above, low, z);
+                const V by_extend = share(extend_x, at[-1].x, low, z) + share(extend_y, at->y_above, low, z);
                 if constexpr (CELL) {
                     tile_open[k] = by_open * p.grad_over_z;
                     tile_extend[k] = by_extend * p.grad_over_z;
@@ -748,31 +907,21 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<R>&
 template <class R>
 void read_plain_gaps(const Pair<R>& p, int64_t i, int64_t t, typename Lanes<R>::V* go, typename Lanes<R>::V* ge) {
     constexpr int L = Lanes<R>::L;
-    read_tile<R>(p.open.value, p.n, p.m, i, t, 0, go);
-    read_tile<R>(p.extend.value, p.n, p.m, i, t, 0, ge);
+    read_gap(p, p.open.value, i, t, go);
+    read_gap(p, p.extend.value, i, t, ge);
     for (int k = 0; k < L; k++) {
         go[k] = plain_exponential<R>(-go[k], p.rate);
         ge[k] = plain_exponential<R>(-ge[k], p.rate);
     }
 }
 
-// 1 in units of 2^(low + BIAS).
-template <class R>
-INLINE typename Lanes<R>::V unit(typename Lanes<R>::VI low) {
-    return power<R>(typename Lanes<R>::VI{}, low);
-}
-
 template <class R, bool CELL, class S>
-void advance_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<R>& state, Rows<R>& top,
+void advance_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<Number<R>>& state, Rows<Number<R>>& top,
                     S* slot, Number<R>& total, typename Lanes<R>::VI&) {
     constexpr int L = Lanes<R>::L;
     using V = typename Lanes<R>::V;
     using VI = typename Lanes<R>::VI;
     std::make_integer_sequence<int, L> lanes;
-    const auto above = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
-        const auto in = row.from(c - L + 1);
-        return {up<VI>(v.m, in.m, lanes), up<VI>(v.e, in.e, lanes)};
-    };
     auto [d, x, y, dx, h, h_before] = state;
     auto diagonal = above(h_before, top.row[2], from - 1);
     for (int64_t t = from; t < to; t += L) {
@@ -801,7 +950,7 @@ void advance_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forwa
                 total = sum(total, d);
             } else {
                 slot->s.m = s[k], slot->d = d;
-                if constexpr (std::is_same<S, GapSlot<R>>::value)
+                if constexpr (S::GAPS)
                     slot->x.m = x.m, slot->dx_above = dx_above, slot->y_above.m = y_above;
                 slot++;
             }
@@ -813,17 +962,13 @@ void advance_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forwa
 }
 
 template <class R, bool CELL, class S>
-void retreat_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<R>& state, Rows<R>& below,
+void retreat_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<Number<R>>& state, Rows<Number<R>>& below,
                     const S* slot, double* d_gaps) {
     constexpr int L = Lanes<R>::L, ROOM = 40;  // shares are kept times 2^ROOM: large times tiny stays in range
-    constexpr bool GAPS = std::is_same<S, GapSlot<R>>::value;
+    constexpr bool GAPS = S::GAPS;
     using V = typename Lanes<R>::V;
     using VI = typename Lanes<R>::VI;
     std::make_integer_sequence<int, L> lanes;
-    const auto under = [&](Number<R> v, const Row<R>& row, int64_t c) -> Number<R> {
-        const auto in = row.from(c);
-        return {down<VI>(v.m, in.m, lanes), down<VI>(v.e, in.e, lanes)};
-    };
     auto [open_x, extend_x, open_y, extend_y, match, match_after] = state;
     auto diagonal = under(match_after, below.row[2], to - L + 1);
     const VI z = p.z_low - VI{};
@@ -855,7 +1000,7 @@ void retreat_shared(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backw
             below.row[0].take(t + k, open_y, 0);
             below.row[1].take(t + k, extend_y, 0);
             below.row[2].take(t + k, match, 0);
-            tile[k] = share(at->d, bd, z) * p.grad_over_z;
+            tile[k] = share(at->d, bd, z, R(0)) * p.grad_over_z;
             if constexpr (GAPS) {
                 const V of_x = power<R>(most + at[-1].d.e, z - ROOM), of_y = power<R>(most + at->dx_above.e, z - ROOM);
                 const V by_open = open_x.m * at[-1].d.m * of_x + open_y.m * at->dx_above.m * of_y;
@@ -901,9 +1046,9 @@ struct Partial {  // what one block adds to its pair
     double d_gaps[2] = {0, 0};
 };
 
-template <class R>
-void start_rows(const Pair<R>& p, Rows<R>& top, int64_t first, int64_t last) {
-    top.fill(first, last, zero(p), zero(p), constant<R>(1, 0));
+template <class N>
+void start_rows(const Pair<typename N::Real>& p, Rows<N>& top, int64_t first, int64_t last) {
+    top.fill(first, last, zero<N>(p), zero<N>(p), constant<N>(1, 0));
 }
 
 // Steps of strip k that fall into a window: from and to; start is where the window starts for the strip.
@@ -918,19 +1063,28 @@ struct Span {
     bool resumes(const Pair<R>& p) const { return start > 0 && start <= p.steps(); }
 };
 
-template <class R>
-void copy_edge(R* to_m, void* to_e, const R* from_m, const void* from_e, int64_t count) {
-    std::memcpy(to_m, from_m, size_t(count) * sizeof(R));
-    std::memcpy(to_e, from_e, size_t(count) * sizeof(R));
+// The sweeps for this pair: derivatives have the form with an exponent for each number only.
+template <class N, bool CELL, class S, class R = typename N::Real>
+auto advance_form(const Pair<R>& p) {
+    if constexpr (!N::DUAL)
+        if (p.shared) return &advance_shared<R, CELL, S>;
+    return &advance<N, CELL, S, R>;
 }
 
-template <class R, bool CELL>
-void forward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Progress* progress, Partial& result) {
-    constexpr int L = Lanes<R>::L;
+template <class N, bool CELL, class S, class R = typename N::Real>
+auto retreat_form(const Pair<R>& p) {
+    if constexpr (!N::DUAL)
+        if (p.shared) return &retreat_shared<R, CELL, S>;
+    return &retreat<N, CELL, S, R>;
+}
+
+template <class N, bool CELL, class R = typename N::Real>
+void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* progress, Partial& result) {
+    constexpr int L = Lanes<R>::L, PARTS = Rows<N>::PARTS;
     using VI = typename Lanes<R>::VI;
     const int64_t strips = p.strips(block), windows = p.windows_of(block);
-    Forward<R> state[Pair<R>::STRIPS];
-    Number<R> total = constant<R>(0, Lanes<R>::NEVER);
+    Forward<N> state[Pair<R>::STRIPS];
+    N total = constant<N>(0, Lanes<R>::NEVER);
     VI sound = ~VI{};
     for (int64_t w = 0; w < windows; w++) {
         if (progress && block > 0) {
@@ -939,37 +1093,39 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Progress* prog
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            if (span.start <= 0) state[k] = start_forward(p);
-            if (p.save && span.resumes(p)) keep(state[k], p.lanes(block, k, w));
+            if (span.start <= 0) state[k] = start_forward<N>(p);
+            if (p.save && span.resumes(p)) keep(state[k], p.lanes(block, k, w, PARTS));
             if (span.from >= span.to) continue;
             const int64_t at = span.from, count = (span.to < p.m ? span.to : p.m) - at;
             if (p.save && block > 0 && k == 0 && count > 0) {
-                R* edge = p.edge(block) + at;
-                copy_edge<R>(edge, edge + p.width, top.row[0].m + at, top.row[0].e + at, count);
-                copy_edge<R>(edge + 2 * p.width, edge + 3 * p.width, top.row[1].m + at, top.row[1].e + at, count);
+                R* edge = p.edge(block, PARTS) + at;
+                top.row[0].save(at, count, edge, p.width);
+                top.row[1].save(at, count, edge + PARTS * p.width, p.width);
             }
-            (p.shared ? advance_shared<R, CELL, void> : advance<R, CELL, void>)(
-                p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total, sound);
+            advance_form<N, CELL, void>(p)(p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total,
+                                           sound);
         }
         if (progress) progress->step(block);
     }
     for (int l = 0; l < L; l++) {
-        result.z.add(double(total.m[l]), total.e[l]);
+        double derivative = 0;
+        if constexpr (N::DUAL) derivative = double(total.t[l]);
+        result.z.add(double(total.m[l]), derivative, total.e[l]);
         result.sound = result.sound && sound[l] != 0;
     }
 }
 
-template <class R, bool CELL, class S>
-void backward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Memory& slots, Rows<R>& below,
+template <class S, bool CELL, class N = typename S::Value, class R = typename N::Real>
+void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots, Rows<N>& below,
                     Progress* progress, Partial& result) {
-    constexpr int L = Lanes<R>::L;
+    constexpr int L = Lanes<R>::L, PARTS = Rows<N>::PARTS;
     const int64_t strips = p.strips(block), windows = p.windows_of(block);
     const int64_t room = (COLS < p.steps() ? COLS : p.steps()) + 1;
     slots.reserve(size_t(strips * room) * sizeof(S));
-    const auto none = zero(p);
-    Backward<R> back[Pair<R>::STRIPS];
+    const auto none = zero<N>(p);
+    Backward<N> back[Pair<R>::STRIPS];
     for (auto& b : back) b = {none, none, none, none, none, none};
-    Number<R> unused_total = none;
+    N unused_total = none;
     typename Lanes<R>::VI unused_sound{};
     for (int64_t w = windows - 1; w >= 0; w--) {
         if (progress && block + 1 < p.blocks())
@@ -978,18 +1134,18 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Memory& slots
         const int64_t begin = first.from > 0 ? first.from - 1 : 0, end = first.to < p.m ? first.to : p.m;
         start_rows(p, top, first.from - L, first.to + L);
         if (block > 0 && begin < end) {
-            const R* edge = p.edge(block) + begin;
+            const R* edge = p.edge(block, PARTS) + begin;
             const int64_t count = end - begin;
-            copy_edge<R>(top.row[0].m + begin, top.row[0].e + begin, edge, edge + p.width, count);
-            copy_edge<R>(top.row[1].m + begin, top.row[1].e + begin, edge + 2 * p.width, edge + 3 * p.width, count);
+            top.row[0].restore(begin, count, edge, p.width);
+            top.row[1].restore(begin, count, edge + PARTS * p.width, p.width);
             for (int64_t c = begin; c < end; c += L)
                 top.row[2].put(c, one_plus(top.row[0].from(c), top.row[1].from(c)));
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            Forward<R> state = start_forward(p);
+            Forward<N> state = start_forward<N>(p);
             if (span.resumes(p)) {
-                state = kept(p.lanes(block, k, w));
+                state = kept<N>(p.lanes(block, k, w, PARTS));
                 const int64_t c = span.start - L;  // where the last lane stands; the strip below starts there
                 top.row[0].take(c, state.dx, L - 1);
                 top.row[1].take(c, state.y, L - 1);
@@ -999,16 +1155,15 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<R>& top, Memory& slots
             if (span.from >= span.to) continue;
             S* slot = (S*)slots.p + k * room;
             slot->d = state.d;
-            if constexpr (std::is_same<S, GapSlot<R>>::value) slot->x = state.x;
-            (p.shared ? advance_shared<R, CELL, S> : advance<R, CELL, S>)(
-                p, block * ROWS + L * k, span.from, span.to, state, top, slot + 1, unused_total, unused_sound);
+            if constexpr (S::GAPS) slot->x = state.x;
+            advance_form<N, CELL, S>(p)(p, block * ROWS + L * k, span.from, span.to, state, top, slot + 1, unused_total,
+                                        unused_sound);
         }
         for (int64_t k = strips - 1; k >= 0; k--) {
             const Span<R> span(p, w, k);
             if (span.from >= span.to) continue;
-            (p.shared ? retreat_shared<R, CELL, S> : retreat<R, CELL, S>)(
-                p, block * ROWS + L * k, span.from, span.to, back[k], below, (const S*)slots.p + k * room + 1,
-                result.d_gaps);
+            retreat_form<N, CELL, S>(p)(p, block * ROWS + L * k, span.from, span.to, back[k], below,
+                                        (const S*)slots.p + k * room + 1, result.d_gaps);
         }
         if (progress) progress->step(block);
     }
@@ -1029,6 +1184,9 @@ struct Problem {
     int64_t d_open, d_open_batch, d_open_row, d_open_column, d_open_size;
     int64_t d_extend, d_extend_batch, d_extend_row, d_extend_column, d_extend_size;
     int64_t path, count;
+    int64_t v_scores, v_scores_batch, v_scores_row, v_scores_column, v_type;
+    int64_t v_open, v_open_batch, v_open_row, v_open_column;
+    int64_t v_extend, v_extend_batch, v_extend_row, v_extend_column;
 };
 
 int64_t size_of(int64_t type) { return type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : 2; }
@@ -1063,11 +1221,15 @@ Pair<R> pair_of(const Problem& q, int64_t b) {
     const long double c = 1.442695040888963407359924681001892137L / (q.temperature ? *(const R*)q.temperature : 1);
     const int own = own_type<R>;
     Gap open{{(const char*)q.open + b * q.open_batch * r, q.open_row, q.open_column, own},
+             {(const char*)q.v_open + b * q.v_open_batch * r, q.v_open_row, q.v_open_column, own},
              q.d_open ? (char*)q.d_open + b * q.d_open_batch * r : nullptr, q.d_open_row, q.d_open_column};
     Gap extend{{(const char*)q.extend + b * q.extend_batch * r, q.extend_row, q.extend_column, own},
+               {(const char*)q.v_extend + b * q.v_extend_batch * r, q.v_extend_row, q.v_extend_column, own},
                q.d_extend ? (char*)q.d_extend + b * q.d_extend_batch * r : nullptr, q.d_extend_row, q.d_extend_column};
     const char* scores = (const char*)q.scores + b * q.scores_batch * size_of(q.type);
+    const char* direction = (const char*)q.v_scores + b * q.v_scores_batch * size_of(q.v_type);
     Pair<R> p{{scores, q.scores_row, q.scores_column, int(q.type)},
+              {direction, q.v_scores_row, q.v_scores_column, int(q.v_type)},
               open, extend,
               length<R>(q.lengths1, b, q.n), length<R>(q.lengths2, b, q.m), q.m,
               Rate<R>(c), {}, {},
@@ -1080,7 +1242,10 @@ Pair<R> pair_of(const Problem& q, int64_t b) {
     return p;
 }
 
-bool by_cell(const Problem& q) { return q.open_row || q.open_column || q.extend_row || q.extend_column; }
+bool by_cell(const Problem& q) {
+    return q.open_row || q.open_column || q.extend_row || q.extend_column || q.v_open_row || q.v_open_column ||
+           q.v_extend_row || q.v_extend_column;
+}
 
 template <class R>
 bool any_nan(const Pair<R>& p) {
@@ -1141,12 +1306,12 @@ void share_exponents(Pair<R>& p) {
     p.ge.m = plain_exponential<R>(-*(const R*)p.extend.value.data - typename Lanes<R>::V{}, p.rate);
 }
 
-template <class R>
+template <class N, class R = typename N::Real>
 void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::vector<Partial>& blocks) {
     Total z;
     bool sound = true;
     for (const auto& part : blocks) {
-        z.add(part.z.m, part.z.e);
+        z.add(part.z.m, part.z.t, part.z.e);
         sound = sound && part.sound;
     }
     if (!by_cell(q) && p.n > 0 && p.m > 0)
@@ -1158,10 +1323,12 @@ void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::ve
     Kind kind = SOUND;
     if (!sound) {
         kind = NOT_FINITE;
-        score = any_nan(p) ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+        score = N::DUAL || any_nan(p) ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
     } else if (z.m == 0 || z.e < Lanes<R>::NEVER / 2) {
         kind = EMPTY;
         score = 0;
+    } else if (N::DUAL) {
+        score = z.t / z.m;
     } else {
         int e;
         z.m = 2 * std::frexp(z.m, &e);
@@ -1173,47 +1340,47 @@ void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::ve
 }
 
 // What one thread needs besides the tensors.
-template <class R>
+template <class N>
 struct Workspace {
-    Rows<R> top, below;
+    Rows<N> top, below;
     Memory slots;
-    std::vector<R> d_open, d_extend;  // where the batch shares a gap's gradient
+    std::vector<typename N::Real> d_open, d_extend;  // where the batch shares a gap's gradient
 };
 
-template <class R, bool CELL>
+template <class N, bool CELL, class R = typename N::Real>
 void forward_batch(const Problem& q) {
     const int64_t L = Lanes<R>::L;
     const int64_t most = (q.n + ROWS - 1) / ROWS;
     const bool inside = q.batch < q.threads && most > 1;
     if (!inside) {
         parallel(q.threads < q.batch ? q.threads : q.batch, [&](int64_t k, int64_t count) {
-            Rows<R> top;
+            Rows<N> top;
             top.reserve(q.m);
             for (int64_t b = k; b < q.batch; b += count) {
                 auto p = pair_of<R>(q, b);
-                if (fits_shared(p)) share_exponents(p);
+                if (!N::DUAL && fits_shared(p)) share_exponents(p);
                 std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
                 start_rows(p, top, -L, p.m + 2 * L);
                 for (size_t block = 0; block < parts.size(); block++)
-                    forward_block<R, CELL>(p, int64_t(block), top, nullptr, parts[block]);
-                finish_forward(q, p, b, parts);
+                    forward_block<N, CELL>(p, int64_t(block), top, nullptr, parts[block]);
+                finish_forward<N>(q, p, b, parts);
             }
         });
         return;
     }
-    Rows<R> top;
+    Rows<N> top;
     top.reserve(q.m);
     for (int64_t b = 0; b < q.batch; b++) {
         auto p = pair_of<R>(q, b);
-        if (fits_shared(p)) share_exponents(p);
+        if (!N::DUAL && fits_shared(p)) share_exponents(p);
         std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
         Progress progress(int64_t(parts.size()));
         start_rows(p, top, -L, p.m + 2 * L);
         parallel(q.threads, [&](int64_t k, int64_t count) {
             for (int64_t block = k; block < int64_t(parts.size()); block += count)
-                forward_block<R, CELL>(p, block, top, &progress, parts[size_t(block)]);
+                forward_block<N, CELL>(p, block, top, &progress, parts[size_t(block)]);
         });
-        finish_forward(q, p, b, parts);
+        finish_forward<N>(q, p, b, parts);
     }
 }
 
@@ -1231,7 +1398,7 @@ void fill_gradient(const Problem& q, const Pair<R>& p, bool inside, R value) {
 }
 
 // Fills what needs no sweep; true if the pair needs one.
-template <class R>
+template <class N, class R = typename N::Real>
 bool start_backward(const Problem& q, Pair<R>& p, int64_t b, double* d_gaps) {
     const Header header = *p.header();
     const R g = ((const R*)q.grad)[b * q.grad_stride];
@@ -1240,6 +1407,10 @@ bool start_backward(const Problem& q, Pair<R>& p, int64_t b, double* d_gaps) {
     if (header.shared) share_exponents(p);
     if (sweep) {
         p.grad_over_z = R(double(g) / header.z.m);
+        if (N::DUAL) {
+            p.grad_over_z /= *(const R*)q.temperature;
+            p.z_derivative = R(header.z.t / header.z.m);
+        }
         p.z_low = typename Lanes<R>::I(header.z.e - Lanes<R>::BIAS);
         if (p.n < q.n || p.m < q.m) fill_gradient<R>(q, p, false, 0);
     } else {
@@ -1256,7 +1427,7 @@ bool start_backward(const Problem& q, Pair<R>& p, int64_t b, double* d_gaps) {
     return sweep;
 }
 
-template <class R, bool CELL, class S>
+template <class S, bool CELL, class N = typename S::Value, class R = typename N::Real>
 void backward_batch(const Problem& q) {
     const int64_t L = Lanes<R>::L;
     const int64_t most = (q.n + ROWS - 1) / ROWS;
@@ -1265,7 +1436,7 @@ void backward_batch(const Problem& q) {
     const bool own_open = many && q.d_open_batch == 0 && q.d_open_size > 1;
     const bool own_extend = many && q.d_extend_batch == 0 && q.d_extend_size > 1;
     const int64_t count = inside ? q.threads : q.threads < q.batch ? q.threads : q.batch;
-    std::vector<Workspace<R>> work(static_cast<size_t>(count));
+    std::vector<Workspace<N>> work(static_cast<size_t>(count));
     std::vector<double> d_gaps(size_t(2 * q.batch), 0.0);
     for (auto& a : work) {
         a.top.reserve(q.m);
@@ -1281,11 +1452,11 @@ void backward_batch(const Problem& q) {
                 auto p = pair_of<R>(q, b);
                 if (own_open) p.open.gradient = (char*)a.d_open.data();
                 if (own_extend) p.extend.gradient = (char*)a.d_extend.data();
-                if (!start_backward(q, p, b, &d_gaps[size_t(2 * b)])) continue;
-                a.below.fill(-L, p.m + 3 * L, zero(p), zero(p), zero(p));
+                if (!start_backward<N>(q, p, b, &d_gaps[size_t(2 * b)])) continue;
+                a.below.fill(-L, p.m + 3 * L, zero<N>(p), zero<N>(p), zero<N>(p));
                 for (int64_t block = p.blocks() - 1; block >= 0; block--) {
                     Partial part;
-                    backward_block<R, CELL, S>(p, block, a.top, a.slots, a.below, nullptr, part);
+                    backward_block<S, CELL>(p, block, a.top, a.slots, a.below, nullptr, part);
                     for (int g = 0; g < 2; g++) d_gaps[size_t(2 * b + g)] += part.d_gaps[g];
                 }
             }
@@ -1297,15 +1468,15 @@ void backward_batch(const Problem& q) {
     } else {
         for (int64_t b = 0; b < q.batch; b++) {
             auto p = pair_of<R>(q, b);
-            if (!start_backward(q, p, b, &d_gaps[size_t(2 * b)])) continue;
+            if (!start_backward<N>(q, p, b, &d_gaps[size_t(2 * b)])) continue;
             std::vector<Partial> parts(size_t(p.blocks()));
             Progress progress(p.blocks());
             auto& below = work[0].below;
-            below.fill(-L, p.m + 3 * L, zero(p), zero(p), zero(p));
+            below.fill(-L, p.m + 3 * L, zero<N>(p), zero<N>(p), zero<N>(p));
             parallel(count, [&](int64_t k, int64_t used) {
                 auto& a = work[size_t(k)];
                 for (int64_t block = p.blocks() - 1 - k; block >= 0; block -= used)
-                    backward_block<R, CELL, S>(p, block, a.top, a.slots, below, &progress, parts[size_t(block)]);
+                    backward_block<S, CELL>(p, block, a.top, a.slots, below, &progress, parts[size_t(block)]);
             });
             for (size_t block = parts.size(); block-- > 0;)
                 for (int g = 0; g < 2; g++) d_gaps[size_t(2 * b + g)] += parts[block].d_gaps[g];
@@ -1400,29 +1571,38 @@ void hard_pair(const Problem& q, int64_t b) {
     ((int64_t*)q.count)[b] = found;
 }
 
+template <class R, bool CELL>
+void run_soft(const Problem& q, int64_t what) {
+    if (what == 0) forward_batch<Number<R>, CELL>(q);
+    else if (q.gaps) backward_batch<GapSlot<Number<R>>, CELL>(q);
+    else backward_batch<Slot<Number<R>>, CELL>(q);
+}
+
 template <class R>
 void run(const Problem& q, int64_t what) {
-    if (what == 2) {
+    if (what == 2)
         parallel(q.threads < q.batch ? q.threads : q.batch, [&](int64_t k, int64_t count) {
             for (int64_t b = k; b < q.batch; b += count) hard_pair<R>(q, b);
         });
-    } else if (what == 0) {
-        by_cell(q) ? forward_batch<R, true>(q) : forward_batch<R, false>(q);
-    } else if (q.gaps) {
-        by_cell(q) ? backward_batch<R, true, GapSlot<R>>(q) : backward_batch<R, false, GapSlot<R>>(q);
-    } else {
-        by_cell(q) ? backward_batch<R, true, Slot<R>>(q) : backward_batch<R, false, Slot<R>>(q);
-    }
+    else by_cell(q) ? run_soft<R, true>(q, what) : run_soft<R, false>(q, what);
+}
+
+// In float64 whatever the scores are: where one alignment has nearly all the mass, large numbers cancel.
+template <bool CELL>
+void run_second(const Problem& q) {
+    forward_batch<Dual<double>, CELL>(q);
+    backward_batch<GapSlot<Dual<double>>, CELL>(q);
 }
 
 }  // namespace
 
-// what: 0 forward, 1 gradient, 2 hard. Not 0 when memory ran out.
+// what: 0 forward, 1 gradient, 2 hard, 3 second. Not 0 when memory ran out.
 extern "C" int lac_run(const char* values, int64_t what) {
     try {
         Problem q;
         std::memcpy(&q, values, sizeof q);
-        q.type == FLOAT64 ? run<double>(q, what) : run<float>(q, what);
+        if (what == 3) by_cell(q) ? run_second<true>(q) : run_second<false>(q);
+        else q.type == FLOAT64 ? run<double>(q, what) : run<float>(q, what);
         return 0;
     } catch (const std::exception&) {
         return 1;

@@ -29,8 +29,8 @@ _SOURCE = Path(__file__).with_name("cpu.cpp")
 _FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
 _NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
-_FORWARD, _GRADIENT, _HARD = range(3)
-_ROWS, _COLS, _HEADER = 64, 192, 32  # as in cpu.cpp
+_FORWARD, _GRADIENT, _HARD, _SECOND = range(4)
+_ROWS, _COLS, _HEADER = 64, 192, 40  # as in cpu.cpp
 _CELLS_PER_THREAD = 1 << 18  # a thread more for each: below this starting it costs more than it brings
 
 _log = logging.getLogger("lac")
@@ -120,12 +120,16 @@ def _kept(n: int, m: int) -> tuple[int, int]:
     return (n + _ROWS - 1) // _ROWS - 1, (m + 80) // _COLS
 
 
-def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
+def _room(scores: Tensor, number: int) -> Tensor:
+    """For what the forward keeps, of numbers of so many bytes."""
     b, n, m = scores.shape
     edges, windows = _kept(n, m)
-    size = 8 if scores.dtype == torch.float64 else 4
-    kept = _HEADER + size * (edges * m * 4 + windows * ((n + 15) // 16 * 16) * 8)
+    kept = _HEADER + number * (edges * m * 2 + windows * ((n + 15) // 16 * 16) * 4)
     return scores.new_empty((b, kept), dtype=torch.uint8)
+
+
+def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
+    return _room(scores, 16 if scores.dtype == torch.float64 else 8)
 
 
 def _strides(x: Tensor) -> tuple[int, int, int]:
@@ -152,6 +156,7 @@ def _run(
     d_gaps: tuple[Tensor, Tensor] | None = None,
     path: Tensor | None = None,
     count: Tensor | None = None,
+    v: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> None:
     library = _library()
     if isinstance(library, str):
@@ -160,6 +165,12 @@ def _run(
     gradients: list[int] = []
     for d in d_gaps or (None, None):
         gradients += [0] * 5 if d is None else [d.data_ptr(), *_strides(d), d.numel()]
+    direction: tuple[int, ...] = ()
+    if v is not None:
+        direction = (
+            v[0].data_ptr(), *v[0].stride(), _TYPES[v[0].dtype],
+            v[1].data_ptr(), *_strides(v[1]), v[2].data_ptr(), *_strides(v[2]),
+        )  # fmt: skip
     values = (
         b, n, m, _TYPES[scores.dtype],
         min(torch.get_num_threads(), 1 + (b * n * m - 1) // _CELLS_PER_THREAD),
@@ -172,6 +183,7 @@ def _run(
         _address(grad), 0 if grad is None else grad.stride(0), _address(d_scores),
         *gradients,
         _address(path), _address(count),
+        *(direction or (0,) * 13),
     )  # fmt: skip
     if library.lac_run(struct.pack(f"{len(values)}q", *values), what):
         raise MemoryError(f"the cpu engine ran out of memory on scores of shape {tuple(scores.shape)}")
@@ -217,6 +229,32 @@ def gradient(
     )  # fmt: skip
     d_open, d_extend = d_gaps or (scores.new_empty(0), scores.new_empty(0))
     return d_scores, d_open, d_extend
+
+
+def second(
+    grad: Tensor,
+    scores: Tensor,
+    gap_open: Tensor,
+    gap_extend: Tensor,
+    temperature: Tensor,
+    lengths1: Tensor | None,
+    lengths2: Tensor | None,
+    v_scores: Tensor,
+    v_open: Tensor,
+    v_extend: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dtype = compute_dtype(scores.dtype)
+    gap_open, gap_extend = gap_open.double(), gap_extend.double()
+    h_scores = scores.new_empty(scores.shape, dtype=dtype)
+    h_open = torch.zeros_like(gap_open, memory_format=torch.contiguous_format)
+    h_extend = torch.zeros_like(gap_extend, memory_format=torch.contiguous_format)
+    h_grad = scores.new_empty(scores.shape[0], dtype=torch.float64)
+    _run(
+        _SECOND, scores, gap_open, gap_extend, temperature.double(), lengths1, lengths2,
+        score=h_grad, saved=_room(scores, 24), grad=grad.double(), d_scores=h_scores, d_gaps=(h_open, h_extend),
+        v=(v_scores, v_open.double(), v_extend.double()),
+    )  # fmt: skip
+    return h_scores, h_open.to(dtype), h_extend.to(dtype), h_grad.to(dtype)
 
 
 def hard(

@@ -150,8 +150,7 @@ def second_op(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Derivatives of sum_b grad[b] <v, dscore[b]/d(S, o, e)> with respect to S, o, e and grad."""
-    engine = _engine(backend, scores.device)
-    h_scores, h_open, h_extend, h_grad = getattr(engine, "second", eager.second)(
+    h_scores, h_open, h_extend, h_grad = _engine(backend, scores.device).second(
         grad, scores, gap_open, gap_extend, temperature, lengths1, lengths2, v_scores, v_open, v_extend
     )
     return h_scores, h_open, h_extend, h_grad
