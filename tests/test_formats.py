@@ -120,6 +120,7 @@ def test_what_is_left_out(tmp_path):
         entry(root, "broken", [0, 1]),
         entry(root, "float", [0, 0.5], dtype=torch.float32),
         entry(root, "up", [0, 1]) | {"name": "../up"},
+        entry(root, "number", [0, 1]) | {"name": torch.tensor(3)},
         entry(root, "beside", [0, 1]) | {"video_file": "../beside.mp4"},
         entry(root, "text", [0, 1]) | {"frame_label": "01"},
         good | {"frame_label": np.array([1, 1])},
@@ -139,6 +140,7 @@ def test_what_is_left_out(tmp_path):
         "broken": "video cannot be read",
         "float": "labels are not whole numbers",
         "../up": "name is not a file name",
+        "tensor(3)": "name is not a file name",
         "beside": "video outside the data set",
         "text": "labels are not whole numbers",
         "good": "name is taken",
@@ -546,6 +548,18 @@ def test_damaged_records(records, tmp_path, proto):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="is one of 2 files, but number 1 is missing"):
         run("tcc", records, out)
+
+
+def test_names_in_records_lead_nowhere_else(tmp_path, proto):
+    root = tmp_path / "a" / "tfrecords"
+    above = [example(proto, name, jpegs(2), [0, 1]) for name in ("../up", "0001_../squat", "0002_..", "0003_squat")]
+    write_records(root / "penn_action_train-0.tfrecord", above)
+    write_records(root / ".._train-0-of-1.tfrecord", above)  # no data set is called ..
+    report = run("tcc", root, tmp_path / "a" / "out")
+    assert [clip["clip"] for clip in report["clips"]] == ["0003_squat"]
+    assert set(reasons(report).values()) == {"name is not a file name", "action .. has no phases"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"tfrecords", "out"}
 
 
 # Folders

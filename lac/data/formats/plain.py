@@ -135,7 +135,7 @@ def convert(
             _check_labels(clip.labels, frames)
         except LeftOut as error:
             left_out.append(
-                {"clip": item.name, "split": item.split, "task": item.task, "reason": error.reason}
+                {"clip": str(item.name), "split": item.split, "task": item.task, "reason": error.reason}
                 | ({"detail": error.detail} if error.detail else {})
             )
             continue

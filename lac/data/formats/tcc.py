@@ -16,7 +16,7 @@ from pathlib import Path
 from lac.data.formats.names import ACTIONS, phases
 from lac.data.formats.plain import Content, Item, LeftOut, Source, whole_numbers
 
-_FILE = re.compile(r"(?P<dataset>.+)_(?P<split>train|val|test)-(?P<shard>\d+)(-of-(?P<shards>\d+))?\.tfrecord")
+_FILE = re.compile(r"(?P<dataset>\w.*)_(?P<split>train|val|test)-(?P<shard>\d+)(-of-(?P<shards>\d+))?\.tfrecord")
 _JPEG = b"\xff\xd8"
 _Message = memoryview
 _Value = int | memoryview
