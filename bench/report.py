@@ -72,7 +72,7 @@ def table(data: str, columns: dict[str, str], losses: Sequence[str]) -> str:
     rows = read(data)
     trained = [row for row in rows if row["loss"] in losses]
     if not trained:
-        return f"Not measured: {ROWS.relative_to(ROOT)} has no rows of {data}."
+        return f"Not measured: bench/results/{ROWS.name} has no rows of {data}."
     groups = {loss: [row for row in trained if row["loss"] == loss] for loss in losses}
     groups = {loss: group for loss, group in groups.items() if group}
     means = {
@@ -109,12 +109,16 @@ def label(row: Row) -> str:
     return row["loss"] if row["embedding"] == "trained" else row["embedding"]
 
 
+def drawn_sides(groups: dict[str, list[Row]]) -> list[str]:
+    found = {label(row) for rows in groups.values() for row in rows}
+    return [side for side in (*CURVES, "time index") if side in found]
+
+
 def curve(kind: str) -> str:
     groups = hardening(kind)
     if not groups:
-        return f"Not measured: {ROWS.relative_to(ROOT)} has no rows of {kind}."
-    sides = list(dict.fromkeys(label(row) for rows in groups.values() for row in rows))
-    sides.sort(key=lambda side: (side == "time index", CURVES.index(side) if side in CURVES else 0))
+        return f"Not measured: bench/results/{ROWS.name} has no rows of {kind}."
+    sides = drawn_sides(groups)
     lines = [f"| phase accuracy / progression / AP@5 | {' | '.join(sides)} |", "|---|" + "---|" * len(sides)]
     for condition, rows in groups.items():
         cells = []
@@ -145,7 +149,7 @@ def draw_curves() -> None:
     names = {"distractors": "frames of other movements, %", "tempo": "fastest tempo / slowest tempo"}
     for (kind, groups), line in zip(kinds.items(), axes, strict=True):
         for (title, column), axis in zip(columns, line, strict=True):
-            for side in (*CURVES, "time index"):
+            for side in drawn_sides(groups):
                 points = {
                     amount(condition): [float(row[column]) for row in rows if label(row) == side]
                     for condition, rows in groups.items()

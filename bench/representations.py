@@ -39,6 +39,7 @@ Settings = dict[str, Any]
 VARIANTS: dict[str, Settings] = {
     "LACLoss": {},
     ALONE: {"loss.alignment_weight": 0.0},
+    **{f"alignment weight: {w:g}": {"loss.alignment_weight": w} for w in (0.1, 1.0)},
     "alignment alone": {"loss.contrastive_weight": 0.0},
     "alignment: score": {"loss.alignment": "score"},
     "alignment: contrast, negatives: reversed": {"loss.alignment": "contrast"},
@@ -51,7 +52,7 @@ VARIANTS: dict[str, Settings] = {
     **{f"temperature: {t:g}": {"loss.temperature": t} for t in (0.05, 0.1, 0.4, 0.8)},
 }
 PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
-COMPARED = ("LACLoss", ALONE, *PUBLISHED)
+COMPARED = ("LACLoss", *PUBLISHED)
 CURVES = ("LACLoss", "SCL", "LAV")
 
 SQUAT: Settings = {"data.name": "uiprmd", "data.options.movement": "deep_squat"}
@@ -96,9 +97,8 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
-    from bench.losses import LOSSES
-
     import lac.data
+    from bench.losses import LOSSES
     from lac.config import TrainConfig
     from lac.environment import describe
     from lac.evaluate import controls, embed_clips, evaluate_dataset

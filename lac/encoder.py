@@ -43,7 +43,7 @@ class FrameEncoder(nn.Module):
         width: int = 128,
         layers: int = 2,
         heads: int = 4,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         shortest: float = 0.5,
         longest: float = 50.0,
         backbone: nn.Module | str | None = None,

@@ -72,7 +72,7 @@ class LACLoss(nn.Module):
         contrast_temperature: c above, > 0.
         tau: temperature of the contrastive part, > 0.
         sigma: width of P, > 0, in mean intervals between frames. Default sqrt(10).
-        alignment_weight, contrastive_weight: weights >= 0; a part of weight 0 is not computed.
+        alignment_weight, contrastive_weight: of the two parts, >= 0; a part of weight 0 is not computed.
         backend: of the alignment, as in `lac.smith_waterman`.
 
     Raises:
@@ -111,7 +111,7 @@ class LACLoss(nn.Module):
         contrast_temperature: float = 0.02,
         tau: float = 0.1,
         sigma: float = 10**0.5,
-        alignment_weight: float = 1.0,
+        alignment_weight: float = 0.3,
         contrastive_weight: float = 1.0,
         backend: str = "auto",
     ) -> None:

@@ -54,14 +54,18 @@ def test_contrastive_part_equals_plain_loops():
 
 def test_score_form_is_minus_the_score_per_frame():
     z1, z2 = embeddings(b=1)
-    loss = LACLoss(alignment="score", contrastive_weight=0, gap_open=0.3, gap_extend=0.2, temperature=0.15)
+    loss = LACLoss(
+        alignment="score", contrastive_weight=0, alignment_weight=1, gap_open=0.3, gap_extend=0.2, temperature=0.15
+    )
     expected = smith_waterman(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.15)
     assert abs(loss(z1, z2).item() + expected.item() / 6) < 1e-6
 
 
 def test_posterior_form_is_a_cross_entropy_against_the_clock():
     z1, z2 = embeddings(b=1)
-    loss = LACLoss(alignment="posterior", contrastive_weight=0, gap_open=0.3, gap_extend=0.2, temperature=0.3)
+    loss = LACLoss(
+        alignment="posterior", contrastive_weight=0, alignment_weight=1, gap_open=0.3, gap_extend=0.2, temperature=0.3
+    )
     posterior = soft_alignment(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.3)
     expected = 0.0
     for p, n, m in ((posterior, 6, 8), (posterior.T, 8, 6)):
@@ -75,7 +79,12 @@ def test_posterior_form_is_a_cross_entropy_against_the_clock():
 def test_contrast_form_is_a_log_softmax_over_candidates(negatives, count):
     z1, z2 = embeddings(b=3)
     loss = LACLoss(
-        alignment="contrast", contrastive_weight=0, negatives=negatives, n_negatives=count, contrast_temperature=0.05
+        alignment="contrast",
+        contrastive_weight=0,
+        alignment_weight=1,
+        negatives=negatives,
+        n_negatives=count,
+        contrast_temperature=0.05,
     )
     gaps = {"gap_open": loss.learned()["gap_open"], "gap_extend": loss.learned()["gap_extend"]}
     total = 0.0
@@ -117,7 +126,13 @@ def test_which_forms_can_move_a_penalty_both_ways():
             z1, z2 = embeddings(n=20, m=20, e=16, seed=seed)
             # a sharp clock asks for few gaps where the partner is the same sequence, and for many where it is not
             loss = LACLoss(
-                alignment=form, contrastive_weight=0, temperature=0.4, margin=0, sigma=0.3, contrast_temperature=0.1
+                alignment=form,
+                contrastive_weight=0,
+                alignment_weight=1,
+                temperature=0.4,
+                margin=0,
+                sigma=0.3,
+                contrast_temperature=0.1,
             )
             loss(z1, z1 if seed % 2 else z2).backward()
             seen.add(loss.aligner.gaps.open.grad.sign().item())

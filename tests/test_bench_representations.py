@@ -1,0 +1,85 @@
+"""The runner of the comparison: one run of each kind, and what it does not run again."""
+
+import csv
+import importlib.util
+import sys
+
+import pytest
+
+from bench import report, representations
+from bench.losses import LOSSES
+from bench.representations import COMPARED, CONTROLS, FIELDS, PLANS, VARIANTS, run
+
+QUICK = {"data.name": "watch", "data.options.repetitions": 1, "train.steps": 2, "train.batch": 2}
+demo = pytest.mark.skipif(importlib.util.find_spec("seglearn") is None, reason="needs seglearn, of the extra 'demo'")
+
+
+def test_every_loss_of_the_plans_can_be_made():
+    planned = {loss for plans in PLANS.values() for plan in plans for loss in plan.losses}
+    assert planned <= {*VARIANTS, *LOSSES}
+    assert set(LOSSES) <= set(COMPARED)
+
+
+@demo
+@pytest.mark.parametrize(("loss", "embeddings"), [("LACLoss", ["trained"]), ("LAV", ["trained"]), (CONTROLS, None)])
+def test_a_run_gives_the_columns(loss, embeddings):
+    rows = run(QUICK, loss, seed=1)
+    assert list(rows) == (embeddings or ["time index", "raw features", "random encoder"])
+    for name, row in rows.items():
+        assert set(row) <= set(FIELDS)
+        assert (row["data"], row["embedding"], row["loss"], row["seed"]) == ("watch ROW untrimmed", name, loss, 1)
+        assert 0 < row["accuracy_1"] <= 1
+
+
+@demo
+def test_the_loss_makes_the_difference():
+    random = run({**QUICK, "train.lr": 1e-9}, "LACLoss", seed=0)["trained"]
+    results = [run({**QUICK, "train.steps": 4}, loss, seed=0)["trained"]["ap5"] for loss in ("LACLoss", "TCN", "LAV")]
+    assert len({random["ap5"], *results}) == 4
+
+
+@demo
+def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch, capsys):
+    plan = representations.Plan("distractors 20%", QUICK, ("LACLoss",), 2)
+    monkeypatch.setitem(PLANS, "tempo", [plan])
+    out = tmp_path / "rows.csv"
+    made = {"data": "watch ROW untrimmed", "condition": plan.condition}
+    for loss, seed in ((CONTROLS, 0), (CONTROLS, 1), ("LACLoss", 0), ("LACLoss", 1)):
+        representations.append(out, [{**dict.fromkeys(FIELDS, "1"), **made, "loss": loss, "seed": seed}])
+    before = out.read_text()
+    monkeypatch.setattr(sys, "argv", ["representations.py", "tempo", "--out", str(out)])
+    representations.main()
+    assert out.read_text() == before
+    assert capsys.readouterr().out == ""
+
+
+def test_tables_and_curves(tmp_path, monkeypatch):
+    rows = tmp_path / "rows.csv"
+    monkeypatch.setattr(report, "ROWS", rows)
+    monkeypatch.setattr(report, "CURVES_PICTURE", tmp_path / "curves.png")
+    assert "Not measured" in report.TABLES["comparison"]("a_set")
+    numbers = dict.fromkeys((field for field in FIELDS if field.startswith(("acc", "prog", "ap", "tau"))), 0.5)
+    base = {**dict.fromkeys(FIELDS, "x"), **numbers, "data": "a set", "embedding": "trained", "condition": ""}
+
+    def add(**values):
+        representations.append(rows, [{**base, **values}])
+
+    add(loss="LACLoss", seed=0, accuracy_1=0.8)
+    add(loss="LACLoss", seed=1, accuracy_1=0.9)
+    add(loss="TCC", seed=0, accuracy_1=0.7, progression_1=-10.25)
+    add(loss=CONTROLS, embedding="time index", seed=0, accuracy_1=0.95)
+    for share in (60, 0):
+        add(loss="LACLoss", seed=0, condition=f"distractors {share}%", accuracy_1=share / 100)
+        add(loss="LACLoss", seed=0, condition=f"tempo {1 + share / 30:g}x")
+    lines = report.TABLES["representations"]("a_set").splitlines()
+    assert lines[2].startswith("| LACLoss | **.850 (.071)** | **.500** |")
+    assert lines[3].startswith("| TCC | .700 | -10.250 |")
+    assert lines[4].startswith("| time index | .950 |")  # a control is never the best loss
+    assert "2 seeds" in lines[-1]
+    curve = report.TABLES["curve"]("distractors").splitlines()
+    assert curve[2] == "| distractors 0% | .000 / .500 / .500 |"
+    assert curve[3] == "| distractors 60% | .600 / .500 / .500 |"
+    report.draw_curves()
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    with rows.open() as file:
+        assert len(list(csv.DictReader(file))) == 8
