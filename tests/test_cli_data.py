@@ -39,7 +39,7 @@ def test_convert_and_load(pouring, tmp_path, capsys):
     assert shown.err == ""  # the bar is for terminals
     for text in (str(out), "7", "5", "2", "252", "left out        1 clips"):
         assert text in shown.out
-    assert "1 labels off by one, such as clip7 (43 labels, 44 frames)" in shown.out
+    assert "labels off by one: 1, such as clip7 (43 labels, 44 frames)" in shown.out
     assert json.loads((out / "conversion.json").read_text())["complete"]
     data = lac.data.load("folder", out, fps=25, size=16)
     assert {clip.name: len(clip) for clip in data.val} == {"clip5": 40, "clip6": 42}

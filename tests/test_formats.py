@@ -685,10 +685,11 @@ def test_again_where_it_was_cut_off(records, tmp_path, monkeypatch):
     assert len(before) == 4
     (out / "videos" / ".a.partial").mkdir()  # a kill in the middle of a clip
     (out / "videos" / ".a.partial" / "000000.jpg").write_bytes(b"half")
+    (out / "labels" / ".a.x1y2.npy").write_bytes(b"half")
     report = run("tcc", records, out, tell=lambda done, total, name: names.append(name))
     assert names == ["b", "a", "odd", "c"]
     assert before.items() <= state(out).items()
-    assert not (out / "videos" / ".a.partial").exists()
+    assert not list(out.rglob(".*"))
     assert len(list((out / "videos" / "a").iterdir())) == 3
     after = state(out)
     assert run("tcc", records, out) == report
@@ -771,5 +772,5 @@ def test_nothing_to_convert(tmp_path, name):
 
 def test_no_clip_is_left(pouring, tmp_path):
     shutil.rmtree(pouring / "videos")
-    with pytest.raises(ValueError, match="no clip could be converted as carl-pouring: 3 video is missing, such as b: "):
+    with pytest.raises(ValueError, match="converted as carl-pouring: video is missing: 3, such as b: "):
         run("carl-pouring", pouring, tmp_path / "out")

@@ -104,7 +104,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
     for reason, count in report["left_out_by_reason"].items():
         first = next(one for one in left_out if one["reason"] == reason)
         detail = f" ({first['detail']})" if "detail" in first else ""
-        console.print(f"  {count} {reason}, such as {first['clip']}{detail}")
+        console.print(f"  {reason}: {count}, such as {first['clip']}{detail}")
     changed = sum("note" in clip for clip in report["clips"])
     if changed:
         console.print(f"changed         {changed} clips, see conversion.json")

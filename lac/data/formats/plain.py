@@ -148,7 +148,7 @@ def convert(
             {"note": clip.note} if clip.note else {}
         )
     if not done:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in _reasons(left_out).items())
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in _reasons(left_out).items())
         first = f", such as {left_out[0]['clip']}: {left_out[0].get('detail', '')}" if left_out else ""
         raise ValueError(f"{source}: no clip could be converted as {format}: {reasons or 'there is none'}{first}")
 
@@ -297,6 +297,8 @@ def _finish(
     notes: list[str],
 ) -> dict[str, Any]:
     """The files of a task beside its clips; returns its counts."""
+    for left in (*root.glob("videos/.*"), *root.glob("labels/.*")):  # half of a file, by a kill
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     if labels is not None:
         for clip in clips:
             if not (root / "labels" / f"{clip['clip']}.npy").is_file():
