@@ -119,6 +119,7 @@ def test_what_is_left_out(tmp_path):
         entry(root, "empty", [0, 1]),
         entry(root, "broken", [0, 1]),
         entry(root, "float", [0, 0.5], dtype=torch.float32),
+        entry(root, "nan", [0, float("nan")], dtype=torch.float32),
         entry(root, "up", [0, 1]) | {"name": "../up"},
         entry(root, "number", [0, 1]) | {"name": torch.tensor(3)},
         entry(root, "beside", [0, 1]) | {"video_file": "../beside.mp4"},
@@ -139,6 +140,7 @@ def test_what_is_left_out(tmp_path):
         "empty": "video is empty",
         "broken": "video cannot be read",
         "float": "labels are not whole numbers",
+        "nan": "labels are not whole numbers",
         "../up": "name is not a file name",
         "tensor(3)": "name is not a file name",
         "beside": "video outside the data set",
@@ -146,7 +148,7 @@ def test_what_is_left_out(tmp_path):
         "good": "name is taken",
     }
     assert next(one for one in report["left_out"] if one["clip"] == "short")["detail"] == "3 labels, 4 frames"
-    assert report["left_out_by_reason"]["labels are not whole numbers"] == 2
+    assert report["left_out_by_reason"]["labels are not whole numbers"] == 3
     assert split(out) == {"train": ["good"], "val": ["other"]}
     assert sorted(path.name for path in (out / "videos").iterdir()) == ["good.mp4", "other.mp4"]
     assert labels(out, "good") == [0, 1]

@@ -188,7 +188,8 @@ def whole_numbers(values: object) -> np.ndarray:
     """
     try:
         given = np.asarray(values)
-        numbers = given.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # of NaN, which the comparison below refuses
+            numbers = given.astype(np.int64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LeftOut("labels are not numbers", str(error)) from None
     if given.ndim != 1 or given.dtype.kind not in "iuf" or (numbers != given).any():
