@@ -1,4 +1,5 @@
-// Soft Smith-Waterman with affine gaps on SIMD lanes: score, gradient and hard alignment. Compiled by cpu.py.
+// Soft Smith-Waterman with affine gaps on SIMD lanes: score, gradient, Hessian-vector product and hard
+// alignment. Compiled by cpu.py.
 //
 // Probability space: every quantity of the recursion (reference.py) is exp(value / T), so smax becomes a sum:
 //
@@ -12,6 +13,9 @@
 // A value is a mantissa and an integer exponent, so nothing overflows or underflows at any temperature, and no
 // logarithm is taken but that of Z. Where |S| / T and the gaps are small (`fits_shared`) d, x and y of a cell share
 // one exponent, which saves a fifth of the time.
+//
+// The Hessian-vector product is the derivative of all that along a direction: the same sweeps on dual numbers, in
+// float64, with s' = s v_S / T, o' = -o v_o / T, e' = -e v_e / T and posterior' = (d' bd + d bd') / Z - posterior Z' / Z.
 //
 // Lane l of a strip works on row l of L rows, one column behind lane l-1: at step t it is at column t - l. ROWS rows
 // make a block, COLS steps a window; the forward keeps the row above each block and the lanes' state at each window,
