@@ -146,7 +146,7 @@ def _problem(
 
 
 def _solve(p: _Problem, backend: str, save: bool) -> tuple[Tensor, Tensor]:
-    score, saved = ops.forward_op(*p[:6], save, backend)
+    score, saved = ops.forward(*p[:6], save, backend)
     return score, saved
 
 
@@ -230,7 +230,7 @@ def soft_alignment(
     else:
         _, saved = _solve(p, backend, True)
         grad = torch.ones_like(p.temperature).expand(p.scores.shape[0])
-        posterior, _, _ = ops.gradient_op(grad, *p[:6], saved, p.temperature.dtype, False, backend)
+        posterior, _, _ = ops.gradient(grad, *p[:6], saved, p.temperature.dtype, False, backend)
     return posterior[0] if p.single else posterior
 
 

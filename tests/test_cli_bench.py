@@ -53,13 +53,13 @@ def test_rows_are_added(no_limits, tmp_path):
 
 
 def test_a_backend_that_is_wrong_gets_no_time(no_limits, tmp_path, capsys, monkeypatch):
-    forward = ops.forward_op
+    forward = ops.forward
 
     def wrong(scores: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
         score, saved = forward(scores, *rest)
         return score * (1.001 if scores.dtype == torch.float32 else 1), saved
 
-    monkeypatch.setattr(ops, "forward_op", wrong)
+    monkeypatch.setattr(ops, "forward", wrong)
     out = tmp_path / "rows.csv"
     assert main([*QUICK, "--shapes", "1x9x9", "--backends", "wavefront", "eager", "--out", str(out)]) == 0
     found = {row["side"]: row for row in rows_of(out)}

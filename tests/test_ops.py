@@ -3,6 +3,8 @@
 import pytest
 import torch
 from test_alignment import ENGINES, problem
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from lac import LACLoss, smith_waterman, soft_alignment
 from lac_kernels import ops
@@ -36,6 +38,56 @@ def test_opcheck(gaps, lengths, backend):
     torch.library.opcheck(
         ops.hard_op, (*(None if x is None else x.detach() for x in (*inputs[:3], *inputs[4:])), backend)
     )
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize(("gaps", "lengths"), [("scalar", False), ("cell", True)])
+def test_both_forms_of_an_operator_agree(gaps, lengths, backend):
+    """Called straight on plain tensors, or through the dispatcher: the same numbers, to the third order."""
+
+    def results(forward, gradient):
+        inputs = canonical(gaps, lengths)
+        score, saved = forward(*inputs, True, backend)
+        weight = torch.tensor([1.0, 2.0], requires_grad=True)
+        d = gradient(weight, *inputs, saved, torch.float32, True, backend)
+        loss = (score * weight).sum() + sum(x.square().sum() for x in d)
+        leaves = (weight, *inputs[:4])
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        second = torch.autograd.grad(sum(x.square().sum() for x in first), leaves)
+        return score, *d, *first, *second
+
+    plain, opaque = results(ops.forward, ops.gradient), results(ops.forward_op, ops.gradient_op)
+    for x, y in zip(plain, opaque, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_third_order_where_the_direction_depends_on_the_scores(backend):
+    inputs = problem(1, 2, 3, gaps="cell")
+
+    def f(s, o, e, t):
+        return soft_alignment(s, gap_open=o, gap_extend=e, temperature=t, backend=backend).square()
+
+    assert torch.autograd.gradgradcheck(f, inputs)
+
+
+def test_who_looks_on_sees_the_operators():
+    """Tracing, fake and meta tensors get what torch can look into; plain autograd does not need it."""
+    scores = torch.randn(2, 5, 6)
+
+    def names(graph):
+        return {str(node.target) for node in graph.graph.nodes if "lac" in str(node.target)}
+
+    def f(x):
+        return torch.autograd.grad(smith_waterman(x).sum(), x)[0]
+
+    traced = make_fx(f)(scores.requires_grad_())
+    assert names(traced) == {"lac.smith_waterman.default", "lac.smith_waterman_gradient.default"}
+    torch.testing.assert_close(traced(scores), f(scores))
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(scores)
+        assert smith_waterman(fake).shape == (2,)
+    assert smith_waterman(torch.empty(2, 5, 6, device="meta")).is_meta
 
 
 def test_compiles_without_a_graph_break():
@@ -74,6 +126,7 @@ def test_auto_falls_back_aloud(monkeypatch):
     monkeypatch.setitem(ops._ENGINES, "cpu", "broken_engine")
     monkeypatch.setitem(ops._PREFERRED, "cpu", "cpu")
     ops._warn_once.cache_clear()
+    ops._engine.cache_clear()
     monkeypatch.setattr(ops, "unavailable", lambda name, device: "it is broken" if name == "cpu" else None)
     scores = torch.randn(3, 4)
     with pytest.warns(RuntimeWarning, match=r"cpu engine cannot run on cpu \(it is broken\); using the slower eager"):
@@ -83,3 +136,4 @@ def test_auto_falls_back_aloud(monkeypatch):
     with pytest.raises(RuntimeError, match="backend='cpu' cannot run on device 'cpu': it is broken"):
         smith_waterman(scores, backend="cpu")
     ops._warn_once.cache_clear()
+    ops._engine.cache_clear()

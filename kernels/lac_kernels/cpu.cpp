@@ -1193,6 +1193,8 @@ struct Problem {
     int64_t v_extend, v_extend_batch, v_extend_row, v_extend_column;
 };
 
+static_assert(sizeof(Problem) == 56 * 8, "as cpu.py packs it");
+
 int64_t size_of(int64_t type) { return type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : 2; }
 
 // Calls run(k, count) for k < count in as many threads as the machine gives, `count` of them at most.

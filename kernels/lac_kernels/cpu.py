@@ -29,6 +29,9 @@ _SOURCE = Path(__file__).with_name("cpu.cpp")
 _FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
 _NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+_PROBLEM = struct.Struct("56q")  # as in cpu.cpp
+_NO_GRADIENTS: tuple[int, ...] = (0,) * 10
+_NO_DIRECTION: tuple[int, ...] = (0,) * 13
 _FORWARD, _GRADIENT, _HARD, _SECOND = range(4)
 _ROWS, _COLS, _HEADER = 64, 192, 40  # as in cpu.cpp
 _CELLS_PER_THREAD = 1 << 18  # a thread more for each: below this starting it costs more than it brings
@@ -133,8 +136,8 @@ def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
 
 
 def _strides(x: Tensor) -> tuple[int, int, int]:
-    b, n, m = (0 if size == 1 else stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return b, n, m
+    (b, n, m), (to_b, to_n, to_m) = x.shape, x.stride()
+    return 0 if b == 1 else to_b, 0 if n == 1 else to_n, 0 if m == 1 else to_m
 
 
 def _address(x: Tensor | None) -> int:
@@ -162,15 +165,12 @@ def _run(
     if isinstance(library, str):
         raise RuntimeError(f"the cpu engine is not available: {library}")
     b, n, m = scores.shape
-    gradients: list[int] = []
-    for d in d_gaps or (None, None):
-        gradients += [0] * 5 if d is None else [d.data_ptr(), *_strides(d), d.numel()]
-    direction: tuple[int, ...] = ()
+    gradients, direction = _NO_GRADIENTS, _NO_DIRECTION
+    if d_gaps is not None:
+        gradients = tuple(x for d in d_gaps for x in (d.data_ptr(), *_strides(d), d.numel()))
     if v is not None:
-        direction = (
-            v[0].data_ptr(), *v[0].stride(), _TYPES[v[0].dtype],
-            v[1].data_ptr(), *_strides(v[1]), v[2].data_ptr(), *_strides(v[2]),
-        )  # fmt: skip
+        gaps = (x for gap in v[1:] for x in (gap.data_ptr(), *_strides(gap)))
+        direction = (v[0].data_ptr(), *v[0].stride(), _TYPES[v[0].dtype], *gaps)
     values = (
         b, n, m, _TYPES[scores.dtype],
         min(torch.get_num_threads(), 1 + (b * n * m - 1) // _CELLS_PER_THREAD),
@@ -183,9 +183,9 @@ def _run(
         _address(grad), 0 if grad is None else grad.stride(0), _address(d_scores),
         *gradients,
         _address(path), _address(count),
-        *(direction or (0,) * 13),
+        *direction,
     )  # fmt: skip
-    if library.lac_run(struct.pack(f"{len(values)}q", *values), what):
+    if library.lac_run(_PROBLEM.pack(*values), what):
         raise MemoryError(f"the cpu engine ran out of memory on scores of shape {tuple(scores.shape)}")
 
 
