@@ -1,4 +1,4 @@
-"""Every number of docs/performance.md for this machine, in one command (about seven minutes on two cores).
+"""Every number of docs/performance.md for this machine, in one command (about ten minutes on two cores).
 
     python bench/measure.py                  # adds to bench/results/cpu-MACHINE.csv, then makes the tables and plots
     python bench/measure.py --device cuda    # the same on a GPU: bench/results/cuda-MACHINE.csv
@@ -32,6 +32,7 @@ PEERS = {
     "softdtw_tslearn": "tslearn==0.10.0 numba",
     "parasail_hard": "parasail==1.3.4",
 }
+RAGGED = "80x64,33x80,7x5,64x64"
 ENGINES = ("wavefront", "eager", "cpu", "triton")
 FASTEST = {"cpu": "cpu", "cuda": "triton"}  # the engine of a device; measured called directly and with learned gaps too
 
@@ -49,18 +50,21 @@ def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
     everyone = ("loop", *ENGINES, "engine", "learned", *(PEERS if device == "cpu" else ()))
     if quick:
         return [
-            Pass(["1x16x16", "2x40x40"], everyone),
+            Pass(["1x16x16", "2x40x40", "20x16,8x20,3x2"], everyone),
             Pass(["1x20x20", "2x20x20"], ENGINES),
             Pass(["2x40x40"], ENGINES, "second"),
         ]
     growing = (*ENGINES, "nwgrad_scaled") if device == "cpu" else ENGINES
     if threads > 1:
         growing = ("cpu", "nwgrad_scaled")  # the others take minutes, and one thread shows how they grow
-    table = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"] + (["64x1024x1024"] if device != "cpu" else [])
+    table = ["1x32x32", "2x64x64", "16x64x64", "16x256x256", "4x1024x1024", RAGGED]
+    table += ["64x1024x1024"] if device != "cpu" else []
+    constant = (FASTEST[device], "nwgrad_scaled") if device == "cpu" else (FASTEST[device],)
     return [
         Pass(table, everyone),
         Pass([f"1x{n}x{n}" for n in (64, 128, 256, 512, 1024, 2048, 4096)], growing),
         Pass([f"{b}x128x128" for b in (1, 4, 16, 64, 256)], growing),
+        Pass([f"{(4096 // n) ** 2}x{n}x{n}" for n in (64, 128, 256, 512, 1024, 2048, 4096)], constant),
         Pass(["16x256x256"], ENGINES, "forward"),
         Pass(["16x256x256"], ENGINES, "backward"),
         Pass(["16x256x256"], ENGINES, "second"),
@@ -84,9 +88,10 @@ def peer_sides() -> dict:
         def prepare(given, mode):
             import torch
 
-            return module.prepare(given.scores, torch.get_num_threads())
+            return module.prepare(given, torch.get_num_threads())
 
-        return Side(label, module.WHAT, module.VERSION, prepare, modes=("both",), bytes_per_cell=64)
+        ragged = getattr(module, "RAGGED", "")
+        return Side(label, module.WHAT, module.VERSION, prepare, modes=("both",), bytes_per_cell=64, ragged=ragged)
 
     return {name: side(name, requirement) for name, requirement in PEERS.items()}
 
@@ -107,7 +112,7 @@ def engine_sides(device) -> dict:
         engine = importlib.import_module(ops._ENGINES[backend])
         dtype = reference.compute_dtype(given.scores.dtype)
         fixed = [x.detach().to(dtype).reshape(1, 1, 1) for x in gaps] + [torch.ones((), dtype=dtype, device=device)]
-        inputs = (given.scores, *fixed, None, None)
+        inputs = (given.scores, *fixed, *(given.lengths or (None, None)))
         weight = torch.ones(len(given.scores), dtype=dtype, device=device)
 
         def run() -> Answer:
@@ -116,8 +121,8 @@ def engine_sides(device) -> dict:
 
         return run
 
-    def learned(scores):
-        return smith_waterman(scores, gap_open=gaps[0], gap_extend=gaps[1], backend=backend)
+    def learned(scores, lengths):
+        return smith_waterman(scores, gap_open=gaps[0], gap_extend=gaps[1], lengths=lengths, backend=backend)
 
     kinds = {
         "engine": (f"lac {backend}, engine alone", "this recursion, without autograd", directly),
@@ -191,7 +196,7 @@ def main() -> None:
                 where = str(shape_of(row)) if row.get("batch") else ""
                 found = row.get("skipped") or f"{row.get('ms_p50', ''):>9} ms {row['mcells_per_s']:>9} Mcells/s"
                 print(
-                    f"{row['threads']:2} {row['mode']:8} {row['dtype']:8} {where:13} {row['side']:20} {found}",
+                    f"{row['threads']:2} {row['mode']:8} {row['dtype']:8} {where:23} {row['side']:22} {found}",
                     flush=True,
                 )
     else:

@@ -228,8 +228,10 @@ class Rows:
 
 
 BACKENDS = ("lac eager", "lac cpu", "lac triton")
-TABLE_SHAPES = [Shape(16, 64, 64), Shape(16, 256, 256), Shape(4, 1024, 1024)]
+LARGE = Shape(4, 1024, 1024)
+TABLE_SHAPES = [Shape(2, 64, 64), Shape(16, 64, 64), Shape(16, 256, 256), LARGE, Shape.parse("80x64,33x80,7x5,64x64")]
 SMALL = Shape(1, 32, 32)
+CONSTANT = 4096**2  # cells of each problem that shows the time per cell
 ONE = Shape(16, 256, 256)
 
 
@@ -241,29 +243,36 @@ def compared(rows: Rows, *, everyone: bool) -> str:
         kept = own or (row["threads"] == rows.threads and row["side"] in (WAVEFRONT, "jax scan", "nwgrad scaled"))
         if shape_of(row) in TABLE_SHAPES and not row["skipped"] and (kept or everyone):
             found.setdefault((row["side"], row["threads"]), {})[shape_of(row)] = row
-    last = TABLE_SHAPES[-1]
 
     def slowness(key: tuple[str, str]) -> tuple[bool, float]:
-        row = found[key].get(last)
+        row = found[key].get(LARGE)
         return row is None, float(row["ms_p50"]) if row else 0.0
 
     body = []
     for key in sorted(found, key=slowness):
         of = found[key]
-        some = next(iter(of.values()))
+        some = next((row for shape, row in of.items() if not shape.lengths1), next(iter(of.values())))
         cells = [
             f"{number(of[s]['ms_p50'])} ({number(of[s]['mcells_per_s'])})" if s in of else "-" for s in TABLE_SHAPES
         ]
-        gain = speed_up(of[last], rows.all, WAVEFRONT) if last in of else None
-        cells += ["-" if gain is None else number(gain), megabytes(of[last]) if last in of else "-"]
+        gain = speed_up(of[LARGE], rows.all, WAVEFRONT) if LARGE in of else None
+        cells += ["-" if gain is None else number(gain), megabytes(of[LARGE]) if LARGE in of else "-"]
         body.append([name_of(some, rows.threads), *cells, *([some["computes"], some["version"]] if everyone else [])])
     head = ["ms (Mcells/s), score and gradient", *map(str, TABLE_SHAPES), "x naive", "MB"]
     lines = lines_of(head + ["computes", "version"] * everyone, body, words=2 * everyone)
     lines += [
         "",
-        f"x naive: times faster than the naive wavefront with as many threads, on {last}. MB: peak memory there,",
+        f"x naive: times faster than the naive wavefront with as many threads, on {LARGE}. MB: peak memory there,",
     ]
     lines += ["beyond the scores and with the gradient.", *small(rows)]
+    padded = {}
+    for row in rows.some():
+        _, found_so, how = row["computes"].partition("; a ragged batch: ")
+        if found_so and not row["skipped"]:
+            padded[row["side"]] = how
+    if everyone and padded:
+        sides = ", ".join(f"{side} ({how})" for side, how in sorted(padded.items()))
+        lines += [f"The last shape is a ragged batch; Mcells/s count its valid cells. Not taken as such by: {sides}."]
     if everyone:
         missing = {
             row["side"]: row["skipped"] for row in rows.some() if row["skipped"] and shape_of(row) in TABLE_SHAPES
@@ -297,7 +306,7 @@ def growing(rows: Rows) -> str:
     batches = [shape_of(row) for row in timed if row["side"] in BACKENDS]
     shapes = sorted({s for s in batches if s.n == s.m and s.batch == 1 and s.n >= 64}, key=lambda s: s.n)
     size = 128
-    shapes += sorted({s for s in batches if s.n == s.m == size and s.batch > 1})
+    shapes += sorted({s for s in batches if s.n == s.m == size and s.batch > 1 and s.cells < CONSTANT})
     body = []
     for shape in shapes:
         cells = []
@@ -315,6 +324,21 @@ def growing(rows: Rows) -> str:
             source(timed, rows.path),
         ]
     )
+
+
+def flat(rows: Rows) -> str:
+    """Nanoseconds per cell by N, of as many cells in each problem and so of ever fewer pairs."""
+    timed = [row for row in rows.some() if not row["skipped"] and shape_of(row).cells == CONSTANT]
+    found = {(shape_of(row), name_of(row, rows.threads)): row for row in timed}
+    names = [name for _, name in found]
+    sides = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not sides:
+        return source([], rows.path)
+    body = []
+    for shape in sorted({shape for shape, _ in found}, key=lambda shape: shape.n):
+        here = [found.get((shape, side)) for side in sides]
+        body.append([str(shape), *(number(1e6 * float(row["ms_p50"]) / CONSTANT) if row else "-" for row in here)])
+    return "\n".join([*lines_of(["ns per cell", *sides], body), "", source(timed, rows.path)])
 
 
 def picture_of(rows: Rows) -> Path:
@@ -434,6 +458,7 @@ TABLES = {
     "speed": each_machine(lambda path: compared(Rows(path), everyone=False)),
     "peers": each_machine(lambda path: compared(Rows(path), everyone=True)),
     "growth": each_machine(lambda path: growing(Rows(path))),
+    "flat": each_machine(lambda path: flat(Rows(path))),
     "limits": each_machine(lambda path: bounded(Rows(path))),
     "passes": each_machine(lambda path: passes(Rows(path))),
     "training": each_machine(stepped),

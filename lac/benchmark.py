@@ -48,6 +48,7 @@ FIELDS = [
 Row = dict[str, str]
 
 _NEVER = -1e30
+_SHAPE = r"\d+x\d+x\d+|\d+x\d+(,\d+x\d+)+"
 _CHECKED_CELLS = 2**22  # the float64 check takes as many pairs as fit
 _GATE_SHAPE = (1, 12, 18)
 _MOST_ROUNDS = 100
@@ -61,37 +62,64 @@ _OPERATIONS = {"forward": 18, "backward": 40, "both": 58}
 
 
 class Shape(NamedTuple):
-    """Sizes of a batch of score matrices."""
+    """Sizes of a batch of score matrices; of a ragged one n and m are the largest, and every pair has its own."""
 
     batch: int
     n: int
     m: int
+    lengths1: tuple[int, ...] = ()  # empty where all pairs are n by m
+    lengths2: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Shape:
-        """``"16x64x64"`` is 16 pairs of 64 by 64 frames.
+        """``"16x64x64"`` is 16 pairs of 64 by 64 frames; ``"80x64,33x80"`` two pairs of these sizes in one batch.
 
         Raises:
             ValueError: it does not read so, or a size is 0.
         """
-        match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-        if match is None or 0 in (sizes := [int(x) for x in match.groups()]):
-            raise ValueError(f"a shape is BATCHxNxM with sizes of at least 1, like 16x64x64; got {text!r}")
-        return cls(*sizes)
+        sizes = [[int(x) for x in part.split("x")] for part in text.split(",")] if re.fullmatch(_SHAPE, text) else []
+        if not sizes or any(0 in part for part in sizes):
+            raise ValueError(
+                "a shape is BATCHxNxM like 16x64x64, or the NxM of each pair of a ragged batch like 80x64,33x80, with "
+                f"sizes of at least 1; got {text!r}"
+            )
+        if len(sizes[0]) == 3:
+            batch, n, m = sizes[0]
+            return cls(batch, n, m)
+        lengths1, lengths2 = zip(*sizes, strict=True)
+        return cls.ragged(lengths1, lengths2)
+
+    @classmethod
+    def ragged(cls, lengths1: tuple[int, ...], lengths2: tuple[int, ...]) -> Shape:
+        """Pairs of lengths1[k] by lengths2[k] frames, padded to one batch."""
+        return cls(len(lengths1), max(lengths1), max(lengths2), lengths1, lengths2)
 
     @property
     def cells(self) -> int:
+        """Without padding."""
+        if self.lengths1:
+            return sum(n * m for n, m in zip(self.lengths1, self.lengths2, strict=True))
+        return self.padded_cells
+
+    @property
+    def padded_cells(self) -> int:
         return self.batch * self.n * self.m
 
     def __str__(self) -> str:
+        if self.lengths1:
+            return ",".join(f"{n}x{m}" for n, m in zip(self.lengths1, self.lengths2, strict=True))
         return f"{self.batch}x{self.n}x{self.m}"
 
 
 class Problem(NamedTuple):
-    """scores (B, N, M), and for the mode "second" the direction (B, N, M) of the product, else empty."""
+    """scores (B, N, M), and for the mode "second" the direction (B, N, M) of the product, else empty.
+
+    lengths: of a ragged batch the two (B,) int32 lengths of each pair; what lies beyond is random as well.
+    """
 
     scores: Tensor
     direction: Tensor
+    lengths: tuple[Tensor, Tensor] | None = None
 
 
 class Answer(NamedTuple):
@@ -117,6 +145,7 @@ class Side:
         bytes_per_cell: roughly what it needs beyond the scores (four times that for "second"); decides only whether a
             shape is tried.
         max_cells: the largest problem that is tried, ``None`` for any.
+        ragged: what it does with a ragged batch, if not what its cells need.
         obstacle: why it cannot run here, ``None`` if it can.
     """
 
@@ -127,13 +156,25 @@ class Side:
     modes: Sequence[str] = MODES
     bytes_per_cell: int = 64
     max_cells: int | None = None
+    ragged: str = ""
     obstacle: str | None = None
 
 
-def wavefront(scores: Tensor) -> Tensor:
+def forbidden(scores: Tensor, lengths: tuple[Tensor, Tensor] | None) -> Tensor:
+    """The scores with -1e30 in the padding: for sides that know no lengths."""
+    if lengths is None:
+        return scores
+    rows, columns = (
+        torch.arange(size, device=scores.device) < length[:, None]
+        for size, length in zip(scores.shape[1:], lengths, strict=True)
+    )
+    return scores.masked_fill(~(rows[:, :, None] & columns[:, None, :]), _NEVER)
+
+
+def wavefront(scores: Tensor, lengths: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """The naive form in torch: scores (B, N, M) to (B,), one anti-diagonal of the whole batch after the other, with
     logsumexp, left to autograd. float32 at least."""
-    scores = scores.to(reference.compute_dtype(scores.dtype))
+    scores = forbidden(scores.to(reference.compute_dtype(scores.dtype)), lengths)
     b, n, m = scores.shape
     skewed = pad(scores, (0, n), value=_NEVER).reshape(b, n * (m + n))[:, : n * (m + n - 1)]
     nothing = scores.new_zeros((b, n))
@@ -154,8 +195,11 @@ def wavefront(scores: Tensor) -> Tensor:
     return torch.logsumexp(torch.stack(ends), dim=(0, 2))
 
 
-def differentiated(score: Callable[[Tensor], Tensor], others: Sequence[Tensor] = ()) -> Callable[[Problem, str], Run]:
-    """``prepare`` of a :class:`Side` from a differentiable function, scores (B, N, M) to (B,).
+Score = Callable[[Tensor, "tuple[Tensor, Tensor] | None"], Tensor]
+
+
+def differentiated(score: Score, others: Sequence[Tensor] = ()) -> Callable[[Problem, str], Run]:
+    """``prepare`` of a :class:`Side` from a differentiable function, scores (B, N, M) and lengths to (B,).
 
     The modes: "forward" the score without a graph; "backward" its gradient, from a graph that is there; "both" these
     two; "second" the product of the Hessian with a direction, from a graph that is there. With `others`, "both"
@@ -165,16 +209,16 @@ def differentiated(score: Callable[[Tensor], Tensor], others: Sequence[Tensor] =
     def prepare(problem: Problem, mode: str) -> Run:
         leaf = problem.scores.detach()
         if mode == "forward":
-            return lambda: Answer(score(leaf), None)
+            return lambda: Answer(score(leaf, problem.lengths), None)
         leaf.requires_grad_()
 
         def both() -> Answer:
-            value = score(leaf)
+            value = score(leaf, problem.lengths)
             return Answer(value.detach(), torch.autograd.grad(value.sum(), [leaf, *others])[0])
 
         if mode == "both":
             return both
-        total = score(leaf).sum()
+        total = score(leaf, problem.lengths).sum()
         if mode == "second":
             (gradient,) = torch.autograd.grad(total, leaf, create_graph=True)
             total = (gradient * problem.direction).sum()
@@ -184,7 +228,8 @@ def differentiated(score: Callable[[Tensor], Tensor], others: Sequence[Tensor] =
 
 
 def _of_backend(backend: str) -> Callable[[Problem, str], Run]:
-    return differentiated(lambda x: smith_waterman(x, gap_open=GAP_OPEN, gap_extend=GAP_EXTEND, backend=backend))
+    options = {"gap_open": GAP_OPEN, "gap_extend": GAP_EXTEND}
+    return differentiated(lambda x, lengths: smith_waterman(x, lengths=lengths, backend=backend, **options))
 
 
 def own_sides(device: torch.device) -> dict[str, Side]:
@@ -197,7 +242,7 @@ def own_sides(device: torch.device) -> dict[str, Side]:
         ),
         "wavefront": Side(
             WAVEFRONT, f"{recursion}, torch operations on anti-diagonals of the batch under autograd",
-            torch.__version__, differentiated(wavefront), bytes_per_cell=400,
+            torch.__version__, differentiated(wavefront), bytes_per_cell=400, ragged="padded",
         ),
     }  # fmt: skip
     needed = {"eager": 256, "cpu": 12, "triton": 12}
@@ -212,9 +257,13 @@ def own_sides(device: torch.device) -> dict[str, Side]:
 def problem(shape: Shape, mode: str, dtype: torch.dtype, device: torch.device, seed: int) -> Problem:
     """Fresh scores, the same for the same seed."""
     generator = torch.Generator(device).manual_seed(seed)
-    scores = torch.randn(shape, generator=generator, device=device).to(dtype)
-    size = shape if mode == "second" else (0,)
-    return Problem(scores, torch.randn(size, generator=generator, device=device).to(dtype))
+    scores = torch.randn(shape[:3], generator=generator, device=device).to(dtype)
+    size = shape[:3] if mode == "second" else (0,)
+    direction = torch.randn(size, generator=generator, device=device).to(dtype)
+    if not shape.lengths1:
+        return Problem(scores, direction)
+    lengths1, lengths2 = (torch.tensor(x, dtype=torch.int32, device=device) for x in shape[3:])
+    return Problem(scores, direction, (lengths1, lengths2))
 
 
 def exact_answer(given: Problem, mode: str, backend: str = "eager") -> Answer | None:
@@ -224,7 +273,8 @@ def exact_answer(given: Problem, mode: str, backend: str = "eager") -> Answer | 
     needed = 1000.0 * pairs * n * m * (4 if mode == "second" else 1)
     if pairs == 0 or _too_large(needed, given.scores.device) is not None:
         return None
-    few = Problem(*(x[:pairs].double() for x in given))
+    lengths = given.lengths and (given.lengths[0][:pairs], given.lengths[1][:pairs])
+    few = Problem(given.scores[:pairs].double(), given.direction[:pairs].double(), lengths)
     score = _of_backend(backend)(few, "forward")().score
     derivative = None if mode == "forward" else _of_backend(backend)(few, mode)().derivative
     return Answer(score, derivative)
@@ -398,10 +448,13 @@ def measure(
     sides = list(sides)
     rows: dict[str, Row] = {}
     common = {"mode": mode, "dtype": str(dtype).removeprefix("torch."), "batch": str(shape.batch)}
-    common |= {"n": str(shape.n), "m": str(shape.m)}
+    common |= {"n": _listed(shape.n, shape.lengths1), "m": _listed(shape.m, shape.lengths2)}
 
     def row(side: Side, **values: str) -> None:
-        rows[side.name] = common | {"side": side.name, "computes": side.computes, "version": side.version} | values
+        computes = (
+            f"{side.computes}; a ragged batch: {side.ragged}" if shape.lengths1 and side.ragged else side.computes
+        )
+        rows[side.name] = common | {"side": side.name, "computes": computes, "version": side.version} | values
 
     number = 8 if dtype == torch.float64 else 4
     active: list[_State] = []
@@ -411,7 +464,7 @@ def measure(
             reason = f"would take minutes; timed up to {side.max_cells} cells"
         if reason is None:
             each = 2 * number + side.bytes_per_cell * number / 4 * (4 if mode == "second" else 1)
-            reason = _too_large(shape.cells * each, device)
+            reason = _too_large(shape.padded_cells * each, device)
         if reason is None:
             active.append(_State(side, []))
         else:
@@ -579,8 +632,16 @@ def read_rows(path: str | Path) -> list[Row]:
     return list(last.values())
 
 
+def _listed(size: int, lengths: tuple[int, ...]) -> str:
+    """A size as it stands in a row: that of each pair, if they differ."""
+    return " ".join(map(str, lengths)) or str(size)
+
+
 def shape_of(row: Row) -> Shape:
-    return Shape(int(row["batch"]), int(row["n"]), int(row["m"]))
+    lengths1, lengths2 = (tuple(map(int, row[name].split())) for name in "nm")
+    if len(lengths1) > 1:
+        return Shape.ragged(lengths1, lengths2)
+    return Shape(int(row["batch"]), lengths1[0], lengths2[0])
 
 
 def speed_up(row: Row, rows: Iterable[Row], naive: str) -> float | None:
@@ -608,7 +669,7 @@ def growth_figure(rows: Sequence[Row], *, title: str = "") -> Figure:
 
     timed = [row for row in rows if row.get("ms_p50")]
     shapes = {shape_of(row) for row in timed}
-    shapes = {shape for shape in shapes if shape.n == shape.m}
+    shapes = {shape for shape in shapes if shape.n == shape.m and not shape.lengths1}
     columns: list[tuple[str, str, list[Shape]]] = []
     by_n = _longest(shapes, key=lambda shape: shape.batch)
     by_batch = _longest(shapes, key=lambda shape: shape.n)

@@ -30,9 +30,13 @@ def made_up():
             names |= {name: f"lac {name}" for name in ("eager", "cpu", "triton")}
             for text in what.shapes:
                 shape = Shape.parse(text)
-                size = {"batch": str(shape.batch), "n": str(shape.n), "m": str(shape.m)}
+                size = {"batch": str(shape.batch), "n": " ".join(map(str, shape.lengths1)) or str(shape.n)}
+                size |= {"m": " ".join(map(str, shape.lengths2)) or str(shape.m)}
                 for side in (names.get(name, name.replace("_", " ")) for name in what.sides):
-                    row = kind | size | {"side": side, "computes": "this recursion"}
+                    computes = "this recursion" + "; a ragged batch: padded" * (
+                        bool(shape.lengths1) and "tslearn" in side
+                    )
+                    row = kind | size | {"side": side, "computes": computes}
                     if side in (MISSING, "lac triton"):
                         rows.append(row | {"skipped": "not installed"})
                         continue
@@ -53,8 +57,8 @@ def folder(tmp_path, monkeypatch):
 def test_tables_of_speed(folder):
     benchmark.append_rows(folder / "cpu-some.csv", made_up())
     speed = report.TABLES["speed"]("cpu")
-    assert "| lac cpu, 2 threads | 3.28 (20) | 52.4 (20) | 210 (20) | 10 | 50.3 |" in speed
-    assert "| lac cpu | 6.55 (10) | 105 (10) | 419 (10) | 10 | 50.3 |" in speed
+    assert "| lac cpu, 2 threads | 0.41 (20) | 3.28 (20) | 52.4 (20) | 210 (20) | 0.595 (20) | 10 | 50.3 |" in speed
+    assert "| lac cpu | 0.819 (10) | 6.55 (10) | 105 (10) | 419 (10) | 1.19 (10) | 10 | 50.3 |" in speed
     assert "naive loop, cell by cell in Python, was timed on 1x32x32 only" in speed
     assert "softdtw" not in speed
     for words in ("Some CPU", "torch 2.9", "commit abc1234", "2026-01-02", "cpu-some.csv", "`python bench/measure.py`"):
@@ -62,6 +66,8 @@ def test_tables_of_speed(folder):
     peers = report.TABLES["peers"]("cpu")
     assert "Not in the table: jax scan: not installed." in peers
     assert "softdtw tslearn" in peers
+    assert "Not taken as such by: softdtw tslearn (padded)." in peers
+    assert "| 1x4096x4096 | 100 | 1 000 | 50 | 500 |" in report.TABLES["flat"]("cpu")
     assert "| 16x256x256 | 10 (cpu) | 1 % | - | 20 (cpu) | 2 % | - |" in report.TABLES["limits"]("cpu")
     assert "| 1x4096x4096 | 16 780 (201) |" in report.TABLES["growth"]("cpu")
     assert "| 105 (1e-6) |" in report.TABLES["passes"]("cpu")
@@ -78,7 +84,7 @@ def test_of_rows_that_measure_the_same_the_last_counts(folder):
     assert report.TABLES["speed"]("cpu") == before.replace("2026-01-02", "2026-02-03")
 
 
-@pytest.mark.parametrize("name", ["speed", "peers", "growth", "limits", "passes"])
+@pytest.mark.parametrize("name", ["speed", "peers", "growth", "flat", "limits", "passes"])
 def test_a_file_with_few_rows(folder, name):
     rows = [row for row in made_up() if row.get("n") == "32"]
     benchmark.append_rows(folder / "cpu-some.csv", rows)
@@ -86,7 +92,7 @@ def test_a_file_with_few_rows(folder, name):
     report.draw(report.Rows(folder / "cpu-some.csv"))
 
 
-@pytest.mark.parametrize("name", ["speed", "peers", "growth", "limits", "passes"])
+@pytest.mark.parametrize("name", ["speed", "peers", "growth", "flat", "limits", "passes"])
 def test_not_measured(folder, name):
     assert report.TABLES[name]("cuda").startswith("Not measured")
     assert "`python bench/measure.py --device cuda`" in report.TABLES[name]("cuda")

@@ -1,26 +1,35 @@
-"""What users could take instead, each as `prepare(scores, threads) -> run`.
+"""What users could take instead, each as `prepare(problem, threads) -> run`.
 
-scores (B, N, M) float32; run() does one forward and backward and gives the Answer, as far as it is that of the same
-recursion. A module says in WHAT what it computes, in VERSION which release it is. Importing one fails where its package
-is not installed.
+problem: scores (B, N, M) float32 and, of a ragged batch, lengths; run() does one forward and backward and gives the
+Answer, as far as it is that of the same recursion. A module says in WHAT what it computes, in VERSION which release it
+is, in RAGGED what it does with a ragged batch if not what its cells need. Importing one fails where its package is not
+installed.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
-from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Run
+from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Problem, Run
 
 TEMPERATURE = 1.0
 NOT_COMPARABLE = Answer(None, None)
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
-__all__ = ["GAP_EXTEND", "GAP_OPEN", "LETTERS", "NOT_COMPARABLE", "TEMPERATURE", "Answer", "Run", "strings"]
+__all__ = [
+    "GAP_EXTEND", "GAP_OPEN", "LETTERS", "NOT_COMPARABLE", "TEMPERATURE",
+    "Answer", "Problem", "Run", "sizes", "strings",
+]  # fmt: skip
 
 
-def strings(shape: Sequence[int]) -> tuple[list[str], list[str]]:
-    """B strings of N letters and B of M, for peers that align strings."""
-    b, n, m = shape
+def sizes(problem: Problem) -> tuple[list[int], list[int]]:
+    """The lengths of the B first sequences and of the B second ones."""
+    b, n, m = problem.scores.shape
+    if problem.lengths is None:
+        return [n] * b, [m] * b
+    return problem.lengths[0].tolist(), problem.lengths[1].tolist()
+
+
+def strings(problem: Problem) -> tuple[list[str], list[str]]:
+    """Letters instead of frames, for peers that align strings."""
     random = np.random.default_rng(0)
-    first, second = (["".join(random.choice(list(LETTERS), size)) for _ in range(b)] for size in (n, m))
+    first, second = (["".join(random.choice(list(LETTERS), size)) for size in each] for each in sizes(problem))
     return first, second

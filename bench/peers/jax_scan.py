@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from torch import Tensor
 
-from peers import GAP_EXTEND, GAP_OPEN, Answer, Run
+from lac.benchmark import forbidden
+from peers import GAP_EXTEND, GAP_OPEN, Answer, Problem, Run
 
 WHAT = "this recursion; lax.scan over rotated scores, jit and grad"
 VERSION = jax.__version__
@@ -46,8 +46,11 @@ def pair_score(scores: jax.Array) -> jax.Array:
 solve = jax.jit(jax.vmap(jax.value_and_grad(pair_score)))
 
 
-def prepare(scores: Tensor, threads: int) -> Run:
-    values = jnp.array(scores.numpy())
+RAGGED = "padded"
+
+
+def prepare(problem: Problem, threads: int) -> Run:
+    values = jnp.array(forbidden(problem.scores, problem.lengths).numpy())
 
     def run() -> Answer:
         score, gradient = (torch.from_numpy(np.array(x)) for x in solve(values))

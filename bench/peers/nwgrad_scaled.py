@@ -4,16 +4,15 @@ from importlib.metadata import version
 
 import numpy as np
 from nwgrad import AlignParams, SeqPairBatch
-from torch import Tensor
 
-from peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Run, strings
+from peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Problem, Run, strings
 
 WHAT = "soft local affine alignment of strings; gradient of a 20 x 20 matrix and 4 costs (scaled mode)"
 VERSION = version("nwgrad")
 
 
-def prepare(scores: Tensor, threads: int) -> Run:
-    first, second = strings(scores.shape)
+def prepare(problem: Problem, threads: int) -> Run:
+    first, second = strings(problem)
     # Residues score -1 on average: beyond 700 nats the scaled mode raises, and these stay below.
     matrix = np.random.default_rng(0).normal(-1, 0.5, (20, 20))
     params = AlignParams(matrix, LETTERS, GAP_OPEN, GAP_EXTEND, GAP_OPEN, GAP_EXTEND)

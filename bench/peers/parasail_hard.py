@@ -3,16 +3,15 @@
 from importlib.metadata import version
 
 import parasail
-from torch import Tensor
 
-from peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Run, strings
+from peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Problem, Run, strings
 
 WHAT = "hard local affine score of strings in integers; no gradient, one thread"
 VERSION = version("parasail")
 
 
-def prepare(scores: Tensor, threads: int) -> Run:
-    pairs = list(zip(*strings(scores.shape), strict=True))
+def prepare(problem: Problem, threads: int) -> Run:
+    pairs = list(zip(*strings(problem), strict=True))
     matrix = parasail.matrix_create(LETTERS, 10, -10)
     open_, extend = round(10 * GAP_OPEN), round(10 * GAP_EXTEND)
 

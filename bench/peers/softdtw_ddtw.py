@@ -5,17 +5,19 @@ from importlib.metadata import version
 import numba
 import torch
 from ddtw import SDTW
-from torch import Tensor
 
-from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Run
+from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Problem, Run
 
 WHAT = "soft-DTW (three moves, global, no gaps of its own); gradient of the distances"
 VERSION = version("ddtw")
 
 
-def prepare(scores: Tensor, threads: int) -> Run:
+RAGGED = "every pair as long as the longest"
+
+
+def prepare(problem: Problem, threads: int) -> Run:
     numba.set_num_threads(threads)
-    distances = scores.square().requires_grad_()
+    distances = problem.scores.square().requires_grad_()
     loss = SDTW(gamma=TEMPERATURE, normalization="none", backend="cpu_numba")
 
     def run() -> Answer:

@@ -5,18 +5,17 @@ from importlib.metadata import version
 import numba
 import torch
 from pysdtw.sdtw_cpu import SoftDTWcpu
-from torch import Tensor
 
-from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Run
+from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Problem, Run, sizes
 
 WHAT = "soft-DTW (three moves, global, no gaps of its own); gradient of the distances"
 VERSION = version("pysdtw")
 
 
-def prepare(scores: Tensor, threads: int) -> Run:
+def prepare(problem: Problem, threads: int) -> Run:
     numba.set_num_threads(threads)
-    distances = scores.square().requires_grad_()
-    lengths = torch.tensor([scores.shape[1:]] * len(scores))
+    distances = problem.scores.square().requires_grad_()
+    lengths = torch.tensor(sizes(problem)).T.contiguous()
 
     def run() -> Answer:
         torch.autograd.grad(SoftDTWcpu.apply(distances, lengths, TEMPERATURE, 0.0).sum(), distances)

@@ -4,17 +4,20 @@ from importlib.metadata import version
 
 import numba
 import numpy as np
-from torch import Tensor
 from tslearn.metrics.soft_dtw_fast import _njit_soft_dtw_batch, _njit_soft_dtw_grad_batch
 
-from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Run
+from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Problem, Run
 
 WHAT = "soft-DTW (three moves, global, no gaps of its own); gradient of the distances"
 VERSION = version("tslearn")
 
 
-def prepare(scores: Tensor, threads: int) -> Run:
+RAGGED = "every pair as long as the longest"
+
+
+def prepare(problem: Problem, threads: int) -> Run:
     numba.set_num_threads(threads)
+    scores = problem.scores
     b, n, m = scores.shape
     distances = np.zeros((b, n + 1, m + 1))
     distances[:, :n, :m] = scores.square().numpy()

@@ -60,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BxNxM",
         nargs="+",
         default=_SHAPES,
-        help="pairs, frames, frames (default: %(default)s)".replace("%(default)s", " ".join(_SHAPES)),
+        help="pairs, frames, frames; or the NxM of each pair of a ragged batch, like 80x64,33x80,7x5 "
+        "(default: %(default)s)".replace("%(default)s", " ".join(_SHAPES)),
     )
     parser.add_argument(
         "--mode",
