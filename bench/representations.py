@@ -39,7 +39,8 @@ Settings = dict[str, Any]
 VARIANTS: dict[str, Settings] = {
     "LACLoss": {},
     ALONE: {"loss.alignment_weight": 0.0},
-    **{f"alignment weight: {w:g}": {"loss.alignment_weight": w} for w in (0.1, 1.0)},
+    **{f"alignment weight: {w:g}": {"loss.alignment_weight": w} for w in (0.3, 3.0)},
+    "sigma: sqrt(10)": {"loss.sigma": 10**0.5},  # as published
     "alignment alone": {"loss.contrastive_weight": 0.0},
     "alignment: score": {"loss.alignment": "score"},
     "alignment: contrast, negatives: reversed": {"loss.alignment": "contrast"},

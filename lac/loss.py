@@ -71,7 +71,7 @@ class LACLoss(nn.Module):
         n_negatives: how many reversed sequences each pair is contrasted with; capped at the batch size.
         contrast_temperature: c above, > 0.
         tau: temperature of the contrastive part, > 0.
-        sigma: width of P, > 0, in mean intervals between frames. Default sqrt(10).
+        sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
         alignment_weight, contrastive_weight: of the two parts, >= 0; a part of weight 0 is not computed.
         backend: of the alignment, as in `lac.smith_waterman`.
 
@@ -110,8 +110,8 @@ class LACLoss(nn.Module):
         n_negatives: int = 4,
         contrast_temperature: float = 0.02,
         tau: float = 0.1,
-        sigma: float = 10**0.5,
-        alignment_weight: float = 0.3,
+        sigma: float = 1.3,
+        alignment_weight: float = 1.0,
         contrastive_weight: float = 1.0,
         backend: str = "auto",
     ) -> None:

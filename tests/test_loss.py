@@ -54,9 +54,7 @@ def test_contrastive_part_equals_plain_loops():
 
 def test_score_form_is_minus_the_score_per_frame():
     z1, z2 = embeddings(b=1)
-    loss = LACLoss(
-        alignment="score", contrastive_weight=0, alignment_weight=1, gap_open=0.3, gap_extend=0.2, temperature=0.15
-    )
+    loss = LACLoss(alignment="score", contrastive_weight=0, gap_open=0.3, gap_extend=0.2, temperature=0.15)
     expected = smith_waterman(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.15)
     assert abs(loss(z1, z2).item() + expected.item() / 6) < 1e-6
 
@@ -64,12 +62,17 @@ def test_score_form_is_minus_the_score_per_frame():
 def test_posterior_form_is_a_cross_entropy_against_the_clock():
     z1, z2 = embeddings(b=1)
     loss = LACLoss(
-        alignment="posterior", contrastive_weight=0, alignment_weight=1, gap_open=0.3, gap_extend=0.2, temperature=0.3
+        alignment="posterior",
+        contrastive_weight=0,
+        gap_open=0.3,
+        gap_extend=0.2,
+        temperature=0.3,
+        sigma=2.5,
     )
     posterior = soft_alignment(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.3)
     expected = 0.0
     for p, n, m in ((posterior, 6, 8), (posterior.T, 8, 6)):
-        target = gaussian(list(range(n)), list(range(m)), 10**0.5)
+        target = gaussian(list(range(n)), list(range(m)), 2.5)
         cross = sum(-target[i][j] * math.log(max(p[i, j].item(), 1e-6)) for i in range(n) for j in range(m))
         expected += 0.5 * cross / n
     assert abs(loss(z1, z2).item() - expected) < 1e-5
@@ -81,7 +84,6 @@ def test_contrast_form_is_a_log_softmax_over_candidates(negatives, count):
     loss = LACLoss(
         alignment="contrast",
         contrastive_weight=0,
-        alignment_weight=1,
         negatives=negatives,
         n_negatives=count,
         contrast_temperature=0.05,
@@ -128,7 +130,6 @@ def test_which_forms_can_move_a_penalty_both_ways():
             loss = LACLoss(
                 alignment=form,
                 contrastive_weight=0,
-                alignment_weight=1,
                 temperature=0.4,
                 margin=0,
                 sigma=0.3,
