@@ -68,19 +68,21 @@ def conditions(rows: list[Row]) -> str:
 
 
 def table(data: str, columns: dict[str, str], losses: Sequence[str]) -> str:
-    """Losses by row, the best mean of a column in bold; the controls below."""
+    """Losses by row, over the seeds that all of them have, the best mean of a column in bold; the controls below."""
     rows = read(data)
     trained = [row for row in rows if row["loss"] in losses]
     if not trained:
         return f"Not measured: bench/results/{ROWS.name} has no rows of {data}."
     groups = {loss: [row for row in trained if row["loss"] == loss] for loss in losses}
-    groups = {loss: group for loss, group in groups.items() if group}
+    seeds = set.intersection(*({row["seed"] for row in group} for group in groups.values() if group))
+    groups = {loss: [row for row in group if row["seed"] in seeds] for loss, group in groups.items() if group}
+    trained = [row for group in groups.values() for row in group]
     means = {
         column: {loss: statistics.mean(float(row[column]) for row in group) for loss, group in groups.items()}
         for column in columns.values()
     }
     for row in rows:
-        if row["loss"] == CONTROLS:
+        if row["loss"] == CONTROLS and row["seed"] in seeds:
             groups.setdefault(row["embedding"], []).append(row)
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, group in groups.items():

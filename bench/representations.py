@@ -76,7 +76,7 @@ def _tempo(ratio: float) -> list[float]:
 
 PLANS: dict[str, list[Plan]] = {
     "comparison": [Plan("", data, COMPARED, 5) for data in (SQUAT, SIT, {"data.name": "watch"})],
-    "ablation": [Plan("", SQUAT, tuple(VARIANTS), 5)],
+    "ablation": [Plan("", SQUAT, tuple(VARIANTS), 3)],
     "distractors": [
         Plan(f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 3)
         for share in (0.0, 0.2, 0.4, 0.6)

@@ -66,7 +66,9 @@ def test_tables_and_curves(tmp_path, monkeypatch):
 
     add(loss="LACLoss", seed=0, accuracy_1=0.8)
     add(loss="LACLoss", seed=1, accuracy_1=0.9)
-    add(loss="TCC", seed=0, accuracy_1=0.7, progression_1=-10.25)
+    add(loss="LACLoss", seed=2, accuracy_1=0.1)  # a seed that the other loss has not
+    for seed in (0, 1):
+        add(loss="TCC", seed=seed, accuracy_1=0.7, progression_1=-10.25)
     add(loss=CONTROLS, embedding="time index", seed=0, accuracy_1=0.95)
     for share in (60, 0):
         add(loss="LACLoss", seed=0, condition=f"distractors {share}%", accuracy_1=share / 100)
@@ -82,4 +84,4 @@ def test_tables_and_curves(tmp_path, monkeypatch):
     report.draw_curves()
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     with rows.open() as file:
-        assert len(list(csv.DictReader(file))) == 8
+        assert len(list(csv.DictReader(file))) == 10
