@@ -602,3 +602,5 @@ def test_narrower_processors(flags, fresh_library):
         p = problem(6, 80, 80, dtype=dtype, open_shape=(6, 80, 80), lengths=RAGGED)
         assert_close(p, *LIMITS[dtype])
         assert_close(problem(2, 130, 260, dtype=dtype, temperature=0.003), *LIMITS[dtype])
+        v = direction(p)
+        assert (second_errors(second(cpu, p, v), p, v) <= SECOND_LIMITS[dtype]).all()
