@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ _INK = "#22272e"
 _GREY = "#8b949e"
 _BLUE = "#0072b2"
 _CYAN = "#4fd1ff"
+_GREEN = "#1a9850"
+_RED = "#d73027"
 
 
 def plot_alignment(
@@ -115,6 +117,112 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
             axes.set_xlabel("step")
             axes.tick_params(labelbottom=True)
     return figure
+
+
+class Joints(NamedTuple):
+    """A pose to draw: points (J, 2), right and up, and the pairs of them that are joined."""
+
+    points: np.ndarray
+    bones: Sequence[tuple[int, int]] = ()
+
+
+class Window(NamedTuple):
+    """Signals to draw around a moment: seconds (W,), which are 0 at the moment, and values (W, D)."""
+
+    seconds: np.ndarray
+    values: np.ndarray
+
+
+Picture = np.ndarray | Joints | Window
+
+
+def plot_retrieval(
+    pictures: Sequence[Sequence[Picture]],
+    captions: Sequence[Sequence[str]],
+    agree: Sequence[Sequence[bool | None]] | None = None,
+    *,
+    title: str = "",
+) -> Figure:
+    """A grid of frames: in each row a query, then what was found for it.
+
+    Args:
+        pictures: R rows of C pictures, the query first; each an image (H, W, 3) uint8, :class:`Joints`, or a
+            :class:`Window`. Poses have one scale in all panels, so have windows.
+        captions: for each picture a few lines to stand over it.
+        agree: for each picture whether it has the query's phase: a green border if true, red if false, grey if
+            ``None`` (not known). The queries' own are not looked at. ``None``: grey for all.
+        title: a line above the grid.
+
+    Raises:
+        ValueError: no picture, or rows that differ in length.
+    """
+    rows, columns = len(pictures), len(pictures[0]) if len(pictures) else 0
+    for what in (pictures, captions, agree or captions):
+        if columns == 0 or [len(row) for row in what] != [columns] * rows:
+            raise ValueError(
+                f"pictures, captions and agree must have rows of one length >= 1, got rows of "
+                f"{[len(row) for row in pictures]}, {[len(row) for row in captions]} and "
+                f"{None if agree is None else [len(row) for row in agree]}"
+            )
+    lines = max(caption.count("\n") + 1 for row in captions for caption in row)
+    limits = _limits([picture for row in pictures for picture in row])
+    tall = max(_tallness(picture, limits) for row in pictures for picture in row)
+    figure = _figure(1.55 * columns, (1.4 * tall + 0.14 * lines + 0.1) * rows + (0.3 if title else 0))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for r, row in enumerate(pictures):
+        for c, picture in enumerate(row):
+            axes = grid[r, c]
+            _draw_picture(axes, picture, limits)
+            axes.set_title(captions[r][c], fontsize=7, color=_INK, pad=3, linespacing=1.15)
+            same = None if agree is None else agree[r][c]
+            colour = _INK if c == 0 else _GREY if same is None else _GREEN if same else _RED
+            for spine in axes.spines.values():
+                spine.set_color(colour)
+                spine.set_linewidth(2.0 if c == 0 or same is not None else 0.8)
+    if title:
+        figure.suptitle(title, fontsize=9, color=_INK)
+    return figure
+
+
+_Limits = tuple[np.ndarray, np.ndarray]
+
+
+def _tallness(picture: Picture, limits: _Limits) -> float:
+    """Height by width of a panel."""
+    if isinstance(picture, Window):
+        return 0.75
+    width, height = limits[1] - limits[0] if isinstance(picture, Joints) else picture.shape[1::-1]
+    return float(np.clip(height / width, 0.5, 1.4))
+
+
+def _limits(pictures: Sequence[Picture]) -> _Limits:
+    """Lowest and highest coordinates of all poses, or values of all windows."""
+    points = [x.points for x in pictures if isinstance(x, Joints)]
+    points += [x.values.reshape(-1, 1).repeat(2, axis=1) for x in pictures if isinstance(x, Window)]
+    everything = np.concatenate(points) if points else np.zeros((1, 2))
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    margin = 0.08 * max(float((high - low).max()), 1e-6)
+    return low - margin, high + margin
+
+
+def _draw_picture(axes: Axes, picture: Picture, limits: _Limits) -> None:
+    low, high = limits
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if isinstance(picture, Joints):
+        for start, end in picture.bones:
+            axes.plot(*picture.points[[start, end]].T, color=_BLUE, linewidth=1.8, solid_capstyle="round")
+        if not picture.bones:
+            axes.plot(*picture.points.T, ".", color=_BLUE, markersize=3)
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        axes.set_aspect("equal")
+    elif isinstance(picture, Window):
+        axes.axvline(0, color=_GREY, linewidth=0.8)
+        axes.plot(picture.seconds, picture.values, linewidth=1.0)
+        reach = max(float(np.abs(picture.seconds).max()), 1e-6)
+        axes.set(xlim=(-reach, reach), ylim=(low[1], high[1]))
+    else:
+        axes.imshow(picture)
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:

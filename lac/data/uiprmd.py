@@ -59,9 +59,20 @@ _JOINT_MARKERS = {
     "lt": ["LTOE"],
     "rt": ["RTOE"],
 }
-_JOINTS = list(_JOINT_MARKERS)
-_PELVIS, _LEFT_HIP, _RIGHT_HIP = (_JOINTS.index(joint) for joint in ("pel", "lh", "rh"))
-_LEGS = [[_JOINTS.index(joint) for joint in leg.split()] for leg in ("lh lk la", "rh rk ra")]
+JOINTS = tuple(_JOINT_MARKERS)
+# Which of them are joined by a limb, to draw a person.
+BONES = tuple(
+    (JOINTS.index(start), JOINTS.index(end))
+    for start, end in (
+        bone.split()
+        for bone in (
+            "head neck", "neck ls", "neck rs", "ls le", "le lw", "rs re", "re rw", "neck pel",
+            "pel lh", "pel rh", "lh lk", "lk la", "la lt", "rh rk", "rk ra", "ra rt",
+        )
+    )
+)  # fmt: skip
+_PELVIS, _LEFT_HIP, _RIGHT_HIP = (JOINTS.index(joint) for joint in ("pel", "lh", "rh"))
+_LEGS = [[JOINTS.index(joint) for joint in leg.split()] for leg in ("lh lk la", "rh rk ra")]
 
 # Order of the columns in the publisher's files: the 39 markers of Vicon's Plug-in Gait model.
 _MARKERS = [
@@ -189,7 +200,7 @@ def _packed(path: Path) -> list[_Recording]:
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a packed UI-PRMD file (joints, labels, meta): {error}") from error
     ends = np.cumsum(meta[:, 3])
-    if joints.shape != (ends[-1], len(_JOINTS), 3) or labels.shape != joints.shape[:1]:
+    if joints.shape != (ends[-1], len(JOINTS), 3) or labels.shape != joints.shape[:1]:
         raise ValueError(f"{path}: meta has {ends[-1]} frames, but joints are {joints.shape} and labels {labels.shape}")
 
     def part(start: int, end: int) -> np.ndarray:
@@ -233,9 +244,7 @@ def _read_official(path: Path) -> np.ndarray:
             f"{path}: expected {len(_MARKERS)} markers x 3 = {3 * len(_MARKERS)} columns, got {values.shape[1]}"
         )
     markers = values[:: round(_OFFICIAL_RATE / RATE)].reshape(-1, len(_MARKERS), 3)
-    joints = [
-        markers[:, [_MARKERS.index(marker) for marker in _JOINT_MARKERS[joint]]].mean(axis=1) for joint in _JOINTS
-    ]
+    joints = [markers[:, [_MARKERS.index(marker) for marker in _JOINT_MARKERS[joint]]].mean(axis=1) for joint in JOINTS]
     return np.stack(joints, axis=1)
 
 

@@ -137,6 +137,36 @@ def count_frames(path: str | Path) -> int:
     return shown or len(frame_times(path))
 
 
+def frames_at(
+    path: str | Path, seconds: Sequence[float], *, height: int | None = None, rate: float = RATE
+) -> np.ndarray:
+    """What a video shows at some times, as a stack of pictures in its own proportions.
+
+    Args:
+        path: a video as in :func:`read_frames`. Nothing is decoded after the last of the times.
+        seconds: K >= 1 times on the video's own clock, in any order. The first frame is shown before its time too, the
+            last one ever after.
+        height: greatest height in pixels; lower videos keep theirs. ``None``: as it is.
+        rate: as in :func:`read_frames`.
+
+    Returns:
+        (K, H, W, 3) uint8, RGB.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: the video cannot be read (see :func:`read_frames`).
+    """
+    pictures: dict[int, np.ndarray] = {}
+    with closing(_frames(Path(path), rate)) as source:
+        shown, upcoming = next(source), next(source, None)
+        tall, wide = shown.shape
+        size = None if height is None or height >= tall else (height, max(1, round(height * wide / tall)))
+        for k in np.argsort(seconds, kind="stable").tolist():
+            while upcoming is not None and upcoming.time <= seconds[k] + 1e-6:
+                shown, upcoming = upcoming, next(source, None)
+            pictures[k] = shown.picture(size)
+    return np.stack([pictures[k] for k in range(len(seconds))])
+
+
 def write_side_by_side(
     path: str | Path,
     first: str | Path,
