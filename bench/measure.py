@@ -34,7 +34,8 @@ PEERS = {
 }
 RAGGED = "80x64,33x80,7x5,64x64"
 ENGINES = ("wavefront", "eager", "cpu", "triton")
-FASTEST = {"cpu": "cpu", "cuda": "triton"}  # the engine of a device; measured called directly and with learned gaps too
+FASTEST = {"cpu": "cpu", "cuda": "triton"}  # by device; measured without autograd and with learned gaps too
+WITHOUT_AUTOGRAD = "soft_alignment without autograd"
 
 
 class Pass(NamedTuple):
@@ -47,19 +48,19 @@ class Pass(NamedTuple):
 
 
 def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
-    everyone = ("loop", *ENGINES, "engine", "learned", *(PEERS if device == "cpu" else ()))
+    everyone = ("loop", *ENGINES, "alignment", "learned", *(PEERS if device == "cpu" else ()))
     if quick:
         return [
             Pass(["1x16x16", "2x40x40", "20x16,8x20,3x2"], everyone),
             Pass(["1x20x20", "2x20x20"], ENGINES),
             Pass(["2x40x40"], ENGINES, "second"),
         ]
-    growing = (*ENGINES, "nwgrad_scaled") if device == "cpu" else ENGINES
+    constant = (FASTEST[device], "alignment", *(["nwgrad_scaled"] if device == "cpu" else []))
+    growing = tuple(dict.fromkeys((*ENGINES, *constant)))
     if threads > 1:
-        growing = ("cpu", "nwgrad_scaled")  # the others take minutes, and one thread shows how they grow
+        growing = constant  # the others take minutes, and one thread shows how they grow
     table = ["1x32x32", "2x64x64", "16x64x64", "16x256x256", "4x1024x1024", RAGGED]
     table += ["64x1024x1024"] if device != "cpu" else []
-    constant = (FASTEST[device], "nwgrad_scaled") if device == "cpu" else (FASTEST[device],)
     return [
         Pass(table, everyone),
         Pass([f"1x{n}x{n}" for n in (64, 128, 256, 512, 1024, 2048, 4096)], growing),
@@ -97,27 +98,23 @@ def peer_sides() -> dict:
 
 
 def engine_sides(device) -> dict:
-    """The engine of the device in two more ways: without the public function and autograd, and with learned gaps."""
+    """The engine of the device in two more ways: without autograd, and with learned gaps."""
     import torch
 
-    from lac import __version__, smith_waterman
+    from lac import __version__, smith_waterman, soft_alignment
     from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Side, differentiated
-    from lac_kernels import ops, reference
+    from lac_kernels import ops
 
     backend = FASTEST[device.type]
     gaps = [torch.tensor(x, device=device, requires_grad=True) for x in (GAP_OPEN, GAP_EXTEND)]
     obstacle = ops.unavailable(backend, device)
 
-    def directly(given, mode):
-        engine = importlib.import_module(ops._ENGINES[backend])
-        dtype = reference.compute_dtype(given.scores.dtype)
-        fixed = [x.detach().to(dtype).reshape(1, 1, 1) for x in gaps] + [torch.ones((), dtype=dtype, device=device)]
-        inputs = (given.scores, *fixed, *(given.lengths or (None, None)))
-        weight = torch.ones(len(given.scores), dtype=dtype, device=device)
+    def alignment(given, mode):
+        options = {"gap_open": GAP_OPEN, "gap_extend": GAP_EXTEND, "lengths": given.lengths, "backend": backend}
 
         def run() -> Answer:
-            score, saved = engine.forward(*inputs, True)
-            return Answer(score, engine.gradient(weight, *inputs, saved, given.scores.dtype, False)[0])
+            with torch.no_grad():
+                return Answer(None, soft_alignment(given.scores, **options))
 
         return run
 
@@ -125,7 +122,11 @@ def engine_sides(device) -> dict:
         return smith_waterman(scores, gap_open=gaps[0], gap_extend=gaps[1], lengths=lengths, backend=backend)
 
     kinds = {
-        "engine": (f"lac {backend}, engine alone", "this recursion, without autograd", directly),
+        "alignment": (
+            f"lac {backend}, {WITHOUT_AUTOGRAD}",
+            "the soft alignment, which is the score's gradient, without autograd",
+            alignment,
+        ),
         "learned": (
             f"lac {backend}, gaps learned",
             "this recursion, with gradients of both gap penalties",

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "kernels"):
     sys.path.insert(0, str(folder))
 
+from bench.measure import WITHOUT_AUTOGRAD  # noqa: E402
 from bench.representations import COMPARED, CONTROLS, CURVES, VARIANTS  # noqa: E402
 from lac import benchmark  # noqa: E402
 from lac.benchmark import LOOP, WAVEFRONT, Row, Shape, shape_of, speed_up  # noqa: E402
@@ -230,6 +231,8 @@ class Rows:
 
 
 BACKENDS = ("lac eager", "lac cpu", "lac triton")
+ALIGNMENTS = tuple(f"{side}, {WITHOUT_AUTOGRAD}" for side in BACKENDS)
+GROWING = (WAVEFRONT, *BACKENDS, *ALIGNMENTS, "nwgrad scaled")
 LARGE = Shape(4, 1024, 1024)
 TABLE_SHAPES = [Shape(2, 64, 64), Shape(16, 64, 64), Shape(16, 256, 256), LARGE, Shape.parse("80x64,33x80,7x5,64x64")]
 SMALL = Shape(1, 32, 32)
@@ -241,7 +244,7 @@ def compared(rows: Rows, *, everyone: bool) -> str:
     """ms and Mcells/s of each side on the shapes of the table, fastest first; in short without peers that differ."""
     found: dict[tuple[str, str], dict[Shape, Row]] = {}
     for row in rows.some():
-        own = row["side"] in BACKENDS
+        own = row["side"] in (*BACKENDS, *ALIGNMENTS)
         kept = own or (row["threads"] == rows.threads and row["side"] in (WAVEFRONT, "jax scan", "nwgrad scaled"))
         if shape_of(row) in TABLE_SHAPES and not row["skipped"] and (kept or everyone):
             found.setdefault((row["side"], row["threads"]), {})[shape_of(row)] = row
@@ -266,7 +269,14 @@ def compared(rows: Rows, *, everyone: bool) -> str:
         "",
         f"x naive: times faster than the naive wavefront with as many threads, on {LARGE}. MB: peak memory there,",
     ]
-    lines += ["beyond the scores and with the gradient.", *small(rows)]
+    lines += ["beyond the scores and with the gradient."]
+    if any(side in ALIGNMENTS for side, _ in found):
+        lines += [
+            f"{WITHOUT_AUTOGRAD}: one public call that returns the score's gradient; the other lac rows are "
+            "`smith_waterman`,",
+            "a sum and `backward`.",
+        ]
+    lines += small(rows)
     padded = {}
     for row in rows.some():
         _, found_so, how = row["computes"].partition("; a ragged batch: ")
@@ -304,7 +314,7 @@ def growing(rows: Rows) -> str:
     """Time and memory by N at one pair and by B at one size, one thread."""
     timed = [row for row in rows.some(threads=rows.threads) if not row["skipped"]]
     here = {row["side"] for row in timed}
-    sides = [side for side in (WAVEFRONT, *BACKENDS, "nwgrad scaled") if side in here]
+    sides = [side for side in GROWING if side in here]
     batches = [shape_of(row) for row in timed if row["side"] in BACKENDS]
     shapes = sorted({s for s in batches if s.n == s.m and s.batch == 1 and s.n >= 64}, key=lambda s: s.n)
     size = 128
@@ -350,8 +360,7 @@ def picture_of(rows: Rows) -> Path:
 def draw(rows: Rows) -> None:
     from lac.files import atomic_path
 
-    wanted = (WAVEFRONT, *BACKENDS, "nwgrad scaled")
-    chosen = [row for row in rows.some() if row["side"] in wanted and shape_of(row).n >= 64]
+    chosen = [row for row in rows.some() if row["side"] in GROWING and shape_of(row).n >= 64]
     chosen = [row for row in chosen if row["threads"] == rows.threads or row["side"] == "lac cpu"]
     if not chosen:
         return

@@ -25,7 +25,7 @@ def made_up():
                 "loop": benchmark.LOOP,
                 "wavefront": benchmark.WAVEFRONT,
                 "learned": "lac cpu, gaps learned",
-                "engine": "lac cpu, engine alone",
+                "alignment": "lac cpu, soft_alignment without autograd",
             }
             names |= {name: f"lac {name}" for name in ("eager", "cpu", "triton")}
             for text in what.shapes:
@@ -59,6 +59,9 @@ def test_tables_of_speed(folder):
     speed = report.TABLES["speed"]("cpu")
     assert "| lac cpu, 2 threads | 0.41 (20) | 3.28 (20) | 52.4 (20) | 210 (20) | 0.595 (20) | 10 | 50.3 |" in speed
     assert "| lac cpu | 0.819 (10) | 6.55 (10) | 105 (10) | 419 (10) | 1.19 (10) | 10 | 50.3 |" in speed
+    assert "| lac cpu, soft_alignment without autograd | 8.19 (1) | 65.5 (1) |" in speed
+    assert "soft_alignment without autograd: one public call that returns the score's gradient" in speed
+    assert "gaps learned" not in speed
     assert "naive loop, cell by cell in Python, was timed on 1x32x32 only" in speed
     assert "softdtw" not in speed
     for words in ("Some CPU", "torch 2.9", "commit abc1234", "2026-01-02", "cpu-some.csv", "`python bench/measure.py`"):
@@ -67,7 +70,7 @@ def test_tables_of_speed(folder):
     assert "Not in the table: jax scan: not installed." in peers
     assert "softdtw tslearn" in peers
     assert "Not taken as such by: softdtw tslearn (padded)." in peers
-    assert "| 1x4096x4096 | 100 | 1 000 | 50 | 500 |" in report.TABLES["flat"]("cpu")
+    assert "| 1x4096x4096 | 100 | 1 000 | 1 000 | 50 | 500 | 500 |" in report.TABLES["flat"]("cpu")
     assert "| 16x256x256 | 10 (cpu) | 1 % | - | 20 (cpu) | 2 % | - |" in report.TABLES["limits"]("cpu")
     assert "| 1x4096x4096 | 16 780 (201) |" in report.TABLES["growth"]("cpu")
     assert "| 105 (1e-6) |" in report.TABLES["passes"]("cpu")
@@ -122,3 +125,17 @@ def test_peers_that_are_not_installed_are_named(monkeypatch):
     side = measure.peer_sides()["no_such_peer"]
     refused = benchmark.gate([side], "both", torch.float32, torch.device("cpu"))
     assert refused == {"no such peer": "not installed (pip install nothing==1.0)"}
+
+
+def test_the_fastest_engine_without_autograd():
+    device = torch.device("cpu")
+    side = measure.engine_sides(device)["alignment"]
+    if side.obstacle is not None:
+        pytest.skip(side.obstacle)
+    given = benchmark.problem(Shape.parse("3x4,5x2"), "both", torch.float32, device, seed=0)
+    exact = benchmark.exact_answer(given, "both", "reference")
+    given.scores.requires_grad_()
+    found = side.prepare(given, "both")().derivative
+    assert not found.requires_grad
+    torch.testing.assert_close(found, exact.derivative.float())
+    assert benchmark.gate([side], "both", torch.float32, device) == {}
