@@ -119,24 +119,33 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
         encoder = state.encoder.eval()
         seconds = time.perf_counter() - began
         results = {"trained": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device))}
-    environment = describe(device)
-    rows = {}
-    for name, result in results.items():
-        rows[name] = {
-            "data": dataset.name,
-            "embedding": name,
-            "loss": loss,
-            "seed": seed,
-            "steps": config.train.steps if loss != CONTROLS else 0,
-            **{f"accuracy_{f:g}": round(x, 5) for f, x in result.classification.items()},
-            **{f"progression_{f:g}": round(x, 5) for f, x in result.event_completion.items()},
-            "tau": round(result.kendalls_tau, 5),
-            "tau_nan": result.kendalls_tau_nan,
-            **{f"ap{k}": round(x, 5) for k, x in result.retrieval.items()},
-            "seconds": round(seconds, 1) if loss != CONTROLS else 0,
-            **{key: environment[key] for key in ("device", "torch", "lac")},
-        }
-    return rows
+    return {
+        name: row(
+            dataset.name, name, loss, seed, result, describe(device),
+            steps=config.train.steps if loss != CONTROLS else 0, seconds=seconds if loss != CONTROLS else 0,
+        )
+        for name, result in results.items()
+    }  # fmt: skip
+
+
+def row(
+    data: str, embedding: str, loss: str, seed: int, result: Any, environment: Settings, *, steps: int, seconds: float
+) -> dict[str, Any]:
+    """A row of the table: an EvalResult, and where it was made (lac.environment.describe)."""
+    return {
+        "data": data,
+        "embedding": embedding,
+        "loss": loss,
+        "seed": seed,
+        "steps": steps,
+        **{f"accuracy_{f:g}": round(x, 5) for f, x in result.classification.items()},
+        **{f"progression_{f:g}": round(x, 5) for f, x in result.event_completion.items()},
+        "tau": round(result.kendalls_tau, 5),
+        "tau_nan": result.kendalls_tau_nan,
+        **{f"ap{k}": round(x, 5) for k, x in result.retrieval.items()},
+        "seconds": round(seconds, 1),
+        **{key: environment[key] for key in ("device", "torch", "lac")},
+    }
 
 
 def commit() -> str:
