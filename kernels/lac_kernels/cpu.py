@@ -1,9 +1,8 @@
 """The CPU engine: `cpu.cpp`, compiled on first use for the machine it runs on, and its launchers.
 
-The algorithm is described at the top of `cpu.cpp`. The library is kept in the user's cache folder
-(`LAC_CACHE`, else `XDG_CACHE_HOME`/lac, else ~/.cache/lac) under a name made from the source, the compiler and
-the processor, so it is built once per machine and never used on another. Without a C++ compiler the engine is
-`unavailable`.
+The algorithm is described at the top of `cpu.cpp`. The library is kept in the user's cache folder (cache.py)
+under a name made from the source, the compiler and the processor, so it is built once per machine and never used on
+another. Without a C++ compiler the engine is `unavailable`.
 
 Threads follow `torch.get_num_threads()`. They live for one call, so nothing is left that a fork could break.
 """
@@ -23,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lac_kernels.cache import cache_folder
 from lac_kernels.reference import compute_dtype
 
 _SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -62,12 +62,6 @@ def _compiler() -> Path:
     )
 
 
-def _folder() -> Path:
-    if "LAC_CACHE" in os.environ:
-        return Path(os.environ["LAC_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lac"
-
-
 def _compile(compiler: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=to.parent)
@@ -98,7 +92,7 @@ def _library() -> ctypes.CDLL | str:
         stat = compiler.stat()
         parts = (_SOURCE.read_bytes(), f"{_FLAGS} {compiler} {stat.st_size} {stat.st_mtime_ns}".encode())
         name = hashlib.sha256(b"\0".join((*parts, _processor().encode()))).hexdigest()[:24]
-        path = _folder() / f"cpu-{name}.so"
+        path = cache_folder() / f"cpu-{name}.so"
         if not path.exists():
             _compile(compiler, path)
         library = ctypes.CDLL(str(path))
