@@ -220,35 +220,6 @@ def break_features_missing(root):
     (root / "features" / "c4.npy").unlink()
 
 
-def break_labels_longer(root):
-    write(root, "labels", c4=np.zeros(99, int))
-
-
-def break_object(root):
-    write(root, "features", c4=np.array([{}, {}], dtype=object))
-
-
-def break_truncated(root):
-    path = root / "features" / "c4.npy"
-    path.write_bytes(path.read_bytes()[:-8])
-
-
-def break_empty_file(root):
-    (root / "features" / "c4.npy").write_bytes(b"")
-
-
-def break_dims(root):
-    write(root, "features", c4=np.zeros(8))
-
-
-def break_scalar(root):
-    write(root, "features", c4=np.float32(3))
-
-
-def break_nan(root):
-    write(root, "features", c4=np.full((8, 3), np.nan))
-
-
 def break_split_name(root):
     (root / "split.json").write_text('{"train": ["c1"], "val": ["nobody"]}')
 
@@ -270,13 +241,6 @@ def break_names(root):
     [
         (break_labels_missing, "clip 'c4' has features but no labels"),
         (break_features_missing, "clip 'c4' has labels but no features"),
-        (break_labels_longer, "clip 'c4': labels are longer than the features"),
-        (break_object, "c4.npy is not a plain NumPy array"),
-        (break_truncated, "c4.npy is not a plain NumPy array"),
-        (break_empty_file, "c4.npy is not a plain NumPy array"),
-        (break_dims, "clip 'c4': frames must be"),
-        (break_scalar, "clip 'c4': frames must be"),
-        (break_nan, "clip 'c4': frames must be finite"),
         (break_split_name, "names 'nobody', but there is no features/nobody.npy"),
         (break_split_keys, "must be {"),
         (break_split_json, "split.json is not JSON"),
@@ -286,6 +250,74 @@ def break_names(root):
 def test_broken_folders_are_named(plain, damage, message):
     damage(plain)
     with pytest.raises(ValueError, match=message):
+        lac.data.load("folder", plain)
+
+
+def array(kind, values):
+    return lambda root: write(root, kind, c4=values)
+
+
+def content(kind, change):
+    def damage(root):
+        path = root / kind / "c4.npy"
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (array("labels", np.zeros(99, int)), "labels/c4.npy holds 99 labels, but the clip has 8 frames; give one"),
+        (array("labels", np.zeros(9, int)), "labels/c4.npy holds 9 labels, but the clip has 8 frames (off by one)"),
+        (array("labels", np.zeros(7, int)), "labels/c4.npy holds 7 labels, but the clip has 8 frames (off by one)"),
+        (array("labels", np.zeros((8, 1))), "labels/c4.npy holds labels of shape (8, 1), but the clip has 8 frames"),
+        (array("labels", np.full(8, 0.5)), "labels/c4.npy: clip 'c4': labels must be whole numbers, got 0.5"),
+        (array("labels", np.full(8, np.nan)), "labels/c4.npy: clip 'c4': labels must be finite"),
+        (array("times", np.arange(9)), "times/c4.npy: clip 'c4': times must have one entry a frame, shape (8,)"),
+        (array("times", np.zeros(8)), "times/c4.npy: clip 'c4': times must increase"),
+        (array("features", np.array([{}, {}])), "features/c4.npy is not a plain NumPy array"),
+        (array("features", np.full((8, 3), "a")), "features/c4.npy: clip 'c4': frames must be real numbers"),
+        (array("features", np.zeros(8)), "features/c4.npy: clip 'c4': frames must be (frames, ...)"),
+        (array("features", np.zeros((0, 3))), "features/c4.npy: clip 'c4': frames must be (frames, ...)"),
+        (array("features", np.float32(3)), "features/c4.npy: clip 'c4': frames must be (frames, ...)"),
+        (array("features", np.full((8, 3), np.nan)), "features/c4.npy: clip 'c4': frames must be finite, got nan at"),
+        (content("features", lambda data: data[:-8]), "features/c4.npy is not a plain NumPy array"),
+        (content("features", lambda data: b""), "features/c4.npy is not a plain NumPy array"),
+        (content("features", lambda data: b"PK" + data), "features/c4.npy is not a plain NumPy array"),
+        # A header that opens a bracket and never closes it, and one that asks for more than there is memory.
+        (content("labels", lambda data: data.replace(b"(8,)", b"(8, ")), "labels/c4.npy is not a plain NumPy array"),
+        (
+            content("labels", lambda data: data.replace(b"(8,), }" + b" " * 15, b"(8" + b"0" * 15 + b",), }")),
+            "labels/c4.npy is not a plain NumPy array",
+        ),
+    ],
+)
+def test_a_bad_clip_is_left_out(plain, damage, reason):
+    write(plain, "times", **{f"c{k}": np.arange(4 + k) for k in range(10)})
+    whole = lac.data.load("folder", plain)
+    assert whole.left_out == {}
+    damage(plain)
+    data = lac.data.load("folder", plain)
+    assert list(data.left_out) == ["c4"]
+    assert f"{plain}/{reason}" in data.left_out["c4"]
+    # The split of the others is as it was.
+    for split in ("train", "val"):
+        names = [one.name for one in getattr(whole, split) if one.name != "c4"]
+        assert [one.name for one in getattr(data, split)] == names
+
+
+def test_a_clip_that_cannot_be_opened_is_left_out(plain):
+    path = plain / "labels" / "c4.npy"
+    path.unlink()
+    path.symlink_to(plain / "nowhere")
+    assert "labels/c4.npy" in lac.data.load("folder", plain).left_out["c4"]
+
+
+def test_a_split_of_which_all_clips_are_left_out(plain):
+    (plain / "split.json").write_text(json.dumps({"train": ["c3", "c1"], "val": ["c2", "c5"]}))
+    write(plain, "features", c2=np.full((6, 3), np.inf), c5=np.zeros(9), c1=np.zeros(3))
+    with pytest.raises(ValueError, match=r"split 'val' can be read \(2 are left out\); the first: .*c2.npy: clip 'c2'"):
         lac.data.load("folder", plain)
 
 

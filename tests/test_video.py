@@ -277,13 +277,7 @@ def test_features_come_before_the_videos_beside_them(videos):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("labels/clip3.csv", "0.0,1\n", r"clip3\.csv must start with the line time,label, got '0.0,1'"),
-        ("labels/clip3.csv", "", r"clip3\.csv must start with the line time,label, got ''"),
-        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", r"clip3\.csv, line 3: expected seconds and a whole"),
-        ("labels/clip3.csv", "time,label\n0,1,2\n", r"clip3\.csv, line 2: expected"),
-        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", r"clip3\.csv, line 3: times must be finite and increase"),
         ("labels/clip9.csv", "time,label\n", r"clip 'clip9' has labels but no videos: there is no .*clip9\.\*"),
-        ("videos/clip3.mp4", "no video", r"clip3\.mp4 is not a video"),
         ("videos/clip3.avi", "", r"clip 'clip3' has two files of videos"),
         ("split.json", '{"train": ["clip1"], "val": ["nobody"]}', r"there is no videos/nobody\.\*"),
     ],
@@ -292,6 +286,75 @@ def test_broken_folders_of_videos_are_named(videos, name, content, message):
     (videos / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         lac.data.load("folder", videos, size=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("labels/clip3.csv", "0.0,1\n", "clip3.csv must start with the line time,label, got '0.0,1'"),
+        ("labels/clip3.csv", "", "clip3.csv must start with the line time,label, got ''"),
+        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", "clip3.csv, line 3: expected seconds and a whole"),
+        ("labels/clip3.csv", "time,label\n0,1,2\n", "clip3.csv, line 2: expected"),
+        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", "clip3.csv, line 3: times must be finite and increase"),
+        ("labels/clip3.csv", b"time,label\n\xff", "clip3.csv: 'utf-8' codec can't decode"),
+        ("videos/clip3.mp4", "no video", "clip3.mp4 is not a video"),
+        ("videos/clip3.mp4", "", "clip3.mp4 is not a video"),
+    ],
+)
+def test_a_bad_video_or_label_file_is_left_out(videos, name, content, reason):
+    (videos / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    data = lac.data.load("folder", videos, size=4)
+    assert len(data.train + data.val) == 7
+    assert f"{videos / name}"[:-9] + reason in data.left_out["clip3"]
+
+
+def test_a_video_that_is_cut_or_without_frames_is_left_out(videos):
+    path = videos / "videos" / "clip3.mp4"
+    path.write_bytes(path.read_bytes()[:-200])
+    empty = videos / "videos" / "clip4.mp4"
+    with av.open(str(empty), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height = stream.width = 16
+        stream.pix_fmt = "yuv420p"
+        container.start_encoding()
+    (videos / "videos" / "clip5.mp4").unlink()
+    (videos / "videos" / "clip5").mkdir()
+    image = videos / "videos" / "clip6" / "0.png"
+    (videos / "videos" / "clip6.mp4").unlink()
+    image.parent.mkdir()
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(image)
+    image.write_bytes(image.read_bytes()[:200])
+    data = lac.data.load("folder", videos, size=4)
+    assert sorted(one.name for one in data.train + data.val) == ["clip0", "clip1", "clip2", "clip7"]
+    assert "clip3.mp4 is not a video" in data.left_out["clip3"]
+    assert "clip4.mp4 " in data.left_out["clip4"]
+    assert data.left_out["clip5"].endswith("clip5 holds no frames")
+    assert "clip6/0.png is not an image" in data.left_out["clip6"]
+
+
+def test_labels_of_a_video_count_all_its_frames(tmp_path):
+    (tmp_path / "labels").mkdir()
+    for name in "abcd":
+        write_video(tmp_path / "videos" / f"{name}.mp4", grey(LEVELS), TIMES)
+        np.save(tmp_path / "labels" / f"{name}.npy", np.arange(12))
+    pictures = tmp_path / "videos" / "e"
+    pictures.mkdir()
+    for k in range(12):
+        PIL.Image.fromarray(grey(LEVELS)[k]).save(pictures / f"{k}.png")
+    np.save(tmp_path / "labels" / "e.npy", np.arange(12))
+    np.save(tmp_path / "labels" / "c.npy", np.arange(11))
+    np.save(tmp_path / "labels" / "d.npy", np.arange(6))  # one for each frame that is kept
+    data = lac.data.load("folder", tmp_path, fps=5, size=4, rate=10)
+    assert data.left_out["c"].startswith(
+        f"{tmp_path / 'labels' / 'c.npy'} holds 11 labels, but the clip has 12 frames (off by one)"
+    )
+    assert "d.npy holds 6 labels, but the clip has 12 frames; give one label" in data.left_out["d"]
+    clips = {one.name: one for one in data.train + data.val}
+    assert sorted(clips) == ["a", "b", "e"]
+    for name, kept in (("a", [0, 5, 7, 9, 10, 11]), ("b", [0, 5, 7, 9, 10, 11]), ("e", [0, 2, 4, 6, 8, 10])):
+        assert clips[name].labels.tolist() == kept
+        assert_levels((clips[name].frames + 1) * 127.5, LEVELS[kept])
+    np.testing.assert_allclose(clips["a"].times, TIMES[clips["a"].labels], rtol=0, atol=1 / 90_000)
 
 
 def test_times_beside_videos_are_refused(videos):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ class Dataset:
         train: clips to learn from; their labels serve the evaluator only.
         val: clips to judge on.
         label_names: the name of label 0, 1, ...; empty when no clip has labels.
+        left_out: for each clip that could not be read the reason, which names the file; it is in neither split.
 
     Raises:
         ValueError: a split is empty, two clips share a name, the clips' features differ in shape, or a label
@@ -93,6 +94,7 @@ class Dataset:
     train: list[Clip]
     val: list[Clip]
     label_names: list[str]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, clips in (("train", self.train), ("val", self.val)):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lac.data.base import Clip, Dataset
-from lac.data.video import RATE, read_frames
+from lac.data.video import RATE, read_numbered
 
 FPS = 10.0
 SIZE = 64
@@ -40,6 +43,12 @@ def load(
     Files are read with ``allow_pickle=False``: reading them never runs code. A CSV starts with the line
     ``time,label``; frames before its first time have no phase.
 
+    ``labels/NAME.npy`` counts the frames of the file: of a video all that it shows, of a folder all its images. Where
+    ``fps`` thins the frames, their labels are thinned with them.
+
+    A clip is left out, and the others go on, where one of its files is damaged or cut short, holds no frames, has
+    values that are not finite, or another number of labels or times than of frames: see ``Dataset.left_out``.
+
     Videos become frames (T, 3, size, size), RGB from -1 to 1, which ``FrameEncoder(backbone="small")`` takes, and are
     held in memory: half a megabyte a second of video with the defaults.
 
@@ -53,9 +62,9 @@ def load(
 
     Raises:
         FileNotFoundError: no root, neither features nor videos in it.
-        ValueError: labels or times without a clip or the reverse, two files for one clip, shapes that do not fit,
-            values that are not finite, a file that is not what it should be, or a split that names a missing clip. The
-            message names it.
+        ValueError: labels or times without a clip or the reverse, two files for one clip, clips of different features,
+            a split or names of labels that do not fit, a single clip, or a split of which all clips are left out. The
+            message names the file.
         ImportError: videos, and PyAV is not installed.
     """
     if root is None:
@@ -76,18 +85,38 @@ def load(
         raise ValueError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
 
     def clip(name: str) -> Clip:
-        one = read_clip(sources[name], rate=rate, fps=fps, size=size)
-        at = _read(times[name]) if times else one.times
-        return Clip(name, one.frames, at, _labels(labels[name], at) if labels else None)
+        with _naming(sources[name]):
+            one, numbers, total = _read_clip(sources[name], rate=rate, fps=fps, size=size)
+            one = replace(one, name=name)
+        if times:
+            with _naming(times[name]):
+                one = replace(one, times=_read(times[name]))
+        if labels:
+            with _naming(labels[name]):
+                one = replace(one, labels=_labels(labels[name], one.times, numbers, total))
+        return one
 
-    train, val = _split(base, kind, sorted(sources), val_share, seed)
-    clips = {name: clip(name) for name in train + val}
+    splits = dict(zip(("train", "val"), _split(base, kind, sorted(sources), val_share, seed), strict=True))
+    clips: dict[str, Clip] = {}
+    left_out: dict[str, str] = {}
+    for name in splits["train"] + splits["val"]:
+        try:
+            clips[name] = clip(name)
+        except (ValueError, OSError) as error:
+            left_out[name] = str(error)
+    for split, names in splits.items():
+        if names and not any(name in clips for name in names):
+            raise ValueError(
+                f"{base}: no clip of the split {split!r} can be read ({len(names)} are left out); the first: "
+                f"{left_out[names[0]]}"
+            )
     found = [int(one.labels.max()) for one in clips.values() if one.labels is not None]
     return Dataset(
         base.resolve().name,
-        [clips[name] for name in train],
-        [clips[name] for name in val],
+        [clips[name] for name in splits["train"] if name in clips],
+        [clips[name] for name in splits["val"] if name in clips],
         _label_names(base, max(found, default=-1) + 1),
+        left_out,
     )
 
 
@@ -97,13 +126,37 @@ def read_clip(path: str | Path, *, rate: float = RATE, fps: float = FPS, size: i
     Raises:
         ValueError, FileNotFoundError, ImportError: the file cannot be read; the message names it.
     """
-    path = Path(path)
+    return _read_clip(Path(path), rate=rate, fps=fps, size=size).clip
+
+
+class _Numbered(NamedTuple):
+    """A clip, and which of the ``total`` frames of its file it holds: numbers (T,)."""
+
+    clip: Clip
+    numbers: np.ndarray
+    total: int
+
+
+def _read_clip(path: Path, *, rate: float, fps: float, size: int | Sequence[int]) -> _Numbered:
     if path.suffix == ".npy":
         frames = _read(path)
-        return Clip(path.stem, frames, np.arange(len(frames) if frames.ndim else 0) / rate)
+        count = len(frames) if frames.ndim else 0
+        return _Numbered(Clip(path.stem, frames, np.arange(count) / rate), np.arange(count), count)
     target = size if isinstance(size, int) else tuple(size)
-    frames, times = read_frames(path, fps=fps, size=target, rate=rate)  # type: ignore[arg-type]
-    return Clip(path.stem, frames.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, times)
+    frames, times, numbers, total = read_numbered(path, fps=fps, size=target, rate=rate)  # type: ignore[arg-type]
+    clip = Clip(path.stem, frames.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, times)
+    return _Numbered(clip, numbers, total)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the content of a file becomes a ValueError that names it."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        if not isinstance(error, TypeError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def videos(root: str | Path) -> dict[str, Path]:
@@ -154,10 +207,19 @@ def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixe
     return found
 
 
-def _labels(path: Path, times: np.ndarray) -> np.ndarray:
-    """Labels of the frames at ``times``: one a frame from a .npy, or from a CSV of times at which phases begin."""
+def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> np.ndarray:
+    """Labels of the frames at ``times``, which are ``numbers`` of ``count`` in the file of the clip: from a .npy with
+    one label for each of the ``count``, or from a CSV of times at which phases begin."""
     if path.suffix == ".npy":
-        return _read(path)
+        stored = _read(path)
+        if stored.shape != (count,):
+            given = f"{len(stored)} labels" if stored.ndim == 1 else f"labels of shape {stored.shape}"
+            near = " (off by one)" if stored.ndim == 1 and abs(len(stored) - count) == 1 else ""
+            raise ValueError(
+                f"{path} holds {given}, but the clip has {count} frames{near}; give one label for each frame of the "
+                "file, -1 where a frame has no phase"
+            )
+        return np.asarray(stored[numbers])
     begins, labels = [], [-1]
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
@@ -181,8 +243,9 @@ def _labels(path: Path, times: np.ndarray) -> np.ndarray:
 
 def _read(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, MemoryError, TokenError) as error:  # the last two from a damaged header
         raise ValueError(
             f"{path} is not a plain NumPy array (object arrays are not read, because that "
             f"would run code from the file): {error}"

@@ -10,7 +10,7 @@ import importlib
 import math
 import operator
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +32,15 @@ class _Frame(NamedTuple):
     time: float
     shape: _Size
     picture: Callable[[_Size | None], np.ndarray]
+
+
+class Frames(NamedTuple):
+    """What :func:`read_frames` returns, and which of the video's ``total`` frames they are: numbers (T,) int64."""
+
+    frames: np.ndarray
+    times: np.ndarray
+    numbers: np.ndarray
+    total: int
 
 
 def read_frames(
@@ -67,12 +76,20 @@ def read_frames(
             hold; mkv, webm, ts and avi may seem to end where they were cut.
         ImportError: PyAV, or for images Pillow, is not installed.
     """
+    return read_numbered(path, indices=indices, fps=fps, size=size, rate=rate)[:2]
+
+
+def read_numbered(
+    path: str | Path,
+    *,
+    indices: Sequence[int] | None = None,
+    fps: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    rate: float = RATE,
+) -> Frames:
+    """:func:`read_frames` with the numbers of the frames; ``total`` ends at the last one of ``indices``."""
     if indices is not None and fps is not None:
         raise ValueError("indices and fps exclude each other: give one of them")
-    for name, value in (("fps", fps), ("rate", rate)):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} must be > 0 frames a second, got {value}")
-    target = _size(size)
     numbers = None if indices is None else [operator.index(number) for number in indices]
     if numbers is not None and (not numbers or min(numbers) < 0):
         raise ValueError(f"indices must be frame numbers from 0, at least one, got {numbers}")
@@ -80,22 +97,16 @@ def read_frames(
     kept: dict[int, np.ndarray] = {}
     times: dict[int, float] = {}
     wanted = None if numbers is None else set(numbers)
-    start, interval, count = math.nan, -1, 0
-    with closing(_frames(Path(path), rate)) as source:
-        for number, frame in enumerate(source):
+    count = 0
+    with closing(each_frame(path, fps=fps, size=size, rate=rate, only=wanted)) as source:
+        for number, (time, picture) in enumerate(source):
             count = number + 1
-            start = frame.time if number == 0 else start
-            if fps is not None:
-                # Times are rounded to the container's clock; a hundredth keeps a frame in its own interval.
-                before, interval = interval, math.floor((frame.time - start) * fps + 0.01)
-                if interval == before:
-                    continue
-            elif wanted is not None and number not in wanted:
+            if picture is None:
                 continue
-            kept[number], times[number] = frame.picture(target), frame.time
-            if kept[number].shape != next(iter(kept.values())).shape:
+            kept[number], times[number] = picture, time
+            if picture.shape != next(iter(kept.values())).shape:
                 raise ValueError(
-                    f"{path}: frame {number} has {_text(frame.shape)} pixels, the first one has another size; "
+                    f"{path}: frame {number} has {_text(picture.shape[:2])} pixels, the first one has another size; "
                     "give size= to bring all frames to one"
                 )
             if len(kept) == len(wanted or ()):
@@ -104,7 +115,48 @@ def read_frames(
     if missing:
         raise ValueError(f"{path} has {count} frames: index {missing[0]} is out of range")
     order = list(kept) if numbers is None else numbers
-    return np.stack([kept[number] for number in order]), np.array([times[number] for number in order])
+    return Frames(
+        np.stack([kept[number] for number in order]),
+        np.array([times[number] for number in order]),
+        np.array(order, dtype=np.int64),
+        count,
+    )
+
+
+def each_frame(
+    path: str | Path,
+    *,
+    fps: float | None = None,
+    size: int | tuple[int, int] | None = None,
+    rate: float = RATE,
+    only: Container[int] | None = None,
+) -> Generator[tuple[float, np.ndarray | None]]:
+    """The frames of a video one after the other, so that a long one need not fit into memory.
+
+    Args:
+        path, fps, size, rate: as in :func:`read_frames`.
+        only: numbers of the frames to keep; ``None``: all.
+
+    Yields:
+        For every frame of the video its time, and its picture (H, W, 3) uint8, or ``None`` where it is not kept.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as :func:`read_frames`.
+    """
+    for name, value in (("fps", fps), ("rate", rate)):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be > 0 frames a second, got {value}")
+    target = _size(size)
+    start, interval = math.nan, -1
+    with closing(_frames(Path(path), rate)) as source:
+        for number, frame in enumerate(source):
+            start = frame.time if number == 0 else start
+            keep = only is None or number in only
+            if fps is not None:
+                # Times are rounded to the container's clock; a hundredth keeps a frame in its own interval.
+                before, interval = interval, math.floor((frame.time - start) * fps + 0.01)
+                keep = keep and interval != before
+            yield frame.time, frame.picture(target) if keep else None
 
 
 def frame_times(path: str | Path, *, rate: float = RATE) -> np.ndarray:
