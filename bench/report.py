@@ -26,6 +26,7 @@ from lac.benchmark import LOOP, WAVEFRONT, Row, Shape, shape_of, speed_up  # noq
 
 RESULTS = ROOT / "bench" / "results"
 ROWS = RESULTS / "representations.csv"
+VIDEO_ROWS = RESULTS / "video.csv"
 CURVES_PICTURE = ROOT / "docs" / "curves.png"
 COLUMNS = {
     "phase accuracy": "accuracy_1", "progression": "progression_1", "AP@5": "ap5", "tau": "tau",
@@ -36,13 +37,12 @@ WIDE = {
 }  # fmt: skip
 
 
-def read(data: str = "") -> list[dict[str, str]]:
-    """Rows of a data set as it is, or of every data set."""
-    if not ROWS.exists():
+def read(path: Path, data: str = "") -> list[Row]:
+    """Rows of a data set, or of every data set."""
+    if not path.exists():
         return []
-    with ROWS.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if row["data"].replace(" ", "_") == data and not row["condition"]] if data else rows
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if data in ("", row["data"].replace(" ", "_"))]
 
 
 def shown(value: float) -> str:
@@ -53,7 +53,7 @@ def mean_spread(values: list[float]) -> str:
     return shown(statistics.mean(values)) + (f" ({shown(statistics.stdev(values))})" if len(set(values)) > 1 else "")
 
 
-def conditions(rows: list[Row]) -> str:
+def conditions(rows: list[Row], path: Path) -> str:
     """What stands below a table of representations."""
 
     def every(name: str) -> str:
@@ -61,19 +61,40 @@ def conditions(rows: list[Row]) -> str:
 
     seeds = len({row["seed"] for row in rows})
     commands = "; ".join(f"`{command}`" for command in sorted({row["command"] for row in rows}))
+    threads = "one thread of " * (path == ROWS)
     return (
-        f"{every('data')}: mean (standard deviation) over {seeds} seeds, {every('steps')} steps, one thread of "
-        f"{every('device')}, torch {every('torch')}, lac {every('lac')}, commit {every('commit')}. "
-        f"Rows: bench/results/representations.csv; command: {commands}."
+        f"{every('data')}: mean (standard deviation) over {seeds} seed{'s' * (seeds > 1)}, {every('steps')} steps, "
+        f"{threads}{every('device')}, torch {every('torch')}, lac {every('lac')}, commit {every('commit')}. "
+        f"Rows: bench/results/{path.name}; command: {commands}."
     )
 
 
 def table(data: str, columns: dict[str, str], losses: Sequence[str]) -> str:
+    """Losses on a data set as it is."""
+    rows = [row for row in read(ROWS, data) if not row["condition"]]
+    return compared_losses(rows, columns, losses, ROWS) or not_measured(ROWS, data)
+
+
+def video(data: str) -> str:
+    """A table for each way from the videos to the embedding."""
+    ways: dict[str, list[Row]] = {}
+    for row in read(VIDEO_ROWS, data):
+        ways.setdefault(row["condition"], []).append(row)
+    tables = [compared_losses(rows, WIDE, ("LACLoss",), VIDEO_ROWS, head=way) for way, rows in ways.items()]
+    return "\n\n".join(tables) or not_measured(VIDEO_ROWS, data)
+
+
+def not_measured(path: Path, data: str) -> str:
+    return f"Not measured: bench/results/{path.name} has no rows of {data}."
+
+
+def compared_losses(
+    rows: list[Row], columns: dict[str, str], losses: Sequence[str], path: Path, *, head: str = ""
+) -> str:
     """Losses by row, over the seeds that all of them have, the best mean of a column in bold; the controls below."""
-    rows = read(data)
     trained = [row for row in rows if row["loss"] in losses]
     if not trained:
-        return f"Not measured: bench/results/{ROWS.name} has no rows of {data}."
+        return ""
     groups = {loss: [row for row in trained if row["loss"] == loss] for loss in losses}
     seeds = set.intersection(*({row["seed"] for row in group} for group in groups.values() if group))
     groups = {loss: [row for row in group if row["seed"] in seeds] for loss, group in groups.items() if group}
@@ -85,20 +106,22 @@ def table(data: str, columns: dict[str, str], losses: Sequence[str]) -> str:
     for row in rows:
         if row["loss"] == CONTROLS and row["seed"] in seeds:
             groups.setdefault(row["embedding"], []).append(row)
-    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    lines = [f"| {head} | ".replace("  ", " ") + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, group in groups.items():
         cells = [mean_spread([float(row[column]) for row in group]) for column in columns.values()]
-        best = [shown(means[c].get(name, -9)) == shown(max(means[c].values())) for c in columns.values()]
+        best = [
+            len(losses) > 1 and shown(means[c].get(name, -9)) == shown(max(means[c].values())) for c in columns.values()
+        ]
         lines.append(
             f"| {name} | " + " | ".join(f"**{x}**" if b else x for x, b in zip(cells, best, strict=True)) + " |"
         )
-    return "\n".join([*lines, "", conditions(trained)])
+    return "\n".join([*lines, "", conditions(trained, path)])
 
 
 def hardening(kind: str) -> dict[str, list[Row]]:
     """Rows by what makes the data harder, from easy to hard: "distractors 20%", or "tempo 2x"."""
     groups: dict[str, list[Row]] = {}
-    for row in read():
+    for row in read(ROWS):
         if row["condition"].startswith(f"{kind} ") and row["embedding"] in ("trained", "time index"):
             groups.setdefault(row["condition"], []).append(row)
     return dict(sorted(groups.items(), key=lambda item: amount(item[0])))
@@ -120,7 +143,7 @@ def drawn_sides(groups: dict[str, list[Row]]) -> list[str]:
 def curve(kind: str) -> str:
     groups = hardening(kind)
     if not groups:
-        return f"Not measured: bench/results/{ROWS.name} has no rows of {kind}."
+        return not_measured(ROWS, kind)
     sides = drawn_sides(groups)
     lines = [f"| phase accuracy / progression / AP@5 | {' | '.join(sides)} |", "|---|" + "---|" * len(sides)]
     for condition, rows in groups.items():
@@ -132,7 +155,7 @@ def curve(kind: str) -> str:
             )
         lines.append(f"| {condition} | {' | '.join(cells)} |")
     trained = [row for rows in groups.values() for row in rows if row["embedding"] == "trained"]
-    return "\n".join([*lines, "", conditions(trained)])
+    return "\n".join([*lines, "", conditions(trained, ROWS)])
 
 
 def draw_curves() -> None:
@@ -466,6 +489,7 @@ TABLES = {
     "comparison": lambda data: table(data, WIDE, COMPARED),
     "ablation": lambda data: table(data, WIDE, tuple(VARIANTS)),
     "curve": curve,
+    "video": video,
     "speed": each_machine(lambda path: compared(Rows(path), everyone=False)),
     "peers": each_machine(lambda path: compared(Rows(path), everyone=True)),
     "growth": each_machine(lambda path: growing(Rows(path))),

@@ -85,3 +85,21 @@ def test_tables_and_curves(tmp_path, monkeypatch):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     with rows.open() as file:
         assert len(list(csv.DictReader(file))) == 10
+
+
+def test_tables_of_videos_by_the_way_to_the_embedding(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "VIDEO_ROWS", tmp_path / "video.csv")
+    assert "video.csv has no rows of drawn_squat" in report.TABLES["video"]("drawn_squat")
+    base = {**dict.fromkeys(FIELDS, 0.5), "data": "drawn_squat", "embedding": "trained", "loss": "LACLoss"}
+    for way, accuracy in (("features", 0.9), ("end to end", 0.7)):
+        for loss, embedding, number in (("LACLoss", "trained", accuracy), (CONTROLS, "time index", 0.6)):
+            row = {**base, "condition": way, "loss": loss, "embedding": embedding, "accuracy_1": number, "seed": 0}
+            representations.append(report.VIDEO_ROWS, [row])
+    lines = report.TABLES["video"]("drawn_squat").splitlines()
+    assert lines[0].startswith("| features | acc .1 |")
+    assert lines[2].startswith("| LACLoss | .500 | .500 | .900 |")
+    assert lines[3].startswith("| time index | .500 | .500 | .600 |")
+    assert "1 seed," in lines[5]
+    assert "one thread" not in lines[5]
+    assert lines[7].startswith("| end to end | acc .1 |")
+    assert lines[9].startswith("| LACLoss | .500 | .500 | .700 |")
