@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ class EvalResult:
         retrieval: AP@K by K.
         classifier: "logistic" or "svc".
         stride: every how many frames tau was taken.
+        missing_classes: for "train" and "val" the labels that some clips of the split lack, with the number of those
+            clips. A label is one that any clip of either split has.
+        unseen_classes: by fraction the labels that none of its training clips has.
     """
 
     classification: dict[float, float]
@@ -50,14 +53,16 @@ class EvalResult:
     retrieval: dict[int, float]
     classifier: str
     stride: int
+    missing_classes: dict[str, dict[int, int]] = field(default_factory=dict)
+    unseen_classes: dict[float, list[int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values with string keys, for JSON."""
-        plain = dataclasses.asdict(self)
-        return {
-            key: {str(inner): number for inner, number in value.items()} if isinstance(value, dict) else value
-            for key, value in plain.items()
-        }
+
+        def plain(value: Any) -> Any:
+            return {str(key): plain(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+        return {key: plain(value) for key, value in dataclasses.asdict(self).items()}
 
 
 def evaluate(
@@ -89,6 +94,9 @@ def evaluate(
     Distances are computed in float64; differences below its rounding error count as ties, and of tied
     neighbours tau takes the first. So a constant embedding gives NaN for tau instead of noise.
 
+    A clip without any frame that has a phase is left out of the tasks; it counts in ``missing_classes``. A phase that
+    the classifier has not seen is predicted wrongly, and counts so.
+
     Args:
         embeddings_train, embeddings_val: for each clip (T, E), any floating type, finite.
         labels_train, labels_val: for each clip (T,) whole numbers; negative = no phase.
@@ -98,9 +106,9 @@ def evaluate(
         classifier: "logistic" or "svc".
 
     Raises:
-        ValueError: labels missing, lengths that differ, no labelled frame in a clip, fewer than two
-            validation clips, a single phase in all, embeddings that are not finite, or an option out of
-            range. The message names the split and the clip's place in it.
+        ValueError: labels missing, lengths that differ, no labelled frame in a split, fewer than two
+            validation clips with labelled frames, a single phase in all, embeddings that are not finite, or an
+            option out of range. The message names the split and the clip's place in it.
     """
     if stride < 1:
         raise ValueError(f"stride must be at least 1, got {stride}")
@@ -114,11 +122,13 @@ def evaluate(
     val = _labelled(embeddings_val, labels_val, "val")
     if len(val) < 2:
         raise ValueError(
-            "retrieval and Kendall's tau compare validation clips with each other: at least 2 are needed, got 1"
+            "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
+            "got 1"
         )
-    if len({int(label) for _, labels in train + val for label in np.unique(labels)}) < 2:
+    if len(_classes(train + val)) < 2:
         raise ValueError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
     counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
+    classes = _classes(train + val)
     taus = _taus([embedding[::stride] for embedding, _ in val])
     return EvalResult(
         classification={f: _accuracy(train[:count], val, classifier) for f, count in counts.items()},
@@ -129,6 +139,11 @@ def evaluate(
         retrieval=_average_precision(val, ks),
         classifier=classifier,
         stride=stride,
+        missing_classes={
+            "train": _missing(classes, train, len(embeddings_train)),
+            "val": _missing(classes, val, len(embeddings_val)),
+        },
+        unseen_classes={f: sorted(classes - _classes(train[:count])) for f, count in counts.items()},
     )
 
 
@@ -221,7 +236,7 @@ _Labelled = list[tuple[np.ndarray, np.ndarray]]
 
 
 def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | None], split: str) -> _Labelled:
-    """Embeddings (T, E) float64 and labels (T,) of the frames that have a phase."""
+    """Embeddings (T, E) float64 and labels (T,) of the frames that have a phase, for the clips that have any."""
     if len(embeddings) != len(labels) or len(embeddings) == 0:
         raise ValueError(f"{split}: {len(embeddings)} clips of embeddings, {len(labels)} of labels")
     kept = []
@@ -241,10 +256,21 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
         if not np.isfinite(embedding).all():
             raise ValueError(f"{where}: the embedding is not finite; the encoder has diverged or its input is bad")
         chosen = label >= 0
-        if not chosen.any():
-            raise ValueError(f"{where} has no frame with a label >= 0")
-        kept.append((embedding[chosen].astype(np.float64), label[chosen]))
+        if chosen.any():
+            kept.append((embedding[chosen].astype(np.float64), label[chosen]))
+    if not kept:
+        raise ValueError(f"{split}: no clip has a frame with a label >= 0")
     return kept
+
+
+def _classes(clips: _Labelled) -> set[int]:
+    return {int(label) for _, labels in clips for label in np.unique(labels)}
+
+
+def _missing(classes: set[int], clips: _Labelled, count: int) -> dict[int, int]:
+    """For each class that some of ``count`` clips lack the number of those clips; beyond ``clips`` they lack all."""
+    without = {c: count - sum(bool((labels == c).any()) for _, labels in clips) for c in sorted(classes)}
+    return {c: number for c, number in without.items() if number}
 
 
 def _accuracy(train: _Labelled, val: _Labelled, classifier: str) -> float:

@@ -383,6 +383,8 @@ def train(
     ]
     metrics = {
         "data": dataset.name,
+        "clips": {"train": len(dataset.train), "val": len(dataset.val)},
+        "left_out": dict(dataset.left_out),
         "steps": state.step,
         "results": {name: row.to_dict() for name, row in rows.items()},
         "not_evaluated": not_evaluated,

@@ -70,6 +70,41 @@ def test_random_encoder_has_the_weights_that_the_run_started_from(run_folder, tm
     assert written["results"]["trained encoder"] == written["results"]["random encoder"]
 
 
+def test_what_is_left_out_and_missing_is_told(tmp_path, capsys):
+    root = write_clips(tmp_path)
+    (root / "split.json").write_text(
+        json.dumps({"train": [f"clip{k}" for k in range(5)], "val": ["clip5", "clip6", "clip7"]})
+    )
+    out = tmp_path / "metrics.json"
+    command = ["--features", str(root), "--device", "cpu", "--out", str(out)]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "left out" not in shown
+    assert "missing" not in shown
+
+    np.save(root / "features" / "clip3.npy", np.full((23, 3), np.nan))
+    np.save(root / "labels" / "clip7.npy", np.zeros(26, int))
+    np.save(root / "labels" / "clip0.npy", np.zeros(20, int))
+    np.save(root / "labels" / "clip5.npy", np.load(root / "labels" / "clip5.npy") % 2)
+    np.save(root / "labels" / "clip6.npy", np.load(root / "labels" / "clip6.npy") % 2)
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("left out 2 of 8 clips: ")]
+    assert f"{root}/features/clip3.npy: clip 'clip3': frames must be finite" in line
+    assert f"; {root}/labels/clip7.npy holds 26 labels, but the clip has 27 frames (off by one)" in line
+    (line,) = [line for line in shown.splitlines() if line.startswith("missing phases: ")]
+    assert line == (
+        "missing phases: 2 in all 2 val clips; 1 in the train clips of acc .1; 2 in the train clips of acc .1; "
+        "and 2 more"
+    )
+    written = json.loads(out.read_text())
+    assert list(written["left_out"]) == ["clip3", "clip7"]
+    assert written["clips"] == {"train": 4, "val": 2}
+    for row in written["results"].values():
+        assert row["missing_classes"] == {"train": {"1": 1, "2": 1}, "val": {"2": 2}}
+        assert row["unseen_classes"] == {"0.1": [1, 2], "0.5": [], "1.0": []}
+
+
 def test_folder_of_embeddings(clips, capsys):
     assert main(["--features", str(clips), "--classifier", "svc", "--device", "cpu"]) == 0
     shown = capsys.readouterr().out

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import resource
@@ -42,6 +43,17 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
     assert main(["--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
     assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+
+
+def test_a_bad_clip_does_not_end_the_run(tmp_path, capsys):
+    root = write_clips(tmp_path / "clips")
+    bad = root / "features" / "clip3.npy"
+    bad.write_bytes(bad.read_bytes()[:-9])
+    assert main(arguments(root, tmp_path / "run", train_steps=2)) == 0
+    assert f"\nleft out 1 of 8 clips: {bad} is not a plain NumPy array" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics["left_out"]) == ["clip3"]
+    assert sum(metrics["clips"].values()) == 7
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,34 @@ def test_progression_leaves_out_a_phase_that_a_split_lacks():
     assert math.isnan(only.classification[1.0])
 
 
+def test_missing_classes_are_told_and_the_rest_is_judged():
+    # Label 2 is in no training clip, 3 in no validation clip and not in the first training clip, 1 not in the second.
+    def clip(*label):
+        return column(*np.arange(len(label)) * 1.0), labels(*label)
+
+    train = [clip(-1, 0, 0, 1, 1), clip(0, 0, 3, 3), *[clip(0, 1, 1, 3)] * 8]
+    val = [clip(0, 0, 1, 1), clip(0, 0, 2, 2), clip(1, 1, 2, 2)]
+    result = judge(train, val)
+    assert result.missing_classes == {"train": {1: 1, 2: 10, 3: 1}, "val": {0: 1, 1: 1, 2: 1, 3: 3}}
+    assert result.unseen_classes == {0.1: [2, 3], 0.5: [2], 1.0: [2]}
+    # The first clip teaches 0 up to 2 and 1 from 3 on (its frame 0 has no phase): 0, 0, 0, 1 everywhere.
+    assert result.classification[0.1] == (3 + 2 + 0) / 12
+    for numbers in (result.classification, result.event_completion, result.retrieval):
+        assert all(map(math.isfinite, numbers.values()))
+    plain = result.to_dict()
+    assert plain["missing_classes"]["train"] == {"1": 1, "2": 10, "3": 1}
+    assert plain["unseen_classes"]["0.1"] == [2, 3]
+    assert judge(TRAIN, TRAIN).missing_classes == {"train": {}, "val": {}}
+
+
+def test_a_clip_without_any_phase_is_left_out_of_the_tasks():
+    nothing = [(VAL[0][0] * 9, VAL[0][1] * 0 - 1)]
+    one, other = judge(nothing + TRAIN, nothing + VAL), judge(TRAIN, VAL)
+    assert one.missing_classes == {"train": {0: 1, 1: 1, 2: 1}, "val": {0: 1, 1: 2, 2: 1}}  # a clip of VAL lacks 1
+    for name in ("classification", "event_completion", "kendalls_tau", "retrieval", "unseen_classes"):
+        assert getattr(one, name) == getattr(other, name)
+
+
 def test_classification_takes_the_first_clips_of_each_fraction():
     # The first clip teaches the opposite of the other nine: alone it is always wrong, with the others it is
     # outvoted.
@@ -217,7 +245,7 @@ def test_result_is_plain():
     result = judge(TRAIN, VAL).to_dict()
     assert set(result) == {
         "classification", "event_completion", "kendalls_tau", "kendalls_tau_nan", "kendalls_tau_pairs", "retrieval",
-        "classifier", "stride",
+        "classifier", "stride", "missing_classes", "unseen_classes",
     }  # fmt: skip
     assert list(result["classification"]) == ["0.1", "0.5", "1.0"]
     assert list(result["retrieval"]) == ["5", "10", "15"]
@@ -233,7 +261,8 @@ def test_result_is_plain():
         (TRAIN, [VAL[0], (VAL[1][0], VAL[1][1][:-1])], {}, "val clip 1: embeddings must be"),
         (TRAIN, [VAL[0], (VAL[1][0] * np.nan, VAL[1][1])], {}, "val clip 1: the embedding is not finite"),
         (TRAIN, [VAL[0], (VAL[1][0][:, :2], VAL[1][1])], {}, "val clip 1 has 2 features"),
-        ([(VAL[0][0], VAL[0][1] * 0 - 1)], VAL, {}, "train clip 0 has no frame"),
+        ([(VAL[0][0], VAL[0][1] * 0 - 1)], VAL, {}, "train: no clip has a frame with a label >= 0"),
+        (TRAIN, [VAL[0], (VAL[1][0], VAL[1][1] * 0 - 1)], {}, "at least 2 with phases are needed, got 1"),
         ([(e, y * 0) for e, y in TRAIN], [(e, y * 0) for e, y in VAL], {}, "have the label 0"),
         (TRAIN, VAL, {"stride": 0}, "stride must be at least 1, got 0"),
         (TRAIN, VAL, {"fractions": (0.5, 1.5)}, "fractions"),

@@ -32,13 +32,15 @@ def read_clips(given: Sequence[str], data: DataSection, dataset: Dataset | None 
     if dataset is None and not all(Path(name).exists() for name in given):
         dataset = lac.data.load(data.name, data.root, **data.options)
     known = {} if dataset is None else {clip.name: clip for clip in dataset.train + dataset.val}
-    options = {name: value for name, value in data.options.items() if name in ("rate", "fps", "size")}
+    options = {name: value for name, value in data.options.items() if name in ("rate", "fps", "size", "backbone")}
     clips = []
     for name in given:
         if Path(name).exists():
             clips.append(read_clip(name, **options))
         elif name in known:
             clips.append(known[name])
+        elif dataset is not None and name in dataset.left_out:
+            raise ValueError(f"clip {name!r} is left out: {dataset.left_out[name]}")
         else:
             close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]
             where = "" if dataset is None else dataset.name

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPT = 130
+_SHOWN = 3  # of the clips left out and of the missing phases; all of them are in the JSON
 
 
 class UsageError(Exception):
@@ -67,7 +68,7 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
         caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}",
     )
     table.add_column("", no_wrap=True)
-    shares = [f" acc {fraction:g}".replace("0.", ".") for fraction in first.classification]
+    shares = [_share(fraction) for fraction in first.classification]
     for name in [*shares, " progr", "  tau", "no tau", *(f" AP@{k}" for k in first.retrieval)]:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in rows.items():
@@ -79,6 +80,43 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
             *(_short(number) for number in row.retrieval.values()),
         )
     return table
+
+
+def remarks(rows: Mapping[str, EvalResult], clips: Mapping[str, int], left_out: Mapping[str, str]) -> list[str]:
+    """Lines below the table: which clips were left out and which phases are missing; none if all is there.
+
+    Args:
+        rows: as in :func:`results_table`, or empty.
+        clips: number of clips of "train" and "val", without those left out.
+        left_out: reason by clip.
+    """
+    lines = []
+    if left_out:
+        total = len(left_out) + sum(clips.values())
+        lines.append(f"left out {len(left_out)} of {total} clips: {_first(list(left_out.values()))}")
+    missing: list[tuple[float, str]] = []
+    for row in list(rows.values())[:1]:  # the labels are the same for all
+        absent = {c for c, without in row.missing_classes.get("train", {}).items() if without == clips["train"]}
+        for split, classes in row.missing_classes.items():
+            for c, without in classes.items():
+                of = "all" if without == clips[split] else f"{without} of"
+                missing.append((-without / clips[split], f"{c} in {of} {clips[split]} {split} clips"))
+        for fraction, unseen in row.unseen_classes.items():
+            for c in sorted(set(unseen) - absent):
+                missing.append((-1, f"{c} in the train clips of{_share(fraction)}"))
+    if missing:
+        missing.sort(key=lambda one: one[0])
+        lines.append(f"missing phases: {_first([text for _, text in missing])}")
+    return lines
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return "; ".join(texts[:_SHOWN]) + more
+
+
+def _share(fraction: float) -> str:
+    return f" acc {fraction:g}".replace("0.", ".")
 
 
 def _short(number: float) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lac.cli.common import UsageError, results_table, run
+from lac.cli.common import UsageError, remarks, results_table, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,13 +100,19 @@ def _command(argv: list[str] | None) -> int:
             )
     seed = arguments.seed if arguments.seed is not None else seed
     rows |= controls(dataset, config, seed=seed, device=device, **options)
-    Console().print(results_table(rows, title=f"{dataset.name}: {len(dataset.train)} / {len(dataset.val)} clips"))
+    clips = {"train": len(dataset.train), "val": len(dataset.val)}
+    console = Console()
+    console.print(results_table(rows, title=f"{dataset.name}: {clips['train']} / {clips['val']} clips"))
+    for line in remarks(rows, clips, dataset.left_out):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     if arguments.out:
         results = {name: row.to_dict() for name, row in rows.items()}
         write_json(
             arguments.out,
             {
                 "data": dataset.name,
+                "clips": clips,
+                "left_out": dict(dataset.left_out),
                 "results": results,
                 "seed": seed,
                 "environment": describe(device),

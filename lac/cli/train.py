@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lac.cli.common import UsageError, results_table, run
+from lac.cli.common import UsageError, remarks, results_table, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +96,8 @@ def _train(config: TrainConfig, folder: Path, *, resume: bool) -> int:
         console.print(results_table(result.rows, title=result.metrics["data"]))
     else:
         console.print(f"not evaluated: {result.not_evaluated}", highlight=False, soft_wrap=True)
+    for line in remarks(result.rows, result.metrics["clips"], result.metrics["left_out"]):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     for name, path in {"run folder": result.folder, "alignment": result.pictures[0]}.items():
         console.print(f"{name:<12}{path}", highlight=False, soft_wrap=True)
     return 0
