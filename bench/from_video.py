@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "data.name": "folder",
     "data.options.fps": 25.0,
     "data.options.size": 48,
+    "data.options.backbone": None,
     "model.backbone": "small",
     "train.steps": 200,
     "train.batch": 8,

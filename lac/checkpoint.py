@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lac.backbone import without_file
 from lac.config import TrainConfig
 from lac.encoder import FrameEncoder
 from lac.files import atomic_path
@@ -92,7 +93,10 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
     path = folder / ENCODER
     weights, metadata = read_weights(path)
     try:
-        encoder = FrameEncoder(**json.loads(metadata["FrameEncoder"]))
+        config = json.loads(metadata["FrameEncoder"])
+        # The checkpoint has the weights: the file that the backbone started from is not needed.
+        encoder = FrameEncoder(**config | {"backbone": without_file(config["backbone"])})
+        encoder.config["backbone"] = config["backbone"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(_damaged(path)) from error
     load_weights(encoder, weights, path)

@@ -1,12 +1,13 @@
 """FrameEncoder: an embedding per frame, from a transformer over time."""
 
-import itertools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+
+from lac.backbone import Backbone
 
 
 class FrameEncoder(nn.Module):
@@ -20,24 +21,27 @@ class FrameEncoder(nn.Module):
 
     Args:
         input_dim: number of features of a frame; trailing dimensions (joints x 3, say) are flattened. With a
-            `backbone`, the number of features that it returns.
+            `backbone`, the number of features that it returns; ``None`` where it is given by name.
         embed_dim: E, size of the embedding.
         width: of the transformer, a multiple of 2 x heads.
         layers, heads: of the transformer; its feed-forward layers are 4 x width.
         dropout: of what each part of a layer adds to its input.
         shortest, longest: wavelengths, > 0, in the unit of the times. The defaults suit seconds of human motion.
         backbone: for frames that are images (B, T, C, H, W): a module that maps (K, C, H, W) to (K, input_dim), or
-            "small", a four-layer convolutional net for three channels. Default None: frames are features.
+            a name, such as "small" or "efficientnet_lite0" (see `lac.backbone`), for RGB from -1 to 1. It is trained
+            with the rest. Default None: frames are features.
 
     Shape: frames (B, T, ...), times (B, T) (default: the frame index), lengths (B,) -> (B, T, embed_dim), 0 at padding.
 
     Raises:
-        ValueError: frames that do not have `input_dim` features, times or lengths of the wrong shape.
+        ValueError: frames that do not have `input_dim` features, times or lengths of the wrong shape, no backbone of
+            that name or with another number of features.
+        ImportError, OSError: a backbone by name whose package or weights are not there.
     """
 
     def __init__(
         self,
-        input_dim: int,
+        input_dim: int | None,
         *,
         embed_dim: int = 128,
         width: int = 128,
@@ -53,12 +57,21 @@ class FrameEncoder(nn.Module):
             raise ValueError(f"width must be a multiple of 2 x heads, got width {width} and {heads} heads")
         if not 0 < shortest <= longest:
             raise ValueError(f"wavelengths must satisfy 0 < shortest <= longest, got {shortest} and {longest}")
+        self.backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
+        if isinstance(self.backbone, Backbone):
+            input_dim = self.backbone.features if input_dim is None else input_dim
+            if input_dim != self.backbone.features:
+                raise ValueError(
+                    f"backbone {self.backbone.name!r} returns {self.backbone.features} features a frame, got input_dim "
+                    f"{input_dim}; give None"
+                )
+        if input_dim is None:
+            raise ValueError("input_dim must be the number of features of a frame; None is for a backbone by name")
         self.config: dict[str, Any] = {
             "input_dim": input_dim, "embed_dim": embed_dim, "width": width, "layers": layers, "heads": heads,
             "dropout": dropout, "shortest": shortest, "longest": longest,
             "backbone": backbone if isinstance(backbone, str) else None,
         }  # fmt: skip
-        self.backbone = _backbone(backbone, input_dim)
         self.input = nn.Linear(input_dim, width)
         self.layers = nn.ModuleList(_Layer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -128,21 +141,5 @@ class _Layer(nn.Module):
 
 def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = rotation
-    a, b = x.float().chunk(2, dim=-1)
+    a, b = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)
-
-
-def _backbone(backbone: nn.Module | str | None, features: int) -> nn.Module | None:
-    if backbone is None or isinstance(backbone, nn.Module):
-        return backbone
-    if backbone != "small":
-        raise ValueError(f"backbone must be a module, 'small' or None, got {backbone!r}")
-    channels = (3, 16, 32, 64, features)
-    stages: list[nn.Module] = []
-    for c_in, c_out in itertools.pairwise(channels):
-        stages += [
-            nn.Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False),
-            nn.GroupNorm(1, c_out),
-            nn.GELU(),
-        ]
-    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -120,11 +120,14 @@ def start(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        # A backbone turns an image into as many numbers as the transformer is wide.
-        images = config.model["backbone"] is not None
-        input_dim = config.model["width"] if images else math.prod(dataset.feature_shape)
+        name, shape = config.model["backbone"], dataset.feature_shape
+        if name is not None and len(shape) != 3:
+            raise ConfigError(
+                f"model.backbone {name!r} takes images (3, H, W), but a frame of {dataset.name} has shape {shape}; for "
+                "videos set data.options.backbone=null, else leave model.backbone out"
+            )
         with _naming("model"):
-            encoder = FrameEncoder(input_dim, **config.model).to(device)
+            encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model).to(device)
         with _naming("loss"):
             loss = (make_loss or (lambda: LACLoss(**config.loss)))().to(device)
     parameters = [p for p in encoder.parameters() if p.requires_grad]

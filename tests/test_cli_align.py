@@ -46,7 +46,7 @@ def videos(tmp_path_factory):
 def video_run(tmp_path_factory, videos):
     """A run that lac-train has trained on videos through the backbone."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    settings = flags(model_backbone="small", data_options={"size": 16}, train_steps=15, train_warmup=2)
+    settings = flags(model_backbone="small", data_options={"size": 16, "backbone": None}, train_steps=15, train_warmup=2)
     assert train.main(["--data", "folder", "--root", str(videos), "--out", str(folder), *settings]) == 0
     return folder
 
@@ -136,7 +136,7 @@ def test_videos_end_to_end(video_run, videos, tmp_path, capsys):
     config = TrainConfig.read(video_run / CONFIG)
     with torch.random.fork_rng():
         torch.manual_seed(config.train.seed)
-        start = FrameEncoder(config.model["width"], **config.model).backbone
+        start = FrameEncoder(None, **config.model).backbone
     assert not torch.allclose(before, torch.nn.utils.parameters_to_vector(start.parameters()), atol=1e-3)
 
     film = tmp_path / "both.mp4"

@@ -41,7 +41,7 @@ def test_convert_and_load(pouring, tmp_path, capsys):
         assert text in shown.out
     assert "labels off by one: 1, such as clip7 (43 labels, 44 frames)" in shown.out
     assert json.loads((out / "conversion.json").read_text())["complete"]
-    data = lac.data.load("folder", out, fps=25, size=16)
+    data = lac.data.load("folder", out, fps=25, size=16, backbone=None)
     assert {clip.name: len(clip) for clip in data.val} == {"clip5": 40, "clip6": 42}
     assert np.bincount(data.val[0].labels).tolist() == [14, 13, 13]
 

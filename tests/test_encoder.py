@@ -7,9 +7,9 @@ from torch import nn
 from lac import FrameEncoder
 
 
-def make(**options) -> FrameEncoder:
+def make(input_dim=6, **options) -> FrameEncoder:
     torch.manual_seed(0)
-    return FrameEncoder(6, embed_dim=8, width=16, heads=2, **options).eval()
+    return FrameEncoder(input_dim, embed_dim=8, width=16, heads=2, **options).eval()
 
 
 def test_frames_of_one_video_never_influence_another():
@@ -60,7 +60,7 @@ def test_a_sequence_without_a_frame_is_finite():
 
 def test_images_through_a_small_or_a_given_backbone():
     images = torch.rand(2, 3, 3, 24, 20)
-    small = make(backbone="small")
+    small = make(None, backbone="small")
     assert small(images).shape == (2, 3, 8)
     torch.testing.assert_close(small(images[:1]), small(images)[:1], rtol=1e-4, atol=1e-5)
     given = make(backbone=nn.Sequential(nn.AdaptiveAvgPool2d((1, 2)), nn.Flatten()))
@@ -72,7 +72,7 @@ def test_images_through_a_small_or_a_given_backbone():
 
 
 def test_config_rebuilds_the_encoder():
-    encoder = make(layers=1, dropout=0.3, longest=9.0, backbone="small")
+    encoder = make(None, layers=1, dropout=0.3, longest=9.0, backbone="small")
     again = FrameEncoder(**encoder.config)
     again.load_state_dict(encoder.state_dict())
     images = torch.rand(1, 2, 3, 16, 16)
@@ -90,7 +90,8 @@ def test_poses_are_flattened_and_wrong_input_is_named():
     for options, message in (
         ({"heads": 3}, "multiple of 2 x heads"),
         ({"shortest": 0.0}, "0 < shortest"),
-        ({"backbone": "resnet"}, "'small' or None, got 'resnet'"),
+        ({"backbone": "resnet"}, "backbone must be 'small', .*, got 'resnet'"),
+        ({"backbone": "small"}, "'small' returns 576 features a frame, got input_dim 6"),
     ):
         with pytest.raises(ValueError, match=message):
             FrameEncoder(6, width=16, **options)

@@ -103,7 +103,7 @@ def test_pouring(pouring, tmp_path):
     counts = {"0": 4, "1": 4, "2": 3, "3": 4, "4": 3}
     assert report["tasks"] == {".": {"clips": 3, "train": 2, "val": 1, "frames": 18, "labels": counts}}
     assert not list(out.rglob(".*"))
-    data = lac.data.load("folder", out, fps=25)
+    data = lac.data.load("folder", out, fps=25, backbone=None)
     assert [len(clip) for clip in data.train + data.val] == [6, 7, 5]
     assert data.train[1].labels.tolist() == [0, 1, 2, 3, 3, 4, 4]
     assert len(data.label_names) == 5
@@ -362,7 +362,7 @@ def test_penn_action(penn, tmp_path, place):
         "0007": "no .mat file",
         "0008_bowl": "no phase labels",
     }
-    data = lac.data.load("folder", out / "squat", fps=25)
+    data = lac.data.load("folder", out / "squat", fps=25, backbone=None)
     assert data.val[0].labels.tolist() == [0, 1, 2, 3, 3]
     assert data.label_names == phases("squat")
 
@@ -486,7 +486,7 @@ def test_tcc(records, tmp_path):
     assert [path.read_bytes() for path in images] == jpegs(4)
     assert reasons(report) == {"odd": "labels off by one"}
     assert json.loads((out / "label_names.json").read_text()) == phases("pouring")
-    assert lac.data.load("folder", out, fps=25).train[0].labels.tolist() == [0, 1, -1, 4]
+    assert lac.data.load("folder", out, fps=25, backbone=None).train[0].labels.tolist() == [0, 1, -1, 4]
     # A folder of several data sets has a task for each.
     several = tmp_path / "several"
     shutil.copytree(records, several / "pouring_tfrecords")
@@ -580,7 +580,7 @@ def test_lav(tmp_path):
     assert split(out) == {"train": ["vid1", "vid2", "vid10"], "val": ["vid3"]}
     assert reasons(report) == {"vid4": "video is empty", "vid5": "video cannot be read"}
     assert not (out / "labels").exists()
-    assert [len(clip) for clip in lac.data.load("folder", out, fps=25).train] == [3, 2, 2]
+    assert [len(clip) for clip in lac.data.load("folder", out, fps=25, backbone=None).train] == [3, 2, 2]
     write_images(root / "val" / "vid1", 2)
     report = run("lav", root, tmp_path / "shared")
     assert split(tmp_path / "shared") == {
@@ -626,7 +626,7 @@ def test_videos_with_times_and_names(tmp_path):
         "f": "labels do not increase",
     }
     assert not (out / "split.json").exists()
-    data = lac.data.load("folder", out, fps=25)
+    data = lac.data.load("folder", out, fps=25, backbone=None)
     assert {clip.name: clip.labels.tolist() for clip in data.train + data.val}["a"] == [0, 0, 1, 1]
 
 

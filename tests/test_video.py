@@ -240,7 +240,7 @@ def videos(tmp_path):
 
 
 def test_folder_of_videos(videos):
-    data = lac.data.load("folder", videos, fps=5, size=8)
+    data = lac.data.load("folder", videos, fps=5, size=8, backbone=None)
     assert (len(data.train), len(data.val), data.feature_shape) == (6, 2, (3, 8, 8))
     for one in data.train + data.val:
         k = int(one.name[-1])
@@ -260,7 +260,7 @@ def test_folder_of_videos(videos):
 
 def test_labels_by_time(videos):
     (videos / "labels" / "clip0.csv").write_text("time, label\r\n0.5,1\r\n\r\n0.8,0\r\n")
-    data = lac.data.load("folder", videos, fps=10, size=4)
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
     (one,) = [clip for clip in data.train + data.val if clip.name == "clip0"]
     np.testing.assert_array_equal(one.labels, np.select([one.times < 0.5, one.times < 0.8], [-1, 1], 0))
 
@@ -269,7 +269,7 @@ def test_features_come_before_the_videos_beside_them(videos):
     (videos / "features").mkdir()
     for k in range(8):
         np.save(videos / "features" / f"clip{k}.npy", np.full((50, 2), k))
-    data = lac.data.load("folder", videos)
+    data = lac.data.load("folder", videos, backbone=None)
     assert data.feature_shape == (2,)
     assert set(data.val[0].labels) == {0, 1, 2}
 
@@ -285,7 +285,7 @@ def test_features_come_before_the_videos_beside_them(videos):
 def test_broken_folders_of_videos_are_named(videos, name, content, message):
     (videos / name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        lac.data.load("folder", videos, size=4)
+        lac.data.load("folder", videos, size=4, backbone=None)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_broken_folders_of_videos_are_named(videos, name, content, message):
 )
 def test_a_bad_video_or_label_file_is_left_out(videos, name, content, reason):
     (videos / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    data = lac.data.load("folder", videos, size=4)
+    data = lac.data.load("folder", videos, size=4, backbone=None)
     assert len(data.train + data.val) == 7
     assert f"{videos / name}"[:-9] + reason in data.left_out["clip3"]
 
@@ -324,7 +324,7 @@ def test_a_video_that_is_cut_or_without_frames_is_left_out(videos):
     image.parent.mkdir()
     PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(image)
     image.write_bytes(image.read_bytes()[:200])
-    data = lac.data.load("folder", videos, size=4)
+    data = lac.data.load("folder", videos, size=4, backbone=None)
     assert sorted(one.name for one in data.train + data.val) == ["clip0", "clip1", "clip2", "clip7"]
     assert "clip3.mp4 is not a video" in data.left_out["clip3"]
     assert "clip4.mp4 " in data.left_out["clip4"]
@@ -344,7 +344,7 @@ def test_labels_of_a_video_count_all_its_frames(tmp_path):
     np.save(tmp_path / "labels" / "e.npy", np.arange(12))
     np.save(tmp_path / "labels" / "c.npy", np.arange(11))
     np.save(tmp_path / "labels" / "d.npy", np.arange(6))  # one for each frame that is kept
-    data = lac.data.load("folder", tmp_path, fps=5, size=4, rate=10)
+    data = lac.data.load("folder", tmp_path, fps=5, size=4, rate=10, backbone=None)
     assert data.left_out["c"].startswith(
         f"{tmp_path / 'labels' / 'c.npy'} holds 11 labels, but the clip has 12 frames (off by one)"
     )
@@ -362,4 +362,4 @@ def test_times_beside_videos_are_refused(videos):
     for k in range(8):
         np.save(videos / "times" / f"clip{k}.npy", np.arange(9))
     with pytest.raises(ValueError, match="times is for features"):
-        lac.data.load("folder", videos)
+        lac.data.load("folder", videos, backbone=None)

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lac.backbone import PRETRAINED
 from lac.data.base import Clip, Dataset
+from lac.data.features import FrameFeatures, to_images
 from lac.data.video import RATE, read_numbered
 
 FPS = 10.0
-SIZE = 64
+SIZE = 112
 
 
 def load(
@@ -27,6 +29,7 @@ def load(
     rate: float = RATE,
     fps: float = FPS,
     size: int | Sequence[int] = SIZE,
+    backbone: str | None = PRETRAINED,
     val_share: float = 0.3,
     seed: int = 0,
 ) -> Dataset:
@@ -49,14 +52,17 @@ def load(
     A clip is left out, and the others go on, where one of its files is damaged or cut short, holds no frames, has
     values that are not finite, or another number of labels or times than of frames: see ``Dataset.left_out``.
 
-    Videos become frames (T, 3, size, size), RGB from -1 to 1, which ``FrameEncoder(backbone="small")`` takes, and are
-    held in memory: half a megabyte a second of video with the defaults.
+    Videos become features (T, D) by a network that stays as it is. They are computed once, about 100 frames a second
+    on two cores, and kept in the user's cache folder (see :class:`lac.data.features.FrameFeatures`). With
+    ``backbone=None`` videos become images (T, 3, size, size), RGB from -1 to 1, for a backbone that is trained with the
+    encoder (``FrameEncoder(backbone=...)``), and are held in memory: 1.5 MB a second of video with the defaults.
 
     Args:
         root: the folder.
         rate: frames a second of features without ``times``, and of folders of images.
         fps: frames a second that are kept of a video, see :func:`lac.data.video.read_frames`.
         size: of the frames of videos in pixels: one number for a square, or (height, width).
+        backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained, or ``None`` for images.
         val_share: share of the clips to validate on where there is no ``split.json``; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
 
@@ -65,7 +71,7 @@ def load(
         ValueError: labels or times without a clip or the reverse, two files for one clip, clips of different features,
             a split or names of labels that do not fit, a single clip, or a split of which all clips are left out. The
             message names the file.
-        ImportError: videos, and PyAV is not installed.
+        ImportError: videos, and PyAV or the package of the backbone is not installed.
     """
     if root is None:
         raise FileNotFoundError("the data set 'folder' needs root= (--root): a folder with features/*.npy or videos/*")
@@ -84,9 +90,11 @@ def load(
     if times and kind == "videos":
         raise ValueError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
 
+    features = _features(backbone, rate=rate, fps=fps, size=size) if kind == "videos" else None
+
     def clip(name: str) -> Clip:
         with _naming(sources[name]):
-            one, numbers, total = _read_clip(sources[name], rate=rate, fps=fps, size=size)
+            one, numbers, total = _read_clip(sources[name], features, rate=rate, fps=fps, size=size)
             one = replace(one, name=name)
         if times:
             with _naming(times[name]):
@@ -99,11 +107,13 @@ def load(
     splits = dict(zip(("train", "val"), _split(base, kind, sorted(sources), val_share, seed), strict=True))
     clips: dict[str, Clip] = {}
     left_out: dict[str, str] = {}
-    for name in splits["train"] + splits["val"]:
-        try:
-            clips[name] = clip(name)
-        except (ValueError, OSError) as error:
-            left_out[name] = str(error)
+    order = splits["train"] + splits["val"]
+    with features.progress(len(order)) if features else nullcontext():
+        for name in order:
+            try:
+                clips[name] = clip(name)
+            except (ValueError, OSError) as error:
+                left_out[name] = str(error)
     for split, names in splits.items():
         if names and not any(name in clips for name in names):
             raise ValueError(
@@ -120,13 +130,24 @@ def load(
     )
 
 
-def read_clip(path: str | Path, *, rate: float = RATE, fps: float = FPS, size: int | Sequence[int] = SIZE) -> Clip:
+def read_clip(
+    path: str | Path,
+    *,
+    rate: float = RATE,
+    fps: float = FPS,
+    size: int | Sequence[int] = SIZE,
+    backbone: str | None = PRETRAINED,
+) -> Clip:
     """One file as a clip without labels: features if it ends in ``.npy``, else a video. Options: see :func:`load`.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: the file cannot be read; the message names it.
     """
-    return _read_clip(Path(path), rate=rate, fps=fps, size=size).clip
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
+    features = None if path.suffix == ".npy" else _features(backbone, rate=rate, fps=fps, size=size)
+    return _read_clip(path, features, rate=rate, fps=fps, size=size).clip
 
 
 class _Numbered(NamedTuple):
@@ -137,15 +158,27 @@ class _Numbered(NamedTuple):
     total: int
 
 
-def _read_clip(path: Path, *, rate: float, fps: float, size: int | Sequence[int]) -> _Numbered:
+def _features(backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int]) -> FrameFeatures | None:
+    return None if backbone is None else FrameFeatures(backbone, rate=rate, fps=fps, size=_square(size))
+
+
+def _square(size: int | Sequence[int]) -> Any:
+    return size if isinstance(size, int) else tuple(size)
+
+
+def _read_clip(
+    path: Path, features: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
+) -> _Numbered:
     if path.suffix == ".npy":
         frames = _read(path)
         count = len(frames) if frames.ndim else 0
         return _Numbered(Clip(path.stem, frames, np.arange(count) / rate), np.arange(count), count)
-    target = size if isinstance(size, int) else tuple(size)
-    frames, times, numbers, total = read_numbered(path, fps=fps, size=target, rate=rate)  # type: ignore[arg-type]
-    clip = Clip(path.stem, frames.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1, times)
-    return _Numbered(clip, numbers, total)
+    if features is None:
+        found = read_numbered(path, fps=fps, size=_square(size), rate=rate)
+        found = found._replace(frames=to_images(found.frames))
+    else:
+        found = features.read(path)
+    return _Numbered(Clip(path.stem, found.frames, found.times), found.numbers, found.total)
 
 
 @contextmanager

@@ -1,0 +1,156 @@
+"""Features of the frames of videos by a network that stays as it is: computed once, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lac.backbone import PRETRAINED, Backbone, is_trained
+from lac.data.video import IMAGES, Frames, each_frame, natural
+from lac.files import atomic_path
+from lac_kernels.cache import cache_folder
+
+_CHUNK = 32  # frames that are held at once
+_log = logging.getLogger("lac")
+_FORMAT = 1  # to be raised when the same options give other features
+
+
+class FrameFeatures:
+    """Features of videos by a backbone, from the cache where they have been computed before.
+
+    They lie in ``folder`` under a hash of the content of the video (of a folder of images the names and contents), the
+    options and the backbone's weights: a video that is moved or renamed keeps its features, one that is changed gets
+    new ones. A file there that is damaged is written anew; any of them may be deleted.
+
+    Args:
+        backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained.
+        fps, size, rate: as in :func:`lac.data.video.read_frames`.
+
+    Raises:
+        ValueError: no backbone has that name, or it has not been trained.
+        ImportError, OSError: its package or weights are not there.
+    """
+
+    def __init__(self, backbone: str, *, fps: float, size: int | tuple[int, int], rate: float) -> None:
+        if not isinstance(backbone, str):
+            raise ValueError(f"the option backbone must be a name such as {PRETRAINED!r}, or None, got {backbone!r}")
+        if not is_trained(backbone):
+            raise ValueError(
+                f"backbone {backbone!r} has no trained weights, so its features mean nothing: give {PRETRAINED!r}, or "
+                "train it with model.backbone and data.options.backbone=null"
+            )
+        self.folder = cache_folder() / "features"
+        self.backbone = Backbone(backbone).to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        self._report: Callable[[bool], None]
+        self.options: dict[str, Any] = {"fps": fps, "size": size, "rate": rate}
+        self._report = lambda computing: None
+        self._salt = json.dumps([_FORMAT, self.backbone.fingerprint(), self.options]).encode()
+
+    def path(self, video: Path) -> Path:
+        """The file in the cache that holds the features of a video, if it is there."""
+        digest = hashlib.sha256(self._salt)
+        files = [video]
+        if video.is_dir():
+            files = sorted((file for file in video.iterdir() if file.suffix.lower() in IMAGES), key=natural)
+            digest.update(json.dumps([file.name for file in files]).encode())
+        for file in files:
+            with file.open("rb") as content:
+                part = hashlib.sha256()
+                while block := content.read(1 << 20):
+                    part.update(block)
+            digest.update(part.digest())
+        return self.folder / f"{digest.hexdigest()}.npz"
+
+    def read(self, video: Path) -> Frames:
+        """The features (T, D) float32 of the frames of a video, computed and kept if they are not there yet.
+
+        A cache that cannot be written is said in the log of "lac", and nothing is kept.
+
+        Raises:
+            ValueError, OSError, ImportError: the video cannot be read (see :func:`lac.data.video.read_frames`).
+        """
+        path = self.path(video)
+        found = self._kept(path)
+        self._report(found is None)
+        if found is None:
+            found = self._compute(video)
+            try:
+                with atomic_path(path) as temporary, temporary.open("wb") as file:
+                    np.savez(file, **found._asdict())
+            except OSError as error:
+                _log.warning("features are not kept (%s); set LAC_CACHE to a folder that can be written", error)
+        return found
+
+    @contextmanager
+    def progress(self, videos: int) -> Iterator[None]:
+        """Show on stderr how many of so many videos have been read, from the first whose features are computed."""
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True, soft_wrap=True)
+        bar = Progress(console=console, disable=not console.is_terminal, transient=True)
+        task = bar.add_task(f"features by {self.backbone.name}", total=videos)
+        began = False
+
+        def report(computing: bool) -> None:
+            nonlocal began
+            if computing and not began:
+                began = True
+                where = f"features by {self.backbone.name}, computed once and kept in {self.folder}"
+                console.print(where, markup=False, highlight=False)
+                bar.start()
+            bar.advance(task)
+
+        self._report = report
+        try:
+            yield
+        finally:
+            self._report = lambda computing: None
+            bar.stop()
+
+    def _kept(self, path: Path) -> Frames | None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = Frames(file["frames"], file["times"], file["numbers"], int(file["total"]))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+        shapes = (found.frames.shape, found.times.shape, found.numbers.shape)
+        return found if shapes == ((n := len(found.times), self.backbone.features), (n,), (n,)) else None
+
+    def _compute(self, video: Path) -> Frames:
+        device = self.backbone.shift.device
+        features: list[np.ndarray] = []
+        times: list[float] = []
+        numbers: list[int] = []
+        total = 0
+
+        def kept() -> Any:
+            nonlocal total
+            for number, (time, picture) in enumerate(each_frame(video, **self.options)):
+                total = number + 1
+                if picture is not None:
+                    times.append(time)
+                    numbers.append(number)
+                    yield picture
+
+        frames = kept()
+        while chunk := list(islice(frames, _CHUNK)):
+            images = torch.from_numpy(to_images(np.stack(chunk))).to(device)
+            with torch.no_grad():
+                features.append(self.backbone(images).cpu().numpy())
+        return Frames(np.concatenate(features), np.array(times), np.array(numbers, dtype=np.int64), total)
+
+
+def to_images(pictures: np.ndarray) -> np.ndarray:
+    """(T, H, W, 3) uint8 as backbones take them: (T, 3, H, W) float32 from -1 to 1."""
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32) / 127.5 - 1
