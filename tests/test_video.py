@@ -183,6 +183,13 @@ def test_videos_that_are_cut_short(tmp_path):
             read_frames(first)
 
 
+def test_an_image_that_would_fill_the_memory(tmp_path, monkeypatch):
+    PIL.Image.fromarray(grey([9], 40, 40)[0]).save(tmp_path / "0.png")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"0\.png is not an image that Pillow can read.*exceeds limit"):
+        read_frames(tmp_path)
+
+
 def test_a_container_that_counts_empty_moments_is_whole(tmp_path):
     path = write_video(tmp_path / "film.avi", grey(LEVELS), np.arange(12) / 25)
     with av.open(str(path)) as container:

@@ -365,7 +365,7 @@ def _images(path: Path, rate: float) -> Generator[_Frame]:
         try:
             with image_module.open(file) as opened:
                 image = opened.convert("RGB")
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, image_module.DecompressionBombError) as error:
             raise ValueError(f"{file} is not an image that Pillow can read, or it is cut short: {error}") from error
 
         def picture(size: _Size | None, image: Any = image) -> np.ndarray:
