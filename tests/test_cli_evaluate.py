@@ -10,9 +10,11 @@ from tiny_run import SETTINGS, write_clips
 
 from lac import checkpoint
 from lac.cli import common
+from lac.cli.clips import read_clips
 from lac.cli.common import UsageError, results_table, run
 from lac.cli.evaluate import main
 from lac.config import CONFIG, TrainConfig
+from lac.data import Clip, Dataset
 from lac.encoder import FrameEncoder
 from lac.evaluate import EvalResult
 
@@ -230,6 +232,16 @@ def test_errors_become_one_line(error, code, line, capsys, monkeypatch):
 def test_mistakes_of_the_program_are_not_hidden():
     with pytest.raises(KeyError):
         run(raising(KeyError("bug")), [])
+
+
+def test_a_clip_that_is_left_out_is_not_unknown():
+    data = TrainConfig.read(None, SETTINGS).data
+    dataset = Dataset(
+        "d", [Clip("a", np.zeros((2, 1)), [0, 1])], [Clip("b", np.zeros((2, 1)), [0, 1])], [], {"c": "why"}
+    )
+    assert [clip.name for clip in read_clips(["b"], data, dataset)] == ["b"]
+    with pytest.raises(ValueError, match="clip 'c' is left out: why"):
+        read_clips(["b", "c"], data, dataset)
 
 
 def test_arguments_and_exit_codes(monkeypatch):
