@@ -1,13 +1,14 @@
 """From video files to results: draw videos, train on them, evaluate beside the controls, align, retrieve.
 
     python bench/from_video.py runs/video --seeds 3
+    python bench/from_video.py runs/video --end-to-end            # the backbone learns too
     python bench/from_video.py runs/try --clips 8 --set train.steps=20 --csv runs/try.csv       # to see that it works
 
 The videos are *drawn pixels* of real motion (bench/render.py), so a result says that the way from files to results
-works and what is learned from such pixels, not how well it does on what a camera sees. With the defaults the small
-backbone is trained end to end; `--set` takes any setting of lac-train. Rows are appended to bench/results/video.csv,
-in the form of bench/representations.py; a seed that is there already is not run again. DIR then holds the videos, and
-for each seed a run folder with alignment.png, the aligned videos side by side, and retrieval.png.
+works and what is learned from such pixels, not how well it does on what a camera sees. By default frames become
+features of the default backbone, computed once and cached; `--set` takes any setting of lac-train. Rows are appended to
+bench/results/video.csv, in the form of bench/representations.py; a seed that is there already is not run again. DIR
+then holds the videos, and for each seed a run folder with the pictures of lac-align (and its video) and lac-retrieve.
 """
 
 import argparse
@@ -23,24 +24,34 @@ for folder in (ROOT, ROOT / "kernels"):
     sys.path.insert(0, str(folder))
 
 from bench import render, representations  # noqa: E402
+from lac.backbone import PRETRAINED  # noqa: E402
+from lac.config import TrainConfig, parse_override  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "video.csv"
-CONDITION = "drawn pixels"
-# One label a frame of the file: all 25 frames a second are kept.
-SETTINGS: dict[str, Any] = {
-    "data.name": "folder",
-    "data.options.fps": 25.0,
-    "data.options.size": 48,
+DRAWN = "drawn pixels"
+SETTINGS: dict[str, Any] = {"data.name": "folder", "data.options.fps": 25.0, "train.device": "cpu"}
+# Few, small and short, since every step goes through the backbone and back.
+END_TO_END: dict[str, Any] = {
     "data.options.backbone": None,
-    "model.backbone": "small",
-    "train.steps": 200,
+    "data.options.fps": 12.5,
+    "data.options.size": 64,
+    "model.backbone": PRETRAINED,
+    "augment.frames": 16,
     "train.batch": 8,
-    "train.device": "cpu",
+    "train.steps": 60,
+    "train.warmup": 10,
 }
 
 
-def one_seed(root: Path, folder: Path, seed: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Train on the videos of ``root`` into the run folder ``folder``, draw, and return the rows of the table.
+def way(config: TrainConfig) -> str:
+    """From which pixels and how: the condition under which the rows stand."""
+    trained = config.model["backbone"]
+    how = f"{trained} end to end" if trained else f"features of {config.data.options.get('backbone', PRETRAINED)}"
+    return f"{DRAWN}, {how}"
+
+
+def one_seed(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
+    """Train into the run folder ``folder``, draw, and return the rows of the table.
 
     A run that was cut off goes on.
 
@@ -51,15 +62,14 @@ def one_seed(root: Path, folder: Path, seed: int, settings: dict[str, Any]) -> l
 
     from lac.cli import align, retrieve
     from lac.cli.common import results_table
-    from lac.config import TrainConfig
     from lac.train import train
 
-    config = TrainConfig.read(None, {**SETTINGS, **settings, "data.root": str(root), "train.seed": seed})
+    root, seed = Path(str(config.data.root)), config.train.seed
     result = train(config, folder, resume=folder.exists())
     if result.not_evaluated:
         raise ValueError(f"{root}: {result.not_evaluated}")
     data = result.metrics["data"]
-    Console().print(results_table(result.rows, title=f"{data}: {CONDITION}, seed {seed}"))
+    Console().print(results_table(result.rows, title=f"{data}: {way(config)}, seed {seed}"))
     val = json.loads((root / "split.json").read_text(encoding="utf-8"))["val"]
     for command, arguments in (
         (align.main, [val[0], val[-1], "--out", str(folder / "align"), "--video", str(folder / "align" / "both.mp4")]),
@@ -70,18 +80,17 @@ def one_seed(root: Path, folder: Path, seed: int, settings: dict[str, Any]) -> l
     rows = []
     for name, numbers in result.rows.items():
         trained = name == "trained encoder"
-        rows.append(
-            representations.row(
-                data,
-                "trained" if trained else name,
-                "LACLoss" if trained else representations.CONTROLS,
-                seed,
-                numbers,
-                result.metrics["environment"],
-                steps=config.train.steps if trained else 0,
-                seconds=result.metrics["seconds"]["training"] if trained else 0,
-            )
+        row = representations.row(
+            data,
+            "trained" if trained else name,
+            "LACLoss" if trained else representations.CONTROLS,
+            seed,
+            numbers,
+            result.metrics["environment"],
+            steps=config.train.steps if trained else 0,
+            seconds=result.metrics["seconds"]["training"] if trained else 0,
         )
+        rows.append({**row, "condition": way(config)})
     return rows
 
 
@@ -91,28 +100,28 @@ def main() -> None:
     parser.add_argument("--movement", default="deep_squat", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--clips", type=int, metavar="N", help="about so many (default: all)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
+    parser.add_argument("--end-to-end", action="store_true", help="train the backbone too: few steps, small pictures")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as lac-train; repeatable")
     parser.add_argument("--csv", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s")
     options = parser.parse_args()
 
-    from lac.config import parse_override
     from lac.data import load
 
     root = options.out / f"drawn_{options.movement}"
     if not (root / "split.json").exists():
         render.render(load("uiprmd", movement=options.movement), root, clips=options.clips)
+    settings = SETTINGS | (END_TO_END if options.end_to_end else {}) | dict(map(parse_override, options.set))
     finished = representations.done(options.csv)
-    more = {
-        "condition": CONDITION,
+    common = {
         "date": datetime.date.today().isoformat(),
         "commit": representations.commit(),
         "command": shlex.join(["python", *sys.argv]),
     }
-    settings = dict(parse_override(item) for item in options.set)
     for seed in range(options.seeds):
-        if (root.resolve().name, CONDITION, "LACLoss", str(seed)) not in finished:
-            rows = one_seed(root, options.out / f"seed{seed}", seed, settings)
-            representations.append(options.csv, [{**row, **more} for row in rows])
+        config = TrainConfig.read(None, {**settings, "data.root": str(root), "train.seed": seed})
+        if (root.resolve().name, way(config), "LACLoss", str(seed)) not in finished:
+            rows = one_seed(config, options.out / f"{'end_to_end' if options.end_to_end else 'features'}_{seed}")
+            representations.append(options.csv, [{**row, **common} for row in rows])
 
 
 if __name__ == "__main__":

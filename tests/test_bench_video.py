@@ -12,6 +12,7 @@ pytest.importorskip("PIL", reason="drawing needs Pillow")
 from tiny_run import SETTINGS
 
 from bench import from_video, render
+from lac.config import TrainConfig
 from lac.data import Clip, Dataset, folder
 from lac.data.uiprmd import JOINTS
 from lac.data.video import read_frames
@@ -22,18 +23,7 @@ TINY = {**SETTINGS, "train.steps": 2, "train.save_every": 2, "data.options.size"
 def squat(name, frames=12):
     """A figure of straight limbs whose pelvis sinks towards its feet and rises again."""
     pose = np.zeros((len(JOINTS), 3), dtype=np.float32)
-    heights = {
-        "head": 0.7,
-        "neck": 0.5,
-        "s": 0.45,
-        "e": 0.15,
-        "w": -0.15,
-        "pel": 0,
-        "h": 0,
-        "k": -0.5,
-        "a": -1,
-        "t": -1,
-    }
+    heights = {"head": 0.7, "neck": 0.5, "s": 0.4, "e": 0.1, "w": -0.2, "pel": 0, "h": 0, "k": -0.5, "a": -1, "t": -1}
     for k, joint in enumerate(JOINTS):
         part = joint if joint in ("head", "neck", "pel") else joint[1]
         side = 0 if part == joint else 1 if joint[0] == "l" else -1
@@ -60,7 +50,7 @@ def drawn(poses, tmp_path_factory):
 
 
 def test_the_folder_is_read_with_a_label_for_each_frame(drawn, poses):
-    data = folder.load(drawn, fps=25, size=16)
+    data = folder.load(drawn, fps=25, size=16, backbone=None)
     assert [clip.name for clip in data.train] == [clip.name for clip in poses.train]
     assert data.label_names == ["down", "low", "up"]
     for clip, source in zip(data.val, poses.val, strict=True):
@@ -97,28 +87,36 @@ def test_fewer_clips_keep_both_splits(poses, tmp_path):
     }
 
 
-def test_from_videos_to_rows_and_pictures_end_to_end(drawn, tmp_path, monkeypatch, capsys):
-    """Gradients go through the small backbone; the drawing is done already, as when a run goes on."""
+@pytest.mark.parametrize("backbone", ["small", "efficientnet_lite0"])
+def test_from_videos_to_rows_and_pictures(backbone, drawn, tmp_path, monkeypatch, capsys):
+    """The drawing is done already, as when a run goes on: "small" end to end, the other one by its features."""
+    monkeypatch.setattr("lac.data.features.cache_folder", lambda: tmp_path / "cache")
+    if backbone != "small":
+        pytest.importorskip("efficientnet_lite_pytorch", reason="needs the default backbone, of the extra 'video'")
     (tmp_path / "drawn_deep_squat").symlink_to(drawn)
     table = tmp_path / "video.csv"
     flags = [part for key, value in TINY.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    if backbone == "small":
+        flags += ["--end-to-end", "--set", "model.backbone=small", "--set", "data.options.fps=25"]
     monkeypatch.setattr("sys.argv", ["bench/from_video.py", str(tmp_path), "--csv", str(table), *flags])
-    monkeypatch.setattr("lac.data.load", _without_poses)
     from_video.main()
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["embedding"] for row in rows] == ["trained", "time index", "raw features", "random encoder"]
-    assert {row["condition"] for row in rows} == {"drawn pixels"}
+    how = "small end to end" if backbone == "small" else "features of efficientnet_lite0"
+    assert {row["condition"] for row in rows} == {f"drawn pixels, {how}"}
     assert 0 <= float(rows[0]["accuracy_1"]) <= 1
     assert rows[0]["steps"] == "2"
+    run = tmp_path / ("end_to_end_0" if backbone == "small" else "features_0")
     for name in ("plots/alignment.png", "align/alignment.png", "align/both.mp4", "retrieve/retrieval.png"):
-        assert (tmp_path / "seed0" / name).stat().st_size > 0
+        assert (run / name).stat().st_size > 0
     before = table.read_bytes()
     from_video.main()  # the seed is there
     assert table.read_bytes() == before
     assert "drawn pixels" in capsys.readouterr().out
 
 
-def _without_poses(name, root=None, **options):
-    assert name == "folder"
-    return folder.load(root, **options)
+def test_settings_of_both_ways_are_settings():
+    for more, words in (({}, "drawn pixels, features of efficientnet_lite0"), (from_video.END_TO_END, "end to end")):
+        config = TrainConfig.read(None, {**from_video.SETTINGS, **more})
+        assert from_video.way(config).endswith(words)
