@@ -117,7 +117,7 @@ def load(
     for split, names in splits.items():
         if names and not any(name in clips for name in names):
             raise ValueError(
-                f"{base}: no clip of the split {split!r} can be read ({len(names)} are left out); the first: "
+                f"{base}: no clip of the split {split!r} can be read, {len(names)} left out; the first: "
                 f"{left_out[names[0]]}"
             )
     found = [int(one.labels.max()) for one in clips.values() if one.labels is not None]
