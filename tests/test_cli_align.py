@@ -46,7 +46,8 @@ def videos(tmp_path_factory):
 def video_run(tmp_path_factory, videos):
     """A run that lac-train has trained on videos through the backbone."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    settings = flags(model_backbone="small", data_options={"size": 16, "backbone": None}, train_steps=15, train_warmup=2)
+    options = {"size": 16, "backbone": None}
+    settings = flags(model_backbone="small", data_options=options, train_steps=15, train_warmup=2)
     assert train.main(["--data", "folder", "--root", str(videos), "--out", str(folder), *settings]) == 0
     return folder
 
@@ -192,11 +193,12 @@ def test_what_is_not_there(run, tmp_path, capsys):
     refused([tmp_path, "clip1", "clip2"], 1, checkpoint.ENCODER, "is not there", capsys=capsys)
 
 
-def test_files_of_another_kind(run, clips, video_run, videos, tmp_path, capsys):
+def test_files_of_another_kind(run, clips, video_run, videos, tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "wide.npy", np.zeros((5, 4)))
     words = ["wide.npy: the encoder of the run takes 3 features a frame", "has 4"]
     refused([run, "clip1", tmp_path / "wide.npy"], 1, *words, capsys=capsys)
     video = videos / "videos" / "clip0.mp4"
+    monkeypatch.setattr("lac.data.features.cache_folder", lambda: tmp_path)
     refused([run, "clip1", video], 1, "clip0.mp4: the encoder of the run takes 3 features", capsys=capsys)
     words = ["clip0.npy: the run was trained on images (3, H, W)"]
     refused([video_run, clips / "features" / "clip0.npy", video], 1, *words, capsys=capsys)

@@ -140,14 +140,18 @@ def _reporter(console: Console) -> Iterator[Callable[[Progress], None]]:
         TextColumn("left"),
     )
     task = bar.add_task("training", total=None)
-    with Live(bar, console=console, refresh_per_second=4) as live:
+    live = Live(bar, console=console, refresh_per_second=4)
 
-        def show(report: Progress) -> None:
-            doing = "training" if report.step < report.steps else "evaluating"
-            bar.update(task, description=doing, total=report.steps, completed=report.step)
-            live.update(Group(bar, Text(_numbers(report))))
+    def show(report: Progress) -> None:
+        live.start()  # not before: reading videos has a bar of its own
+        doing = "training" if report.step < report.steps else "evaluating"
+        bar.update(task, description=doing, total=report.steps, completed=report.step)
+        live.update(Group(bar, Text(_numbers(report))))
 
+    try:
         yield show
+    finally:
+        live.stop()
 
 
 def _numbers(report: Progress) -> str:

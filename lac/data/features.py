@@ -120,7 +120,8 @@ class FrameFeatures:
 
     def _kept(self, path: Path) -> Frames | None:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here, since NumPy leaves a file open in which it finds no archive.
+            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
                 found = Frames(file["frames"], file["times"], file["numbers"], int(file["total"]))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
