@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {"data.name": "folder", "data.options.fps": 25.0, "tr
 # Few, small and short, since every step goes through the backbone and back.
 END_TO_END: dict[str, Any] = {
     "data.options.backbone": None,
-    "data.options.fps": 12.5,
+    "data.options.fps": 5.0,
     "data.options.size": 64,
     "model.backbone": PRETRAINED,
     "augment.frames": 16,
