@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 PRETRAINED = "efficientnet_lite0"
 _MOST = 2048  # numbers a frame
-_CHUNK = 64  # images at once
+_CHUNK = 32  # images at once
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5,) * 3, (0.5,) * 3)
 
@@ -40,7 +40,7 @@ class Backbone(nn.Module):
     that it came with, nothing is dropped at random, and a frame's features do not depend on the other frames of the
     batch. The weights, those of BatchNorm included, learn all the same.
 
-    Images are taken 64 at a time. Where gradients are needed, what a chunk computed inside the network is thrown away
+    Images are taken 32 at a time. Where gradients are needed, what a chunk computed inside the network is thrown away
     and computed again in the backward pass (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016), so
     memory does not grow by what the network keeps of every frame.
 
