@@ -52,6 +52,7 @@ _SHAPE = r"\d+x\d+x\d+|\d+x\d+(,\d+x\d+)+"
 _CHECKED_CELLS = 2**22  # the float64 check takes as many pairs as fit
 _GATE_SHAPE = (1, 12, 18)
 _MOST_ROUNDS = 100
+_TURN = 0.01  # seconds of timed runs that a quick side has in its turn
 _VERY_SLOW = 20.0  # seconds; what takes longer is not run a second time
 # Numbers of the scores' type that must pass through memory for a cell: scores are read once in each sweep, and once
 # more by their tangent in the second order; a gradient is written.
@@ -495,7 +496,10 @@ def measure(
                 run = state.side.prepare(given, mode)
                 if state.quick:  # or it pays for the caches that the one before it has emptied
                     run()
-                state.seconds.append(_timed(run, device)[0])
+                turn = [_timed(run, device)[0]]
+                while state.quick and sum(turn) < _TURN:
+                    turn.append(_timed(run, device)[0])
+                state.seconds += turn
             except Exception as error:
                 active.remove(state)
                 row(state.side, skipped=_failure(error))
