@@ -160,10 +160,7 @@ def curve(kind: str) -> str:
 
 def draw_curves() -> None:
     """Distractors and tempo against accuracy, progression and AP@5: mean and range over the seeds."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     from lac.files import atomic_path
 
@@ -171,7 +168,8 @@ def draw_curves() -> None:
     if not all(kinds.values()):
         return
     columns = list(COLUMNS.items())[:3]
-    figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    axes = figure.subplots(2, 3)
     names = {"distractors": "frames of other movements, %", "tempo": "fastest tempo / slowest tempo"}
     for (kind, groups), line in zip(kinds.items(), axes, strict=True):
         for (title, column), axis in zip(columns, line, strict=True):
@@ -192,7 +190,6 @@ def draw_curves() -> None:
     axes[0, 0].legend(loc="lower left", fontsize="small")
     with atomic_path(CURVES_PICTURE) as temporary:
         figure.savefig(temporary, dpi=150)
-    plt.close(figure)
 
 
 def number(text: str | float) -> str:

@@ -496,10 +496,10 @@ def measure(
                 run = state.side.prepare(given, mode)
                 if state.quick:  # or it pays for the caches that the one before it has emptied
                     run()
-                turn = [_timed(run, device)[0]]
-                while state.quick and sum(turn) < _TURN:
-                    turn.append(_timed(run, device)[0])
-                state.seconds += turn
+                took = [_timed(run, device)[0]]
+                while state.quick and sum(took) < _TURN:
+                    took.append(_timed(run, device)[0])
+                state.seconds += took
             except Exception as error:
                 active.remove(state)
                 row(state.side, skipped=_failure(error))
