@@ -264,8 +264,8 @@ def compared(rows: Rows, *, everyone: bool) -> str:
     """ms and Mcells/s of each side on the shapes of the table, fastest first; in short without peers that differ."""
     found: dict[tuple[str, str], dict[Shape, Row]] = {}
     for row in rows.some():
-        own = row["side"] in (*BACKENDS, *ALIGNMENTS)
-        kept = own or (row["threads"] == rows.threads and row["side"] in (WAVEFRONT, "jax scan", "nwgrad scaled"))
+        near = row["side"] in (*BACKENDS, *ALIGNMENTS, "nwgrad scaled")
+        kept = near or (row["threads"] == rows.threads and row["side"] in (WAVEFRONT, "jax scan"))
         if shape_of(row) in TABLE_SHAPES and not row["skipped"] and (kept or everyone):
             found.setdefault((row["side"], row["threads"]), {})[shape_of(row)] = row
 
