@@ -711,10 +711,13 @@ def _draw(axes: Axes, rows: Sequence[Row], wanted: list[Shape], by_batch: bool, 
     threads = sorted({row.get("threads") or "" for row in rows}, key=lambda x: (len(x), x))
     for k, side in enumerate(sides):
         for count in threads:
+            own = [row for row in rows if row["side"] == side and (row.get("threads") or "") == count]
+            if not own:  # or the legend would name a line that is not there
+                continue
             points = sorted(
                 (shape.batch if by_batch else shape.n, scale * float(row[field]))
-                for row in rows
-                if row["side"] == side and (row.get("threads") or "") == count and row.get(field)
+                for row in own
+                if row.get(field)
                 for shape in [shape_of(row)]
                 if shape in wanted
             )

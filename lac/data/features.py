@@ -51,9 +51,8 @@ class FrameFeatures:
             )
         self.folder = cache_folder() / "features"
         self.backbone = Backbone(backbone).to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        self._report: Callable[[bool], None]
         self.options: dict[str, Any] = {"fps": fps, "size": size, "rate": rate}
-        self._report = lambda computing: None
+        self._report: Callable[[bool], None] = lambda computing: None
         self._salt = json.dumps([_FORMAT, self.backbone.fingerprint(), self.options]).encode()
 
     def path(self, video: Path) -> Path:

@@ -52,10 +52,10 @@ def load(
     A clip is left out, and the others go on, where one of its files is damaged or cut short, holds no frames, has
     values that are not finite, or another number of labels or times than of frames: see ``Dataset.left_out``.
 
-    Videos become features (T, D) by a network that stays as it is. They are computed once, about 100 frames a second
-    on two cores, and kept in the user's cache folder (see :class:`lac.data.features.FrameFeatures`). With
-    ``backbone=None`` videos become images (T, 3, size, size), RGB from -1 to 1, for a backbone that is trained with the
-    encoder (``FrameEncoder(backbone=...)``), and are held in memory: 1.5 MB a second of video with the defaults.
+    Videos become features (T, D) by a network that stays as it is. They are computed once and kept in the user's
+    cache folder (see :class:`lac.data.features.FrameFeatures`). With ``backbone=None`` videos become images
+    (T, 3, size, size), RGB from -1 to 1, for a backbone that is trained with the encoder
+    (``FrameEncoder(backbone=...)``), and are held in memory: 1.5 MB a second of video with the defaults.
 
     Args:
         root: the folder.

@@ -48,7 +48,8 @@ def untrim(
     Args:
         clip: frames at equal steps of time; labels or ``None``.
         others: functions that give (T, ...) float32 frames of the same features at the same rate.
-        rng: draws, in this order: length and source of the piece before, of the piece after, speed.
+        rng: draws, in this order: length and source of the piece before, of the piece after, speed. With ``share``
+            the second length is what is left, and a piece may draw several sources.
         longest: each piece has 0 to ``longest`` frames, before the change of speed, fewer where its recording is short.
         speed: smallest and greatest factor; (1, 1) keeps the speed.
         share: instead of ``longest``: the part of the clip that the two pieces make up together, in [0, 1). How many of
