@@ -615,6 +615,9 @@ INLINE N under(const N& v, const Row<N>& row, int64_t c) {
     return x;
 }
 
+// For tests: what new memory is filled with, so that whatever reads it before it is written shows; -1 leaves it.
+std::atomic<int> poison{-1};
+
 // 64-byte aligned memory.
 struct Memory {
     char* p = nullptr;
@@ -628,6 +631,7 @@ struct Memory {
         size = (bytes + 63) / 64 * 64;
         p = (char*)std::aligned_alloc(64, size);
         if (!p) throw std::bad_alloc();
+        if (poison >= 0) std::memset(p, poison, size);
     }
 };
 
@@ -1134,9 +1138,10 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
     for (int64_t w = windows - 1; w >= 0; w--) {
         if (progress && block + 1 < p.blocks())
             progress->wait(block + 1, p.windows_of(block + 1) - (w > 0 ? w - 1 : 0));
-        const Span<R> first(p, w, 0);
+        // All columns that a strip of this window looks at: the lowest starts first, and above it there may be none left.
+        const Span<R> first(p, w, 0), lowest(p, w, strips - 1);
         const int64_t begin = first.from > 0 ? first.from - 1 : 0, end = first.to < p.m ? first.to : p.m;
-        start_rows(p, top, first.from - L, first.to + L);
+        start_rows(p, top, lowest.from - L, first.to + L);
         if (block > 0 && begin < end) {
             const R* edge = p.edge(block, PARTS) + begin;
             const int64_t count = end - begin;
@@ -1601,6 +1606,8 @@ void run_second(const Problem& q) {
 }
 
 }  // namespace
+
+extern "C" void lac_poison(int byte) { poison = byte; }
 
 // what: 0 forward, 1 gradient, 2 hard, 3 second. Not 0 when memory ran out.
 extern "C" int lac_run(const char* values, int64_t what) {
