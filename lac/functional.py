@@ -46,6 +46,7 @@ class _Problem(NamedTuple):
     lengths1: Tensor | None
     lengths2: Tensor | None
     single: bool
+    dtype: torch.dtype  # of the results
 
 
 def _number(x: object) -> bool:
@@ -127,7 +128,11 @@ def _problem(
     if single:
         scores = scores.unsqueeze(0)
     b, n, m = scores.shape
-    dtype = reference.compute_dtype(scores.dtype)
+    dtype = result_dtype = reference.compute_dtype(scores.dtype)
+    if isinstance(temperature, Tensor) and ops.differentiated(temperature) and scores.device.type != "mps":
+        # The derivative by T is a small difference of score / T and E[S] / T, which float32 does not hold.
+        dtype = torch.float64
+        scores = scores.to(dtype)
     lengths1 = lengths2 = None
     if lengths is not None:
         if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:
@@ -142,6 +147,7 @@ def _problem(
         lengths1,
         lengths2,
         single,
+        result_dtype,
     )
 
 
@@ -197,8 +203,8 @@ def smith_waterman(
     elif backend == "reference":
         score = reference.smith_waterman(*p[:6])
     else:
-        save = torch.is_grad_enabled() and any(x.requires_grad for x in p[:4] if isinstance(x, Tensor))
-        score, _ = _solve(p, backend, save)
+        score, _ = _solve(p, backend, ops.differentiated(*p[:4]))
+    score = score.to(p.dtype)
     return score[0] if p.single else score
 
 
@@ -231,11 +237,12 @@ def soft_alignment(
         _, saved = _solve(p, backend, True)
         grad = torch.ones_like(p.temperature).expand(p.scores.shape[0])
         posterior, _, _ = ops.gradient(grad, *p[:6], saved, p.temperature.dtype, False, backend)
+    posterior = posterior.to(p.dtype)
     return posterior[0] if p.single else posterior
 
 
 def _reference_posterior(p: _Problem) -> Tensor:
-    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in p[:4] if isinstance(x, Tensor))
+    differentiable = ops.differentiated(*p[:4])
     with torch.enable_grad():
         scores = p.scores.to(p.temperature.dtype)
         scores = scores if scores.requires_grad else scores.detach().requires_grad_()
