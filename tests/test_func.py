@@ -127,7 +127,12 @@ def test_third_order(backend):
     expected = (shifted[0] - shifted[1]) / (2 * step)
     found = torch.einsum("...bij,ij->...", third, torch.eye(2, dtype=s.dtype))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
-    for other in (jacfwd(jacrev(jacrev(value))), jacrev(hessian(value)), hessian(jacrev(value)), hessian(jacfwd(value))):
+    for other in (
+        jacfwd(jacrev(jacrev(value))),
+        jacrev(hessian(value)),
+        hessian(jacrev(value)),
+        hessian(jacfwd(value)),
+    ):
         torch.testing.assert_close(other(s), third)
 
 
@@ -239,3 +244,12 @@ def test_what_cannot_be_served_says_so():
         vmap(lambda s: hard_alignment(s).score)(s)
     with pytest.raises(RuntimeError, match="backend='eager'"):
         vmap(lambda s: smith_waterman(s, backend="reference"))(s)
+
+
+def test_hard_alignment_beside_derivatives_and_in_a_broken_graph():
+    s = torch.randn(2, 4, 5)
+    found = grad(lambda s: smith_waterman(s).sum() * len(hard_alignment(s).paths[0]))(s)
+    torch.testing.assert_close(found, soft_alignment(s) * len(hard_alignment(s).paths[0]))
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda s: hard_alignment(s).score.sum() + smith_waterman(s).sum(), backend="aot_eager")
+    torch.testing.assert_close(compiled(s), hard_alignment(s).score.sum() + smith_waterman(s).sum())

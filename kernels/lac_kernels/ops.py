@@ -1,6 +1,6 @@
 """The recursion as torch operators: one forward, its gradient, and the Hessian-vector product behind the gradient.
 
-Each operator hands the work to an *engine*, a module chosen by `backend`. The chain of derivatives is written once, here:
+Each operator hands the work to an *engine*, a module chosen by `backend`. The chain of derivatives is written once:
 
     score  --autograd-->  gradient operator  --autograd-->  second operator  --autograd-->  eager, to any order
 
@@ -30,7 +30,7 @@ from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
 from lac_kernels import eager
-from lac_kernels.reference import compute_dtype
+from lac_kernels.reference import FORBIDDEN, compute_dtype
 
 _ENGINES = {"eager": "lac_kernels.eager", "cpu": "lac_kernels.cpu", "triton": "lac_kernels.triton_wavefront"}
 BACKENDS = ("auto", "reference", *_ENGINES)
@@ -222,10 +222,11 @@ class _Score(Function):
         if grad is None:
             return (None,) * 8
         need_scores, need_open, need_extend, need_temperature = ctx.needs_input_grad[:4]
+        dtype = score.dtype if need_temperature else scores.dtype
+        gaps = need_open or need_extend or need_temperature
         d_scores, d_open, d_extend = gradient(
-            grad, scores, gap_open, gap_extend, temperature, lengths1, lengths2, saved,
-            score.dtype if need_temperature else scores.dtype, need_open or need_extend or need_temperature, ctx.backend,
-        )  # fmt: skip
+            grad, scores, gap_open, gap_extend, temperature, lengths1, lengths2, saved, dtype, gaps, ctx.backend
+        )
         d_temperature = None
         if need_temperature:
             expected = _dot(((scores, d_scores), (gap_open, d_open), (gap_extend, d_extend)))
@@ -242,9 +243,8 @@ class _Score(Function):
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None]:
         scores, gap_open, gap_extend, temperature, lengths1, lengths2, score, saved = ctx.saved_tensors
         gaps = tuple(gap.expand(len(scores), -1, -1) for gap in (gap_open, gap_extend))
-        d = gradient(
-            torch.ones_like(score), scores, *gaps, temperature, lengths1, lengths2, saved, score.dtype, True, ctx.backend
-        )
+        ones = torch.ones_like(score)
+        d = gradient(ones, scores, *gaps, temperature, lengths1, lengths2, saved, score.dtype, True, ctx.backend)
         change = torch.zeros_like(score)
         for tangent, d_x in zip(tangents[:3], d, strict=True):
             if tangent is not None:
@@ -321,12 +321,10 @@ class _Gradient(Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
         grad, *tensors, saved, dtype, gaps, backend = inputs
         fold = _Fold(info.batch_size, in_dims[1:], tensors[0], tensors[3])
-        d_scores, *d_gaps = gradient(
-            fold.pairs(grad, in_dims[0]), *fold.problem(tensors, in_dims[1:]), fold.whole(saved, in_dims[7]), dtype, gaps, backend
-        )
-        shapes = zip(d_gaps, tensors[1:3], in_dims[2:4], strict=True)
+        grad, saved = fold.pairs(grad, in_dims[0]), fold.whole(saved, in_dims[7])
+        d_scores, *d_gaps = gradient(grad, *fold.problem(tensors, in_dims[1:]), saved, dtype, gaps, backend)
         if gaps:
-            d_gaps = [fold.apart_gap(d, gap, dim) for d, gap, dim in shapes]
+            d_gaps = [fold.apart_gap(*x) for x in zip(d_gaps, tensors[1:3], in_dims[2:4], strict=True)]
         else:
             d_gaps = [d.expand(fold.size, 0) for d in d_gaps]
         return (fold.apart(d_scores), *d_gaps), (0, 0, 0)
@@ -347,7 +345,7 @@ class _Second(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         wanted = [k for k, needed in enumerate(ctx.needs_input_grad) if needed]
-        _, pull = torch.func.vjp(*_eager_second(ctx.saved_tensors, wanted))
+        _, pull = torch.func.vjp(*_eager_second(ctx.saved_tensors, wanted))[:2]
         result: list[Tensor | None] = [None] * 11
         for k, value in zip(wanted, pull(tuple(grads)), strict=True):
             result[k] = value
@@ -357,8 +355,8 @@ class _Second(Function):
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         """Twice transposed: torch has no forward mode within forward mode's own rules."""
         moved = [k for k, tangent in enumerate(tangents[:-1]) if tangent is not None]
-        value, pull = torch.func.vjp(*_eager_second(ctx.saved_tensors, moved))
-        _, push = torch.func.vjp(pull, tuple(torch.zeros_like(x) for x in value))
+        value, pull = torch.func.vjp(*_eager_second(ctx.saved_tensors, moved))[:2]
+        _, push = torch.func.vjp(pull, tuple(torch.zeros_like(x) for x in value))[:2]
         (change,) = push(tuple(tangents[k] for k in moved))
         result: tuple[Tensor, ...] = change
         return result
@@ -367,15 +365,12 @@ class _Second(Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
         grad, *tensors, v_scores, v_open, v_extend, backend = inputs
         fold = _Fold(info.batch_size, in_dims[1:], tensors[0], tensors[3])
-        h_scores, h_open, h_extend, h_grad = second(
-            fold.pairs(grad, in_dims[0]), *fold.problem(tensors, in_dims[1:]), fold.pairs(v_scores, in_dims[7]),
-            fold.pairs(v_open, in_dims[8]), fold.pairs(v_extend, in_dims[9]), backend,
-        )  # fmt: skip
-        rate = fold.rate if isinstance(fold.rate, float) else fold.rate[:, None, None]
-        h_gaps = zip((h_open, h_extend), tensors[1:3], in_dims[2:4], strict=True)
-        return (
-            fold.apart(h_scores / rate), *(fold.apart_gap(h / rate, gap, dim) for h, gap, dim in h_gaps), fold.apart(h_grad)
-        ), (0, 0, 0, 0)  # fmt: skip
+        grad, *v = map(fold.pairs, (grad, v_scores, v_open, v_extend), (in_dims[0], *in_dims[7:10]))
+        *h, h_grad = second(grad, *fold.problem(tensors, in_dims[1:]), *v, backend)
+        if isinstance(fold.rate, Tensor):
+            h = [x / fold.rate[:, None, None] for x in h]
+        h_gaps = [fold.apart_gap(*x) for x in zip(h[1:], tensors[1:3], in_dims[2:4], strict=True)]
+        return (fold.apart(h[0]), *h_gaps, fold.apart(h_grad)), (0, 0, 0, 0)
 
 
 def _eager_second(inputs: tuple[Any, ...], free: list[int]) -> tuple[Any, ...]:
@@ -423,6 +418,7 @@ class _Fold:
         lengths = (self.whole(x, dim) for x, dim in zip(tensors[4:6], in_dims[4:6], strict=True))
         temperature = tensors[3]
         if isinstance(self.rate, Tensor):
+            scores = torch.where(scores <= FORBIDDEN, -torch.inf, scores)
             scores, gap_open, gap_extend = (x / self.rate[:, None, None] for x in (scores, gap_open, gap_extend))
             temperature = torch.ones_like(self.rate[0])
         return scores, gap_open, gap_extend, temperature, *lengths
@@ -451,23 +447,38 @@ def differentiated(*tensors: Tensor) -> bool:
     return (torch.is_grad_enabled() and any(x.requires_grad for x in tensors)) or _transformed()
 
 
+def _traced() -> bool:
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+
+
+def readable(x: Tensor) -> bool:
+    """Whether these are numbers in memory: not traced, fake or meta, nor one of many problems under torch.vmap."""
+    if _traced():
+        return False
+    while torch._C._functorch.is_gradtrackingtensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return type(x) in _PLAIN and torch._C._has_storage(x) and not x.is_meta
+
+
 def _plain(inputs: tuple[Any, ...]) -> bool:
     """All tensors are what they seem, and nothing that could look into an operator asks for it."""
     return (
-        not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
+        not _traced()
         and _PLAIN.issuperset(map(type, inputs))
         and not inputs[0].is_meta
         and all(torch._C._has_storage(x) for x in inputs if isinstance(x, Tensor))
     )
 
 
-def _undifferentiated(op: Any, run: Callable[..., tuple[Tensor, ...]], inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+_Call = Callable[..., tuple[Tensor, ...]]
+
+
+def _undifferentiated(op: Any, run: _Call, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
     found: tuple[Tensor, ...] = run(*inputs) if _plain(inputs) else op(*inputs)
     return found
 
 
-def _differentiable(op: Any, run: Callable[..., tuple[Tensor, ...]], function: Any) -> Callable[..., tuple[Tensor, ...]]:
+def _differentiable(op: Any, run: _Call, function: Any) -> _Call:
     """What calls an operator, in the form that fits:
 
     | who looks on                                   | form                                                     |
@@ -495,8 +506,8 @@ def _differentiable(op: Any, run: Callable[..., tuple[Tensor, ...]], function: A
     def keep_whole() -> None:
         torch.compiler.allow_in_graph(transform)
 
-    # What `torch.compiler.assume_constant_result` sets, which would take two seconds of imports: torch.compile then runs
-    # the function while it traces, and so does not look into `transform`, whose rules it does not know.
+    # What `torch.compiler.assume_constant_result` sets, which would take two seconds of imports: torch.compile runs
+    # this function while it traces, and then does not look into `transform`, whose rules it does not know.
     keep_whole._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def call(*inputs: Any) -> tuple[Tensor, ...]:

@@ -22,7 +22,6 @@ Plain torch operations on scalars: any dtype and device, differentiable to any o
 import torch
 from torch import Tensor
 
-
 FORBIDDEN = -1e30  # a score of so little forbids its cell, as -inf does
 
 
