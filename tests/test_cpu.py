@@ -7,11 +7,11 @@ import sys
 from typing import NamedTuple
 
 import oracle
-import poison
 import pytest
 import torch
 from torch import Tensor
 
+from bench import poison
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import cpu, eager, ops
 

@@ -110,8 +110,10 @@ def _grid(
 
 
 def _inside(gap: Tensor, outside: Tensor) -> Tensor:
-    """A gap per cell, row or column with 0 beyond the lengths, whatever stands there."""
-    return gap if gap.shape[1] == gap.shape[2] == 1 else gap.masked_fill(outside, 0.0)
+    """0 where no valid cell has the penalty, whatever stands there."""
+    for dim in range(3):
+        outside = outside.all(dim, keepdim=True) if gap.shape[dim] == 1 else outside
+    return gap.masked_fill(outside, 0.0)
 
 
 def _shift(x: Tensor, fill: float) -> Tensor:
