@@ -301,14 +301,17 @@ def _compute_dtype(z1: Tensor, z2: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
 
 
-_SMALL = 1e-4  # the norm below which an embedding has less and less of a direction
+_SMALL = 1e-3  # the norm below which an embedding has less and less of a direction
 
 
 def _unit(z: Tensor) -> Tensor:
-    """z / sqrt(|z|^2 + 1e-8), smooth everywhere; computed on z over its largest component, which cannot overflow."""
+    """z / (|z|^4 + e^4)^(1/4), e = 1e-3: z / |z| but near 0, smooth, its derivatives at most 1 / e, 0 where z is 0.
+
+    It is computed on z divided by its largest component, so that no size overflows or underflows.
+    """
     largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SMALL)
     z = z / largest
-    return z / (z.square().sum(dim=-1, keepdim=True) + (_SMALL / largest).square()).sqrt()
+    return z / (z.square().sum(dim=-1, keepdim=True).square() + (_SMALL / largest) ** 4).sqrt().sqrt()
 
 
 def _target(one: _Sequences, two: _Sequences, sigma: float) -> Tensor:
