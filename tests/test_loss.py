@@ -1,5 +1,7 @@
 """LACLoss against plain loops, its laws, and what it does with awkward input."""
 
+import copy
+import io
 import math
 
 import pytest
@@ -342,6 +344,39 @@ def test_float32_inside_autocast_and_for_half_input(form):
     half = loss(z1.bfloat16(), z2.bfloat16())
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, loss(z1.bfloat16().float(), z2.bfloat16().float()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["contrast", "posterior"])
+def test_one_graph_serves_every_shape(form):
+    torch._dynamo.reset()
+    loss = LACLoss(alignment=form, gaps="interval")
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    for b, n, m in ((2, 6, 7), (3, 9, 5)):
+        z1, z2 = (torch.randn(b, t, 8, requires_grad=True) for t in (n, m))
+        given = {"times1": torch.rand(b, n).cumsum(1), "times2": torch.rand(b, m, dtype=torch.float64).cumsum(1)}
+        given |= {"lengths1": torch.tensor([n, 0, 2][:b]), "lengths2": torch.tensor([m - 1, 2, 4][:b])}
+        expected = torch.autograd.grad(loss(z1, z2, **given), (z1, z2))
+        found = torch.autograd.grad(compiled(z1, z2, **given), (z1, z2))
+        for x, y in zip(found, expected, strict=True):
+            torch.testing.assert_close(x, y)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2  # the first shape alone, then any shape
+
+
+def test_copies_and_stored_weights_give_the_same_loss():
+    z1, z2 = embeddings()
+    for gaps in ("constant", "learned", "contextual", "interval"):
+        loss = LACLoss(gaps=gaps, embed_dim=5)
+        with torch.no_grad():
+            for parameter in loss.parameters():
+                parameter.add_(0.1)
+        file = io.BytesIO()
+        torch.save(loss, file)
+        file.seek(0)
+        loaded = LACLoss(gaps=gaps, embed_dim=5)
+        loaded.load_state_dict(loss.state_dict())
+        for other in (copy.deepcopy(loss), torch.load(file, weights_only=False), loaded):
+            assert other(z1, z2) == loss(z1, z2)
 
 
 def test_a_pair_that_matches_scores_above_one_that_does_not():
