@@ -227,17 +227,19 @@ def in_order(name: str, times: Tensor, lengths: Tensor) -> None:
         return
     times = times.detach()
     valid = torch.arange(times.shape[1]) < lengths[:, None]
+    good = times.isfinite()
+    good[:, 1:] &= times[:, 1:] >= times[:, :-1]
+    if (good | ~valid).all():
+        return
     bad = valid & ~times.isfinite()
     if bad.any():
         k, i = bad.nonzero()[0].tolist()
         raise ValueError(f"{name} must be finite, got {times[k, i].item()} at frame {i} of sequence {k}")
-    falls = valid[:, 1:] & (times[:, 1:] < times[:, :-1])
-    if falls.any():
-        k, i = falls.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} must not decrease within a sequence, got {times[k, i].item()} and then {times[k, i + 1].item()} "
-            f"at frames {i} and {i + 1} of sequence {k}; sort the frames by time"
-        )
+    k, i = (valid[:, 1:] & ~good[:, 1:]).nonzero()[0].tolist()
+    raise ValueError(
+        f"{name} must not decrease within a sequence, got {times[k, i].item()} and then {times[k, i + 1].item()} "
+        f"at frames {i} and {i + 1} of sequence {k}; sort the frames by time"
+    )
 
 
 def both_or_none(first: str, x: object, second: str, y: object) -> None:
