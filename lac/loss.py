@@ -57,10 +57,10 @@ class LACLoss(nn.Module):
         "score":     -a(z1_k, z2_k), the plain form;
         "posterior": cross-entropy of the soft alignment p against the clock, P above, in both directions: the mean of
                      -mean_i sum_j P[i,j] log q[i,j] and of the same from sequence 2 to sequence 1, where
-                     q[i,j] = (1 - e) p[i,j] + e OWN, e = 0.001.
+                     q[i,j] = (1 - e) p[i,j] + e softmax_j(S[i,j]), e = 1e-6.
                      p comes from the whole alignment, so a frame that looks alike elsewhere is told apart by what
-                     surrounds it. Where the alignment gives the right match no probability, the share e is what is
-                     left, a frame's own similarities: the gradient never vanishes, however wrong the alignment is.
+                     surrounds it. Where the alignment gives the right match no probability, a frame's own similarities
+                     are what is left: the gradient never vanishes, however wrong the alignment is.
 
     Gap penalties, margin and scale are learned with the encoder: give `loss.parameters()` to the optimiser, too. That
     is well posed in "contrast" and "posterior"; in "score" penalties can only fall, since a pair's own score never
@@ -233,9 +233,8 @@ class LACLoss(nn.Module):
             score = _per_frame(smith_waterman(scores, **given), one, two)
             return -score, score
         posterior = soft_alignment(scores, **given)
-        own = scores / self.aligner.temperature
-        forward = _cross_entropy(clock[0], posterior, own, one, two)
-        backward = _cross_entropy(clock[1], posterior.mT, own.mT, two, one)
+        forward = _cross_entropy(clock[0], posterior, scores, one, two)
+        backward = _cross_entropy(clock[1], posterior.mT, scores.mT, two, one)
         with torch.no_grad():  # for the report only
             score = _per_frame(smith_waterman(scores, **given), one, two)
         return 0.5 * (forward + backward), score
@@ -345,16 +344,16 @@ def _target(one: _Sequences, two: _Sequences, sigma: float) -> Tensor:
     return (torch.softmax(logits, dim=2) * inside).to(one.z.dtype)
 
 
-_SHARE = 1e-3  # of the frames' own similarities in what the alignment is judged by
+_SHARE = 1e-6  # of the frames' own similarities in what stands for the alignment
 
 
-def _cross_entropy(clock: Tensor, posterior: Tensor, own: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
-    """-sum_j P[i,j] log q[i,j] per pair, mean over the frames of `one`: q = (1 - e) p + e softmax_j(own), e = _SHARE.
+def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
+    """-sum_j P[i,j] log q[i,j] per pair, mean over the frames of `one`: q = (1 - e) p + e softmax_j(S), e = _SHARE.
 
     In log space: where p underflows, the second term alone is left, and it has a gradient at any distance. A p below
     1e-30 counts as none, so that no gradient is divided by less.
     """
-    log_own = log_softmax(own.masked_fill(~two.valid[:, None, :], -1e30), dim=2) + math.log(_SHARE)
+    log_own = log_softmax(scores.masked_fill(~two.valid[:, None, :], -1e30), dim=2) + math.log(_SHARE)
     there = posterior > 1e-30
     log_posterior = torch.where(there, posterior, 1.0).log() + math.log1p(-_SHARE)
     log_q = torch.where(there, torch.logaddexp(log_posterior, log_own), log_own)

@@ -72,14 +72,14 @@ def test_posterior_form_is_a_cross_entropy_against_the_clock():
         sigma=2.5,
     )
     posterior = soft_alignment(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.3)
-    own = similarity(loss, z1[0], z2[0]) / 0.3
+    own = similarity(loss, z1[0], z2[0])
     expected = 0.0
     for p, logits, n, m in ((posterior, own, 6, 8), (posterior.T, own.T, 8, 6)):
         target = gaussian(list(range(n)), list(range(m)), 2.5)
         for i in range(n):
             total = sum(math.exp(x) for x in logits[i].tolist())
             for j in range(m):
-                q = 0.999 * p[i, j].item() + 0.001 * math.exp(logits[i, j].item()) / total
+                q = (1 - 1e-6) * p[i, j].item() + 1e-6 * math.exp(logits[i, j].item()) / total
                 expected -= 0.5 * target[i][j] * math.log(q) / n
     assert abs(loss(z1, z2).item() - expected) < 1e-6
 
@@ -162,14 +162,28 @@ def test_the_posterior_form_is_never_flat(backend, dtype, n):
             assert gradient.norm(dim=2).min() > 1e-3 / n  # every frame is told where to go
         with torch.no_grad():
             step = [x - 0.1 * x.norm() / g.norm() * g for x, g in zip(pair, gradients, strict=True)]
-            assert loss(*step) < value - 0.1
+            assert loss(*step) < value - 0.05
+
+
+def test_a_shifted_sequence_finds_its_way_back():
+    z = embeddings(b=1, n=60, e=16)[0].detach().float()
+    pair = [z.clone().requires_grad_(), z.roll(30, 1).requires_grad_()]
+    loss = LACLoss(contrastive_weight=0)
+    optimiser = torch.optim.Adam(pair, lr=0.05)
+    start = loss(*pair).item()
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss(*pair).backward()
+        optimiser.step()
+    assert start > 15
+    assert loss(*pair) < 5  # a sequence against itself, not trained, has 9
 
 
 def test_gradients_where_the_alignment_is_wrong_equal_differences():
-    z = embeddings(b=1, n=10, e=3)[0].detach()
+    z = embeddings(b=1, n=8, e=3)[0].detach()
     for temperature in (0.2, 0.02):
         loss = LACLoss(contrastive_weight=0, temperature=temperature, backend="eager").double()
-        pair = (z.clone().requires_grad_(), z.roll(5, 1).requires_grad_())
+        pair = (z.clone().requires_grad_(), z.roll(4, 1).requires_grad_())
         assert torch.autograd.gradcheck(loss, pair, rtol=1e-4, atol=1e-7)
     assert torch.autograd.gradgradcheck(loss, tuple(x[:, :4].detach().requires_grad_() for x in pair))
 
