@@ -375,6 +375,8 @@ def _divergence(target: Tensor, logits: Tensor, one: _Sequences, two: _Sequences
 
 
 def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:
+    if embed_dim is not None:
+        checks.count("embed_dim", embed_dim)
     if isinstance(gaps, GapModel):
         return gaps
     checks.choice("gaps", gaps, ("constant", "learned", "contextual", "interval"))
