@@ -228,6 +228,8 @@ def test_unknown_names_are_refused_when_a_module_is_made():
         LACLoss(learn_similarity="no")
     with pytest.raises(TypeError, match="embed_dim must be an integer, got str"):
         LACLoss(embed_dim="128")
+    with pytest.raises(TypeError, match=r"temperature must be a number, got Parameter"):
+        SmithWaterman(temperature=torch.nn.Parameter(torch.tensor(1.0)))
     with pytest.raises(TypeError, match=r"backbone must be a name, a torch.nn.Module or None, got int"):
         FrameEncoder(4, backbone=3)
     with pytest.raises(TypeError, match=r"gaps must be a lac.gaps.GapModel or a pair \(open, extend\), got \(1.0,\)"):
