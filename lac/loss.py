@@ -350,13 +350,12 @@ _SHARE = 1e-6  # of the frames' own similarities in what stands for the alignmen
 def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
     """-sum_j P[i,j] log q[i,j] per pair, mean over the frames of `one`: q = (1 - e) p + e softmax_j(S), e = _SHARE.
 
-    In log space: where p underflows, the second term alone is left, and it has a gradient at any distance. A p below
-    1e-30 counts as none, so that no gradient is divided by less.
+    Where p underflows the second term alone is left, and it has a gradient at any distance, for its logarithm is taken
+    before the exponential. No gradient is divided by less than 1e-30.
     """
     log_own = log_softmax(scores.masked_fill(~two.valid[:, None, :], -1e30), dim=2) + math.log(_SHARE)
-    there = posterior > 1e-30
-    log_posterior = torch.where(there, posterior, 1.0).log() + math.log1p(-_SHARE)
-    log_q = torch.where(there, torch.logaddexp(log_posterior, log_own), log_own)
+    q = (1 - _SHARE) * posterior + log_own.exp()
+    log_q = torch.where(q < 1e-30, log_own, q.clamp(min=1e-30).log())
     return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / one.lengths.clamp(min=1)
 
 
