@@ -79,16 +79,16 @@ def backend(x: str) -> str:
     return x
 
 
-def cost(name: str, x: object) -> float:
-    """A gap penalty that is a number; infinity forbids the gap."""
-    value = number(name, x, "a float or a tensor")
+def cost(name: str, x: object, kind: str = "a number") -> float:
+    """A gap penalty; infinity forbids the gap."""
+    value = number(name, x, kind)
     if not value >= 0:
         raise ValueError(f"{name} is a cost and must not be negative, got {x}")
     return value
 
 
-def temperature(x: object) -> float:
-    value = number("temperature", x, "a float or a 0-d tensor")
+def temperature(x: object, kind: str = "a number") -> float:
+    value = number("temperature", x, kind)
     if not 0 < value < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {x}; for the limit T -> 0 use hard_alignment")
     return value
@@ -109,7 +109,7 @@ def scores(x: Tensor) -> None:
 def gap_tensor(name: str, gap: float | Tensor, scores: Tensor, single: bool, dtype: torch.dtype) -> Tensor:
     """A penalty as a three-dimensional tensor that broadcasts to scores (B, N, M); `single`: they came as (N, M)."""
     if not isinstance(gap, Tensor):
-        return torch.full((1, 1, 1), cost(name, gap), dtype=dtype, device=scores.device)
+        return torch.full((1, 1, 1), cost(name, gap, "a float or a tensor"), dtype=dtype, device=scores.device)
     if not gap.is_floating_point():
         raise TypeError(f"{name} must be a float or a floating-point tensor, got a tensor of {gap.dtype}")
     shape = tuple(scores.shape[1:] if single else scores.shape)
@@ -126,7 +126,7 @@ def gap_tensor(name: str, gap: float | Tensor, scores: Tensor, single: bool, dty
 
 def temperature_tensor(x: float | Tensor, scores: Tensor, dtype: torch.dtype) -> Tensor:
     if not isinstance(x, Tensor):
-        return torch.full((), temperature(x), dtype=dtype, device=scores.device)
+        return torch.full((), temperature(x, "a float or a 0-d tensor"), dtype=dtype, device=scores.device)
     if not x.is_floating_point():
         raise TypeError(f"temperature must be a float or a floating-point tensor, got a tensor of {x.dtype}")
     if x.dim() != 0:
@@ -227,17 +227,19 @@ def in_order(name: str, times: Tensor, lengths: Tensor) -> None:
         return
     times = times.detach()
     valid = torch.arange(times.shape[1]) < lengths[:, None]
+    good = times.isfinite()
+    good[:, 1:] &= times[:, 1:] >= times[:, :-1]
+    if (good | ~valid).all():
+        return
     bad = valid & ~times.isfinite()
     if bad.any():
         k, i = bad.nonzero()[0].tolist()
         raise ValueError(f"{name} must be finite, got {times[k, i].item()} at frame {i} of sequence {k}")
-    falls = valid[:, 1:] & (times[:, 1:] < times[:, :-1])
-    if falls.any():
-        k, i = falls.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} must not decrease within a sequence, got {times[k, i].item()} and then {times[k, i + 1].item()} "
-            f"at frames {i} and {i + 1} of sequence {k}; sort the frames by time"
-        )
+    k, i = (valid[:, 1:] & ~good[:, 1:]).nonzero()[0].tolist()
+    raise ValueError(
+        f"{name} must not decrease within a sequence, got {times[k, i].item()} and then {times[k, i + 1].item()} "
+        f"at frames {i} and {i + 1} of sequence {k}; sort the frames by time"
+    )
 
 
 def both_or_none(first: str, x: object, second: str, y: object) -> None:

@@ -33,8 +33,9 @@ _REFERENCE = "backend='reference' decides cell by cell; use backend='eager'"
 class HardAlignment(NamedTuple):
     """The best local alignment of each pair.
 
-    score: (B,), or 0-d for a single pair. paths: a list of B LongTensors (K, 2), or one LongTensor for a single pair:
-    the K matched cells (i, j) in order, on the CPU or on the scores' device as the scores are.
+    score: (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
+    paths: a list of one LongTensor (K, 2) for each pair (of one for a single pair), on the device of the scores: the K
+        matched cells (i, j) in order.
     """
 
     score: Tensor

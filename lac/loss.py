@@ -10,6 +10,7 @@ from torch.nn.functional import log_softmax, softplus
 from lac import checks
 from lac.alignment import SmithWaterman, pair_times, valid_frames
 from lac.checks import Length
+from lac.functional import smith_waterman, soft_alignment
 from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
 
 _FORMS = ("contrast", "score", "posterior")
@@ -17,13 +18,15 @@ _NEGATIVES = ("reversed", "batch", "both")
 
 
 class LACTerms(NamedTuple):
-    """The parts of the loss, each (B,) float32, one value per pair, not yet weighted or averaged.
+    """The parts of the loss, each (B,), one value per pair, not yet weighted or averaged.
+
+    float64 where z1 or z2 is float64, else float32. All are 0 for a pair in which a sequence has no frame.
 
     total: alignment_weight * alignment + contrastive_weight * contrastive.
-    alignment: the alignment part, by its form.
-    contrastive: the contrastive part, mean over the valid frames of both sequences.
+    alignment: the alignment part, by its form; 0 where its weight is 0.
+    contrastive: the contrastive part, mean over the valid frames of both sequences; 0 where its weight is 0.
     score: soft Smith-Waterman score of the pair per frame of its shorter sequence, in units of the similarity
-        (not a loss: larger is better).
+        (not a loss: larger is better). Detached. 0 where alignment_weight is 0: then nothing is aligned.
     """
 
     total: Tensor
@@ -53,8 +56,11 @@ class LACLoss(nn.Module):
                      partner first), "batch", the other sequences of the batch, or "both";
         "score":     -a(z1_k, z2_k), the plain form;
         "posterior": cross-entropy of the soft alignment p against the clock, P above, in both directions: the mean of
-                     -mean_i sum_j P[i,j] log p[i,j] and of the same from sequence 2 to sequence 1. p comes from the
-                     whole alignment, so a frame that looks alike elsewhere is told apart by what surrounds it.
+                     -mean_i sum_j P[i,j] log q[i,j] and of the same from sequence 2 to sequence 1, where
+                     q[i,j] = (1 - e) p[i,j] + e softmax_j(S[i,j]), e = 1e-6.
+                     p comes from the whole alignment, so a frame that looks alike elsewhere is told apart by what
+                     surrounds it. Where the alignment gives the right match no probability, a frame's own similarities
+                     are what is left: the gradient never vanishes, however wrong the alignment is.
 
     Gap penalties, margin and scale are learned with the encoder: give `loss.parameters()` to the optimiser, too. That
     is well posed in "contrast" and "posterior"; in "score" penalties can only fall, since a pair's own score never
@@ -64,14 +70,14 @@ class LACLoss(nn.Module):
         alignment: the form of the alignment part. Default "posterior".
         gaps: "constant", "learned", "contextual", "interval", or a gap model of `lac.gaps`.
         embed_dim: E, needed by gaps="contextual" only.
-        gap_open, gap_extend: penalties to start from, in units of the similarity, when `gaps` is a name; for
-            "interval" gap_extend is the rate per unit of the times.
+        gap_open, gap_extend: penalties to start from, in units of the similarity, when `gaps` is a name: > 0, or >= 0
+            for "constant"; for "interval" gap_extend is the rate per unit of the times.
         temperature: of the alignment, > 0, in units of the similarity.
         margin: the cosine above which two frames match, to start from.
         scale: factor of the similarity, > 0, to start from.
         learn_similarity: whether margin and scale are learned.
         negatives: of the form "contrast".
-        n_negatives: how many reversed sequences each pair is contrasted with; capped at the batch size.
+        n_negatives: how many reversed sequences each pair is contrasted with, >= 1; capped at the batch size.
         contrast_temperature: c above, > 0.
         tau: temperature of the contrastive part, > 0.
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
@@ -79,12 +85,25 @@ class LACLoss(nn.Module):
         backend: of the alignment, as in `lac.smith_waterman`.
 
     Raises:
-        ValueError: an argument out of its range, or an unknown name.
+        ValueError: when it is made, an argument out of its range or an unknown name; when it is called, z1, z2, times
+            or lengths of the wrong shape, lengths out of range, times that decrease or are not finite, `times1` without
+            `times2`.
+        TypeError: arguments of the wrong type.
 
-    Shape: z1 (B, T1, E), z2 (B, T2, E), any floating dtype, computed in float32 also inside autocast; times (B, T1),
-    (B, T2) non-decreasing, frame indices or seconds, default the frame index; lengths (B,) integers. Padded frames may
-    hold anything, also NaN. A sequence without a valid frame adds nothing to the loss. A NaN in a valid frame makes
-    the loss NaN: nothing is hidden.
+    Shape and dtype: z1 (B, T1, E), z2 (B, T2, E), any floating dtype, computed in float32 also inside autocast, in
+    float64 where either is float64. times (B, T1), (B, T2): tensors of any real dtype, both or none, non-decreasing;
+    frame numbers or any unit of time from any start, since differences are taken before anything is rounded; default
+    the frame number. lengths (B,): integers of any kind (a tensor, a list, or one int for all), default T1 and T2.
+    Times and lengths may be on the CPU. Values of tensors on a GPU, or seen by `torch.compile`, are not checked;
+    lengths are clamped there.
+
+    Padded frames may hold anything, also NaN: it reaches neither the value nor a gradient. A pair in which a sequence
+    has no frame is left out: it adds nothing, is nobody's negative, and does not count in the mean. A NaN in a valid
+    frame makes the loss NaN: nothing is hidden.
+
+    The cosine is that of z / (|z|^4 + e^4)^(1/4), e = 0.001: the plain one for embeddings of any size but those shorter
+    than about e, which have less and less of a direction, down to the zero vector, which has none (cosine 0). So the
+    gradient by an embedding is bounded by 1 / e times that by its direction.
 
     References: K. Oei et al., "Self-Supervised Contrastive Learning for Videos using Differentiable Local Alignment",
     2024; M. Chen et al., "Frame-wise Action Representations for Long Videos via Sequence Contrastive Learning", 2022;
@@ -209,22 +228,23 @@ class LACLoss(nn.Module):
     def _alignment(self, one: "_Sequences", two: "_Sequences", clock: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         if self.form == "contrast":
             return self._contrast(one, two)
+        scores, given = self._problem(one, two)
         if self.form == "score":
-            score = self._score(one, two)
+            score = _per_frame(smith_waterman(scores, **given), one, two)
             return -score, score
-        scores = self._signed(one.z, two.z)
-        posterior = self.aligner.soft_alignment(scores, **_given(one, two))
-        own = scores / self.aligner.temperature
-        forward = _cross_entropy(clock[0], posterior, own, one, two)
-        backward = _cross_entropy(clock[1], posterior.mT, own.mT, two, one)
+        posterior = soft_alignment(scores, **given)
+        forward = _cross_entropy(clock[0], posterior, scores, one, two)
+        backward = _cross_entropy(clock[1], posterior.mT, scores.mT, two, one)
         with torch.no_grad():  # for the report only
-            score = self._score(one, two)
+            score = _per_frame(smith_waterman(scores, **given), one, two)
         return 0.5 * (forward + backward), score
 
-    def _score(self, one: "_Sequences", two: "_Sequences") -> Tensor:
-        score = self.aligner(self._signed(one.z, two.z), **_given(one, two))
-        per_frame: Tensor = score / torch.minimum(one.lengths, two.lengths).clamp(min=1)
-        return per_frame
+    def _problem(self, one: "_Sequences", two: "_Sequences") -> tuple[Tensor, dict[str, Any]]:
+        """Scores, and the other arguments of the alignment; by the aligner's parts, since all is checked already."""
+        gap_open, gap_extend = self.aligner.gaps(one.z, two.z, one.times, two.times)
+        given = {"gap_open": gap_open, "gap_extend": gap_extend, "temperature": self.aligner.temperature}
+        given |= {"lengths": (one.lengths, two.lengths), "backend": self.aligner.backend}
+        return self._signed(one.z, two.z), given
 
     def _contrast(self, one: "_Sequences", two: "_Sequences") -> tuple[Tensor, Tensor]:
         b = one.z.shape[0]
@@ -238,7 +258,9 @@ class LACLoss(nn.Module):
         chosen = torch.cat(candidates, dim=1)
         k = chosen.shape[1]
         against = everyone.selected(chosen.flatten())
-        score = self._score(one.repeated(k), against).reshape(b, k)
+        repeated = one.repeated(k)
+        scores, given = self._problem(repeated, against)
+        score = _per_frame(smith_waterman(scores, **given), repeated, against).reshape(b, k)
         there = against.lengths.reshape(b, k) > 0
         logits = (score / self.contrast_temperature).masked_fill(~there, -1e30)
         contrast = torch.where(there[:, 0], -log_softmax(logits, dim=1)[:, 0], 0)
@@ -271,9 +293,9 @@ class _Sequences(NamedTuple):
         """Each sequence played backwards, its padding kept at the end; times run forward from the same start."""
         t = self.z.shape[1]
         frames = torch.arange(t, device=self.z.device)
-        source = torch.where(self.valid, self.lengths[:, None] - 1 - frames, frames)
+        source = torch.where(self.valid, self.lengths[:, None] - 1 - frames, 0)
         times = self.times[:, :1] + self.times[:, -1:] - self.times.gather(1, source)
-        z = self.z.gather(1, source[:, :, None].expand_as(self.z))
+        z = torch.where(self.valid[:, :, None], self.z.gather(1, source[:, :, None].expand_as(self.z)), 0)
         return _Sequences(z, times, self.lengths, self.valid)
 
 
@@ -290,25 +312,25 @@ def _pairs(
     return _Sequences.of(z1, times[0], one, dtype), _Sequences.of(z2, times[1], two, dtype)
 
 
-def _given(one: _Sequences, two: _Sequences) -> dict[str, Any]:
-    """What the aligner takes beside the scores."""
-    return {
-        "z1": one.z, "z2": two.z, "times1": one.times, "times2": two.times, "lengths": (one.lengths, two.lengths),
-    }  # fmt: skip
+def _per_frame(score: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
+    return score / torch.minimum(one.lengths, two.lengths).clamp(min=1)
 
 
 def _compute_dtype(z1: Tensor, z2: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
 
 
-_SMALL = 1e-4  # the norm below which an embedding has less and less of a direction
+_SMALL = 1e-3  # the norm below which an embedding has less and less of a direction
 
 
 def _unit(z: Tensor) -> Tensor:
-    """z / sqrt(|z|^2 + 1e-8), smooth everywhere; computed on z over its largest component, which cannot overflow."""
+    """z / (|z|^4 + e^4)^(1/4), e = 1e-3: z / |z| but near 0, smooth, its derivatives at most 1 / e, 0 where z is 0.
+
+    It is computed on z divided by its largest component, so that no size overflows or underflows.
+    """
     largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SMALL)
     z = z / largest
-    return z / (z.square().sum(dim=-1, keepdim=True) + (_SMALL / largest).square()).sqrt()
+    return z / (z.square().sum(dim=-1, keepdim=True).square() + (_SMALL / largest) ** 4).sqrt().sqrt()
 
 
 def _target(one: _Sequences, two: _Sequences, sigma: float) -> Tensor:
@@ -322,19 +344,18 @@ def _target(one: _Sequences, two: _Sequences, sigma: float) -> Tensor:
     return (torch.softmax(logits, dim=2) * inside).to(one.z.dtype)
 
 
-_SHARE = 1e-3  # of the frames' own similarities in what the alignment is judged by
+_SHARE = 1e-6  # of the frames' own similarities in what stands for the alignment
 
 
-def _cross_entropy(clock: Tensor, posterior: Tensor, own: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
-    """-sum_j P[i,j] log q[i,j] per pair, mean over the frames of `one`: q = (1 - e) p + e softmax_j(own), e = _SHARE.
+def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
+    """-sum_j P[i,j] log q[i,j] per pair, mean over the frames of `one`: q = (1 - e) p + e softmax_j(S), e = _SHARE.
 
-    In log space: where p underflows, the second term alone is left, and it has a gradient at any distance. A p below
-    1e-30 counts as none, so that no gradient is divided by less.
+    Where p underflows the second term alone is left, and it has a gradient at any distance, for its logarithm is taken
+    before the exponential. No gradient is divided by less than 1e-30.
     """
-    log_own = log_softmax(own.masked_fill(~two.valid[:, None, :], -1e30), dim=2) + math.log(_SHARE)
-    there = posterior > 1e-30
-    log_posterior = torch.where(there, posterior, 1.0).log() + math.log1p(-_SHARE)
-    log_q = torch.where(there, torch.logaddexp(log_posterior, log_own), log_own)
+    log_own = log_softmax(scores.masked_fill(~two.valid[:, None, :], -1e30), dim=2) + math.log(_SHARE)
+    q = (1 - _SHARE) * posterior + log_own.exp()
+    log_q = torch.where(q < 1e-30, log_own, q.clamp(min=1e-30).log())
     return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / one.lengths.clamp(min=1)
 
 
@@ -353,6 +374,8 @@ def _divergence(target: Tensor, logits: Tensor, one: _Sequences, two: _Sequences
 
 
 def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:
+    if embed_dim is not None:
+        checks.count("embed_dim", embed_dim)
     if isinstance(gaps, GapModel):
         return gaps
     checks.choice("gaps", gaps, ("constant", "learned", "contextual", "interval"))

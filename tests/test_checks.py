@@ -141,6 +141,17 @@ def test_times_at_padding_may_be_anything(taker, content):
     equal(WITH_TIMES[taker](padded, lengths), WITH_TIMES[taker](times, lengths))
 
 
+@pytest.mark.parametrize("taker", WITH_LENGTHS)
+def test_lengths_that_cannot_be_read_are_clamped(taker, monkeypatch):
+    """As on a GPU, where a look at the values would wait for all work before it."""
+    call = WITH_LENGTHS[taker]
+    expected = call([T, 0, 2])
+    monkeypatch.setattr("lac.checks.readable", lambda *tensors: False)
+    for dtype in (torch.int16, torch.int64):
+        equal(call(torch.tensor([999, -3, 2], dtype=dtype)), expected)
+    equal(call(torch.tensor([2**33 + 1, -(2**33), 2])), expected)
+
+
 def test_times_come_in_pairs():
     for given_, missing in (("times1", "times2"), ("times2", "times1")):
         for call in (lambda **t: LACLoss()(Z1, Z2, **t), lambda **t: SmithWaterman()(SCORES, **t)):
@@ -215,6 +226,10 @@ def test_unknown_names_are_refused_when_a_module_is_made():
             make(backend="tritn")
     with pytest.raises(TypeError, match="learn_similarity must be True or False, got 'no'"):
         LACLoss(learn_similarity="no")
+    with pytest.raises(TypeError, match="embed_dim must be an integer, got str"):
+        LACLoss(embed_dim="128")
+    with pytest.raises(TypeError, match=r"temperature must be a number, got Parameter"):
+        SmithWaterman(temperature=torch.nn.Parameter(torch.tensor(1.0)))
     with pytest.raises(TypeError, match=r"backbone must be a name, a torch.nn.Module or None, got int"):
         FrameEncoder(4, backbone=3)
     with pytest.raises(TypeError, match=r"gaps must be a lac.gaps.GapModel or a pair \(open, extend\), got \(1.0,\)"):

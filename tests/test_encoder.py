@@ -1,5 +1,8 @@
 """FrameEncoder: attention over time and nothing else."""
 
+import copy
+import io
+
 import pytest
 import torch
 from torch import nn
@@ -48,6 +51,63 @@ def test_only_differences_of_real_time_matter():
     assert (encoder(frames, times=times * 1.5) - z).abs().max() > 1e-3
     # without times, the frame index
     torch.testing.assert_close(encoder(frames), encoder(frames, times=torch.arange(8.0)[None]))
+
+
+def test_times_of_any_size_keep_their_digits():
+    encoder, frames = make(), torch.randn(2, 8, 6)
+    ticks = torch.randint(1, 60, (2, 8)).cumsum(1)
+    expected = encoder(frames, times=ticks.double() * 0.04)
+    torch.testing.assert_close(encoder(frames, times=ticks.double() * 0.04 + 1.76e9), expected, rtol=1e-4, atol=1e-5)
+    expected = encoder(frames, times=ticks)
+    for times in (ticks.int() + 2**30, ticks + 2**60, (ticks + 7).to(torch.int16)):
+        torch.testing.assert_close(encoder(frames, times=times), expected, rtol=0, atol=0)
+
+
+def test_what_stands_at_padding_reaches_no_gradient():
+    encoder, lengths = make(), [0, 3, 8]
+    found = []
+    for fill in (0.0, float("nan"), float("inf"), 1e30):
+        padding = torch.arange(8) >= torch.tensor(lengths)[:, None]
+        frames = torch.ones(3, 8, 6).cumsum(1).sin().masked_fill(padding[:, :, None], fill).requires_grad_()
+        times = torch.arange(8.0).expand(3, 8).masked_fill(padding, fill).requires_grad_()
+        z = encoder(frames, times=times, lengths=lengths)
+        gradients = torch.autograd.grad(z.square().sum(), [frames, times, *encoder.parameters()])
+        found.append([z, *gradients])
+    for other in found[1:]:
+        for x, y in zip(other, found[0], strict=True):
+            assert y.isfinite().all()
+            torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+def test_autocast_takes_any_floating_frames():
+    encoder, frames = make(), torch.randn(2, 5, 6)
+    z = encoder(frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        for given in (frames, frames.bfloat16()):
+            torch.testing.assert_close(encoder(given).float(), z, rtol=0.1, atol=0.05)
+    with pytest.raises(TypeError, match=r"frames are torch.bfloat16 but the encoder is torch.float32"):
+        encoder(frames.bfloat16())
+
+
+@pytest.mark.slow
+def test_one_graph_serves_every_shape():
+    torch._dynamo.reset()
+    encoder = make()
+    compiled = torch.compile(encoder, fullgraph=True, dynamic=True, backend="aot_eager")
+    for b, t in ((2, 6), (3, 9), (4, 5)):
+        frames, times = torch.randn(b, t, 6), torch.rand(b, t).cumsum(1)
+        lengths = torch.randint(0, t + 1, (b,))
+        expected = encoder(frames, times=times, lengths=lengths)
+        torch.testing.assert_close(compiled(frames, times=times, lengths=lengths), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_is_the_same_encoder():
+    encoder, frames = make(), torch.randn(2, 5, 6)
+    file = io.BytesIO()
+    torch.save(encoder, file)
+    file.seek(0)
+    for other in (copy.deepcopy(encoder), torch.load(file, weights_only=False)):
+        torch.testing.assert_close(other(frames), encoder(frames), rtol=0, atol=0)
 
 
 def test_a_sequence_without_a_frame_is_finite():

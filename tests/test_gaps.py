@@ -1,10 +1,14 @@
 """Gap models, and SmithWaterman that owns one."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 import torch
 
-from lac import SmithWaterman, hard_alignment, smith_waterman, soft_alignment
-from lac.gaps import ConstantGaps, ContextualGaps, IntervalGaps, LearnedGaps
+from lac import LACLoss, SmithWaterman, hard_alignment, smith_waterman, soft_alignment
+from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
 
 
 def gap_cost(open_: torch.Tensor, extend: torch.Tensor, first: int, last: int) -> float:
@@ -80,3 +84,58 @@ def test_the_module_owns_learnable_gaps():
     torch.testing.assert_close(interval(scores, **times), interval(scores))
     with pytest.raises(TypeError, match="gaps must be"):
         SmithWaterman("learned")
+
+
+def test_intervals_keep_their_digits_whatever_the_clock():
+    """Seconds, Unix time and nanoseconds since 1970, which float32 does not hold."""
+    scores = torch.randn(2, 7, 8, generator=torch.Generator().manual_seed(0))
+    ticks = [torch.randint(1, 9, (2, t), generator=torch.Generator().manual_seed(t)).cumsum(1) for t in (7, 8)]
+    seconds = SmithWaterman(IntervalGaps(0.5, 0.4))
+    expected = seconds(scores, times1=ticks[0] / 25, times2=ticks[1] / 25)
+    found = seconds(scores, times1=ticks[0].double() / 25 + 1.76e9, times2=ticks[1].double() / 25 + 1.76e9)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    since_1970 = [1_760_000_000_000_000_000 + t * 40_000_000 for t in ticks]
+    nanoseconds = SmithWaterman(IntervalGaps(0.5, 0.4e-9))
+    torch.testing.assert_close(nanoseconds(scores, times1=since_1970[0], times2=since_1970[1]), expected)
+    mixed = SmithWaterman(IntervalGaps(0.5, 0.4))(scores, times1=ticks[0] * 2**26, times2=ticks[1].double() * 2**26)
+    exact = SmithWaterman(IntervalGaps(0.5, 0.4))(scores, times1=ticks[0] * 2.0**26, times2=ticks[1] * 2.0**26)
+    torch.testing.assert_close(mixed, exact)
+
+
+def test_padding_does_not_reach_the_rate():
+    module = SmithWaterman(IntervalGaps())
+    scores = torch.randn(2, 5, 6)
+    found = []
+    for fill in (9.0, float("nan"), float("inf"), -1e30):
+        times1, times2 = (torch.arange(float(t)).repeat(2, 1) for t in (5, 6))
+        times1[1, 2:], times2[0] = fill, fill
+        value = module(scores, times1=times1, times2=times2, lengths=([5, 2], [0, 6]))
+        found.append((value, *torch.autograd.grad(value.sum(), module.parameters())))
+    for other in found[1:]:
+        for x, y in zip(other, found[0], strict=True):
+            assert y.isfinite().all()
+            torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+def test_the_gap_model_of_the_guide_charges_each_sequence_by_its_own_clock():
+    text = (Path(__file__).parents[1] / "docs" / "contributing.md").read_text()
+    block = re.search(r"( {4}class StepGaps.*?)\n\n(?! )", text, re.DOTALL)
+    names = {
+        "GapModel": GapModel, "inverse_softplus": inverse_softplus, "nn": torch.nn, "torch": torch,
+        "softplus": torch.nn.functional.softplus,
+    }  # fmt: skip
+    exec(textwrap.dedent(block[1]), names)
+    model = names["StepGaps"](0.7)
+    # One gap of frames 1 and 2, between two matches worth 5, in sequence 1 or in sequence 2.
+    scores = torch.full((4, 2), -9.0)
+    scores[0, 0] = scores[3, 1] = 5
+    times = [torch.tensor([0.0, 1.0, 4.0, 5.0]), torch.tensor([0.0, 0.5])]
+    costs = []
+    for slow in (1, 10):
+        for s, (t1, t2) in ((scores, times), (scores.T, times[::-1])):
+            path = SmithWaterman(model).hard_alignment(s, times1=t1 * slow, times2=t2 * slow)
+            costs.append(10 - path.score.item())
+    assert costs[0] == costs[1]
+    assert costs[2] > costs[0]
+    assert model.learned()["gap_open"].item() == pytest.approx(0.7)
+    assert LACLoss(gaps=model)(torch.randn(2, 6, 4), torch.randn(2, 7, 4)).isfinite()

@@ -1,5 +1,7 @@
 """LACLoss against plain loops, its laws, and what it does with awkward input."""
 
+import copy
+import io
 import math
 
 import pytest
@@ -70,14 +72,14 @@ def test_posterior_form_is_a_cross_entropy_against_the_clock():
         sigma=2.5,
     )
     posterior = soft_alignment(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.3)
-    own = similarity(loss, z1[0], z2[0]) / 0.3
+    own = similarity(loss, z1[0], z2[0])
     expected = 0.0
     for p, logits, n, m in ((posterior, own, 6, 8), (posterior.T, own.T, 8, 6)):
         target = gaussian(list(range(n)), list(range(m)), 2.5)
         for i in range(n):
             total = sum(math.exp(x) for x in logits[i].tolist())
             for j in range(m):
-                q = 0.999 * p[i, j].item() + 0.001 * math.exp(logits[i, j].item()) / total
+                q = (1 - 1e-6) * p[i, j].item() + 1e-6 * math.exp(logits[i, j].item()) / total
                 expected -= 0.5 * target[i][j] * math.log(q) / n
     assert abs(loss(z1, z2).item() - expected) < 1e-6
 
@@ -144,14 +146,101 @@ def test_which_forms_can_move_a_penalty_both_ways():
     assert signs == {"score": {1.0}, "contrast": {1.0, -1.0}, "posterior": {1.0, -1.0}}
 
 
+@pytest.mark.parametrize("n", [6, 60, 200, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["eager", "cpu"])
+def test_the_posterior_form_is_never_flat(backend, dtype, n):
+    """A sequence against itself, shifted: the alignment is sure of the wrong matches, and gives the right ones 0."""
+    z = embeddings(b=1, n=n, e=16, seed=n)[0].detach().to(dtype)
+    loss = LACLoss(contrastive_weight=0, backend=backend)
+    for shift in (1, n // 4, n // 2) if backend == "cpu" or n < 100 else (n // 2,):
+        pair = [z.clone().requires_grad_(), z.roll(shift, 1).requires_grad_()]
+        value = loss(*pair)
+        gradients = torch.autograd.grad(value, pair)
+        for gradient in gradients:
+            assert gradient.isfinite().all()
+            assert gradient.norm(dim=2).min() > 1e-3 / n  # every frame is told where to go
+        with torch.no_grad():
+            step = [x - 0.1 * x.norm() / g.norm() * g for x, g in zip(pair, gradients, strict=True)]
+            assert loss(*step) < value - 0.05
+
+
+def test_a_shifted_sequence_finds_its_way_back():
+    z = embeddings(b=1, n=60, e=16)[0].detach().float()
+    pair = [z.clone().requires_grad_(), z.roll(30, 1).requires_grad_()]
+    loss = LACLoss(contrastive_weight=0)
+    optimiser = torch.optim.Adam(pair, lr=0.05)
+    start = loss(*pair).item()
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss(*pair).backward()
+        optimiser.step()
+    assert start > 15
+    assert loss(*pair) < 5  # a sequence against itself, not trained, has 9
+
+
+def test_gradients_where_the_alignment_is_wrong_equal_differences():
+    z = embeddings(b=1, n=8, e=3)[0].detach()
+    for temperature in (0.2, 0.02):
+        loss = LACLoss(contrastive_weight=0, temperature=temperature, backend="eager").double()
+        pair = (z.clone().requires_grad_(), z.roll(4, 1).requires_grad_())
+        assert torch.autograd.gradcheck(loss, pair, rtol=1e-4, atol=1e-7)
+    assert torch.autograd.gradgradcheck(loss, tuple(x[:, :4].detach().requires_grad_() for x in pair))
+
+
+@pytest.mark.parametrize(
+    ("backend", "temperature", "scale"),
+    [(name, *pair) for name in ("eager", "cpu") for pair in ((0.2, 1.0), (0.02, 1.0), (0.01, 5.0), (1e-3, 1.0))]
+    + [("cpu", 1.0, 100.0)],  # eager does not know how small a probability below 1e-10 is
+)
+def test_dividing_by_small_probabilities_amplifies_nothing(backend, temperature, scale):
+    """By the scores, the gradients of the cross-entropy add up to 2 (min(N, M) + 1) / T at most."""
+    z, other = (x.detach() for x in embeddings(b=2, n=50, m=50, e=16))
+    z = z / z.norm(dim=2, keepdim=True)
+    loss = LACLoss(contrastive_weight=0, temperature=temperature, scale=scale, backend=backend)
+    for second in (z.roll(25, 1), other, z + 0.1 * other):
+        found = {}
+        for dtype in (torch.float32, torch.float64):
+            pair = [x.to(dtype).clone().requires_grad_() for x in (z, second)]
+            found[dtype] = torch.autograd.grad(loss(*pair), pair)
+        for single, double in zip(found[torch.float32], found[torch.float64], strict=True):
+            assert (single - double).norm() < 1e-4 * double.norm()
+        assert found[torch.float32][0].norm(dim=2).sum() < scale * 2 * 51 / temperature
+
+
+UNITS = {
+    "frames": lambda t: t,
+    "seconds": lambda t: t / 25 + 7,
+    "Unix time": lambda t: t / 25 + 1.76e9,
+    "nanoseconds since 1970": lambda t: (t * 40_000_000).long() + 1_760_000_000_000_000_000,
+    "integers from 2^24": lambda t: t.int() + 2**24,
+    "days": lambda t: t / 25 / 86400,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("form", FORMS)
-def test_times_may_be_frames_or_seconds_from_any_start(form):
-    z1, z2 = embeddings()
+def test_times_may_be_in_any_unit_from_any_start(form, dtype):
+    z1, z2 = (z.detach().to(dtype) for z in embeddings())
     loss = LACLoss(alignment=form)
     t1, t2 = (torch.arange(z.shape[1], dtype=torch.float64).expand(z.shape[:2]) for z in (z1, z2))
     expected = loss(z1, z2)
-    torch.testing.assert_close(loss(z1, z2, times1=t1, times2=t2), expected)
-    torch.testing.assert_close(loss(z1, z2, times1=t1 / 25 + 7, times2=t2 / 25 + 7), expected)
+    for name, unit in UNITS.items():
+        torch.testing.assert_close(
+            loss(z1, z2, times1=unit(t1), times2=unit(t2)), expected, rtol=2e-5, atol=1e-6, msg=name
+        )
+
+
+def test_reversed_negatives_keep_their_uneven_intervals():
+    z1, z2 = (z.detach() for z in embeddings(b=1))
+    t1, t2 = (torch.rand(1, z.shape[1], dtype=torch.float64).cumsum(1) for z in (z1, z2))
+    loss = LACLoss(alignment="contrast", contrastive_weight=0, gaps="interval", contrast_temperature=0.05)
+    found = loss(z1, z2, times1=t1 + 1.76e9, times2=t2 + 1.76e9)
+    logits = []
+    for y, t in ((z2, t2), (z2.flip(1), -t2.flip(1))):
+        scores = loss.aligner(loss.scores(z1, y), times1=t1, times2=t)
+        logits.append(scores.item() / 6 / 0.05)
+    assert abs(found.item() - math.log(1 + math.exp(logits[1] - logits[0]))) < 1e-4
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -179,19 +268,79 @@ def test_padding_changes_nothing_whatever_it_holds(form):
 
 @pytest.mark.parametrize("gaps", ["constant", "learned", "interval"])
 @pytest.mark.parametrize("form", FORMS)
-def test_empty_and_one_frame_sequences_are_finite(form, gaps):
-    z1, z2 = (z.detach().float() for z in embeddings(b=4))
-    z1[3] = 0  # the cosine of a zero vector
+def test_a_pair_without_frames_is_as_if_it_were_not_there(form, gaps):
+    z1, z2 = (z.detach().float() for z in embeddings(b=5))
+    loss = LACLoss(alignment=form, gaps=gaps, negatives="both", n_negatives=9)
+    lengths1, lengths2 = torch.tensor([0, 1, 6, 6, 0]), torch.tensor([8, 1, 0, 8, 0])
+    full = torch.tensor([1, 3])
     z1.requires_grad_()
-    loss = LACLoss(alignment=form, gaps=gaps, negatives="both")
-    terms = loss.terms(z1, z2, lengths1=torch.tensor([0, 1, 6, 6]), lengths2=torch.tensor([8, 1, 0, 8]))
-    assert all(x.isfinite().all() for x in terms)
-    assert terms.contrastive[0] == terms.contrastive[2] == 0
-    terms.total.mean().backward()
+    found = loss.terms(z1, z2, lengths1=lengths1, lengths2=lengths2)
+    alone = loss.terms(z1[full], z2[full], lengths1=lengths1[full], lengths2=lengths2[full])
+    for x, y in zip(found, alone, strict=True):
+        torch.testing.assert_close(x[full], y)
+        assert (x[[0, 2, 4]] == 0).all()
+    value = loss(z1, z2, lengths1=lengths1, lengths2=lengths2)
+    torch.testing.assert_close(value, alone.total.mean())
+    value.backward()
     assert z1.grad.isfinite().all()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in loss.parameters())
-    one = LACLoss(alignment=form, gaps=gaps)(torch.randn(1, 1, 4), torch.randn(1, 1, 4))
-    assert one.isfinite()
+    assert (z1.grad[[0, 2, 4]] == 0).all()
+    assert (z1.grad[3] != 0).all()
+
+
+@pytest.mark.parametrize("negatives", ["reversed", "batch", "both"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_batch_without_frames_is_zero_and_so_are_its_gradients(form, negatives):
+    z1, z2 = embeddings()
+    loss = LACLoss(alignment=form, negatives=negatives)
+    value = loss(z1, z2, lengths1=0, lengths2=[0, 3, 8])
+    assert value == 0
+    value.backward()
+    for x in (z1, z2, *loss.parameters()):
+        assert (x.grad == 0).all()
+
+
+def test_one_frame_is_a_sequence():
+    for form in FORMS:
+        assert LACLoss(alignment=form)(torch.randn(1, 1, 4), torch.randn(1, 1, 4)).isfinite()
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-3, 1.0, 1e5, 1e25, 1e37])
+def test_embeddings_of_any_size_have_a_direction_and_a_gradient(size):
+    z1, z2 = (z.detach().float() for z in embeddings())
+    loss = LACLoss()
+    expected = torch.autograd.grad(loss(z1.requires_grad_(), z2), z1)[0]
+    large = (z1.detach() * size).requires_grad_()
+    value = loss(large, z2)
+    (gradient,) = torch.autograd.grad(value, large)
+    if size >= 1e-2:  # the cosine does not ask how long a vector is
+        torch.testing.assert_close(value, loss(z1, z2))
+        torch.testing.assert_close(gradient * size, expected, rtol=1e-3, atol=1e-6)
+    else:
+        assert gradient.double().norm() < 1e3 * expected.norm() * 10
+    assert (gradient != 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_embedding_of_zeros_has_a_bounded_gradient(form, dtype):
+    z1, z2 = (z.detach().to(dtype) for z in embeddings())
+    z1[1, 2] = z2[1, 3] = 0
+    z1.requires_grad_()
+    loss = LACLoss(alignment=form)
+    (gradient,) = torch.autograd.grad(loss(z1, z2), z1)
+    norms = gradient.float().norm(dim=2)
+    assert norms.isfinite().all()
+    assert norms[1, 2] < 1e3 * 20  # 1 / e, times the derivative by a unit vector: about 1 / tau
+    torch.testing.assert_close(loss.scores(z1, z2)[1, 2].float(), torch.full((8,), -0.5))  # no direction: cosine 0
+
+
+def test_first_and_second_derivatives_of_the_similarity_near_zero():
+    z1, z2 = (z.detach()[:1, :3] for z in embeddings())
+    z1[0, 0], z1[0, 1] = 0, z1[0, 1] * 1e-3
+    loss = LACLoss().double()
+    pair = (z1.requires_grad_(), z2.requires_grad_())
+    assert torch.autograd.gradcheck(loss.scores, pair, eps=1e-8, rtol=1e-4, atol=1e-3)
+    assert torch.autograd.gradgradcheck(loss.scores, pair, eps=1e-8, rtol=1e-3, atol=1e-1)
 
 
 def test_nan_in_a_valid_frame_is_not_hidden():
@@ -208,9 +357,43 @@ def test_float32_inside_autocast_and_for_half_input(form):
     expected = loss(z1, z2)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(loss(z1, z2), expected, rtol=0, atol=0)
+        torch.testing.assert_close(loss.scores(z1, z2), loss.scores(z1.double(), z2).float())
     half = loss(z1.bfloat16(), z2.bfloat16())
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, loss(z1.bfloat16().float(), z2.bfloat16().float()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["contrast", "posterior"])
+def test_one_graph_serves_every_shape(form):
+    torch._dynamo.reset()
+    loss = LACLoss(alignment=form, gaps="interval")
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    for b, n, m in ((2, 6, 7), (3, 9, 5)):
+        z1, z2 = (torch.randn(b, t, 8, requires_grad=True) for t in (n, m))
+        given = {"times1": torch.rand(b, n).cumsum(1), "times2": torch.rand(b, m, dtype=torch.float64).cumsum(1)}
+        given |= {"lengths1": torch.tensor([n, 0, 2][:b]), "lengths2": torch.tensor([m - 1, 2, 4][:b])}
+        expected = torch.autograd.grad(loss(z1, z2, **given), (z1, z2))
+        found = torch.autograd.grad(compiled(z1, z2, **given), (z1, z2))
+        for x, y in zip(found, expected, strict=True):
+            torch.testing.assert_close(x, y)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2  # the first shape alone, then any shape
+
+
+def test_copies_and_stored_weights_give_the_same_loss():
+    z1, z2 = embeddings()
+    for gaps in ("constant", "learned", "contextual", "interval"):
+        loss = LACLoss(gaps=gaps, embed_dim=5)
+        with torch.no_grad():
+            for parameter in loss.parameters():
+                parameter.add_(0.1)
+        file = io.BytesIO()
+        torch.save(loss, file)
+        file.seek(0)
+        loaded = LACLoss(gaps=gaps, embed_dim=5)
+        loaded.load_state_dict(loss.state_dict())
+        for other in (copy.deepcopy(loss), torch.load(file, weights_only=False), loaded):
+            assert other(z1, z2) == loss(z1, z2)
 
 
 def test_a_pair_that_matches_scores_above_one_that_does_not():
