@@ -22,7 +22,7 @@ from lac_kernels.cache import cache_folder
 
 _CHUNK = 32  # frames that are held at once
 _log = logging.getLogger("lac")
-_FORMAT = 1  # to be raised when the same options give other features
+_FORMAT = 2  # to be raised when the same options give other features
 
 
 class FrameFeatures:
