@@ -41,7 +41,7 @@ def plot_alignment(
 
     Args:
         posterior: (N, M) array or tensor, the probability of each match (``lac.soft_alignment``).
-        path: (K, 2) matched frames of the hard alignment; may be empty.
+        path: (K, 2) matched frames of the hard alignment; if it is empty, the picture says "no match".
         times1: (N,) times of the frames in seconds, increasing.
         times2: (M,) the same for the second sequence.
         scores: (N, M) similarity scores, drawn with 0 in the neutral colour; ``None``: only the posterior.
@@ -74,10 +74,13 @@ def plot_alignment(
     axes = all_axes[-1]
     image = _heat_map(axes, posterior, times1, times2, "magma", 0.0, max(float(np.nanmax(posterior)), 1e-6))
     _colour_bar(figure, image, axes, "probability of a match")
-    axes.set_title("soft alignment, best path (line)" + (", same phase (boxes)" if labels else ""), fontsize=10)
+    matched = "best path (line)" if len(path) > 1 else "best path (point)" if len(path) else "no match"
+    axes.set_title(f"soft alignment, {matched}" + (", same phase (boxes)" if labels else ""), fontsize=10)
     for drawn in all_axes:
         line, frame = (_CYAN, "white") if drawn is axes else (_INK, _INK)
-        drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=line, linewidth=1.2)
+        if len(path):
+            marker = "." if len(path) == 1 else None
+            drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=line, linewidth=1.2, marker=marker)
         if labels is not None:
             _phase_boxes(drawn, times1, times2, _array(labels[0]), _array(labels[1]), frame)
         drawn.set_xlabel(f"{names[1]}, time (s)")

@@ -413,8 +413,9 @@ def _evaluate(
 
 
 class Aligned(NamedTuple):
-    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of that path, and
-    soft_score (), the smooth maximum over all paths, which the loss is made of."""
+    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of the best path, and
+    soft_score (), the smooth maximum over all paths, which the loss is made of. Where best_score is not above 0, the
+    clips have nothing in common, and path is empty."""
 
     scores: Tensor
     posterior: Tensor
@@ -434,7 +435,9 @@ def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip)
         soft = loss.aligner(scores, **given)
         posterior = loss.aligner.soft_alignment(scores, **given)
         hard = loss.aligner.hard_alignment(scores, **given)
-    return Aligned(scores[0], posterior[0], hard.paths[0], hard.score[0], soft[0])
+    # The best alignment has one match at least, however bad; none is better than a bad one.
+    path = hard.paths[0] if hard.score[0] > 0 else hard.paths[0][:0]
+    return Aligned(scores[0], posterior[0], path, hard.score[0], soft[0])
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:

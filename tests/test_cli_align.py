@@ -6,7 +6,7 @@ import torch
 from tiny_run import SETTINGS, flags, write_clips
 from tiny_video import grey, write_video, write_videos
 
-from lac import checkpoint
+from lac import checkpoint, plots
 from lac.cli import evaluate, train
 from lac.cli.align import find_gaps, main
 from lac.config import CONFIG, TrainConfig
@@ -116,14 +116,38 @@ def test_files_are_read_at_the_rate_of_the_run(run, clips, capsys):
     assert "score" in capsys.readouterr().out
 
 
-def test_nothing_in_common(tmp_path, clips, capsys):
-    # No cosine exceeds this margin: the best alignment is one cell of a negative score.
+def test_nothing_in_common(tmp_path, clips, capsys, monkeypatch):
+    # No cosine exceeds this margin: the best alignment is one cell of a negative score, which is no match.
     folder = write_run(tmp_path / "strict", clips, 3, **{"loss.margin": 2.0})
-    assert align(folder, "clip0", "clip1", "--out", tmp_path) == 0
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    files = [clips / "features" / f"clip{k}.npy" for k in range(2)]
+    assert align(folder, *files, "--out", tmp_path) == 0
     written = report(tmp_path)
     assert written["score"] <= -1 + 1e-4
-    assert written["matched_frames"] == 1
-    assert "not above 0: nothing in common" in capsys.readouterr().out
+    assert written["matched_frames"] == 0
+    assert written["path"] == written["path_seconds"] == written["gaps"] == []
+    assert [clip["matched_segment"] for clip in written["clips"]] == [None, None]
+    shown = capsys.readouterr().out
+    for words in (
+        "not above 0: nothing in common",
+        "matched         0 frames",
+        "A               nothing, of 0.00 to 0.76 s",
+    ):
+        assert words in shown
+    (figure,) = drawn
+    assert [line for axes in figure.axes for line in axes.lines] == []
+    assert "no match" in figure.axes[1].get_title()
+    assert "nothing in common" in figure.get_suptitle()
+
+
+def test_a_video_without_a_match_is_not_written(tmp_path, videos, capsys):
+    settings = {"model.backbone": "small", "loss.margin": 2.0, "data.options": {"size": 16, "backbone": None}}
+    folder = write_run(tmp_path / "strict", videos, None, **settings)
+    film = tmp_path / "both.mp4"
+    assert align(folder, "clip0", "clip1", "--out", tmp_path, "--video", film) == 0
+    assert f"video           none: there is no match to follow; {film} is not written" in capsys.readouterr().out
+    assert not film.exists()
 
 
 # Videos

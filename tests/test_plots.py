@@ -49,6 +49,16 @@ def test_an_empty_path_and_single_frames_can_be_drawn(empty):
     figure.canvas.draw()
 
 
+@pytest.mark.parametrize(
+    ("path", "title"), [([], "no match"), ([[2, 1]], "best path (point)"), ([[2, 1], [3, 2]], "best path (line)")]
+)
+def test_the_title_says_what_is_drawn(path, title):
+    axes = alignment(path=path).axes[0]
+    assert axes.get_title() == f"soft alignment, {title}"
+    assert len(axes.lines) == bool(path)
+    assert not path or (axes.lines[0].get_marker() == ".") == (len(path) == 1)  # a line of one point shows nothing
+
+
 @pytest.mark.parametrize("changes", [{"posterior": np.zeros((9, 12))}, {"scores": np.zeros((12, 8))}])
 def test_shapes_that_do_not_agree_are_named(changes):
     with pytest.raises(ValueError, match=r"must .*\(12, 9\)"):

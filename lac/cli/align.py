@@ -103,7 +103,7 @@ def _command(argv: list[str] | None) -> int:
                 "name": clip.name,
                 "frames": len(clip),
                 "seconds": [clip.times[0], clip.times[-1]],
-                "matched_segment": [at[0], at[-1]],
+                "matched_segment": [at[0], at[-1]] if len(path) else None,
             }
             for name, clip, at in zip(given, (first, second), times, strict=True)
         ],
@@ -112,13 +112,17 @@ def _command(argv: list[str] | None) -> int:
         "path_seconds": [list(pair) for pair in zip(*(at.tolist() for at in times), strict=True)],
     }
     out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}")
-    title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}"
+    title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}" + (
+        "" if len(path) else ": nothing in common"
+    )
     save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
     write_json(out / "alignment.json", report)
     _show(report, out)
-    if arguments.video:
+    if arguments.video and len(path):
         write_side_by_side(arguments.video, films[0], films[1], times[0], times[1], rate=options.get("rate", RATE))
         print(f"video           {arguments.video}")
+    elif arguments.video:
+        print(f"video           none: there is no match to follow; {arguments.video} is not written")
     return 0
 
 
@@ -163,13 +167,13 @@ def _show(report: dict[str, Any], out: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    # The best alignment has one match at least, however bad.
-    verdict = "" if report["score"] > 0 else "   not above 0: nothing in common"
+    verdict = "" if report["path"] else "   not above 0: nothing in common"
     console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){verdict}")
     console.print(f"matched         {report['matched_frames']} frames")
     for letter, clip in zip("AB", report["clips"], strict=True):
         whole, part = clip["seconds"], clip["matched_segment"]
-        segment = f"{part[0]:.2f} to {part[1]:.2f} s, of {whole[0]:.2f} to {whole[1]:.2f} s"
+        segment = f"{part[0]:.2f} to {part[1]:.2f} s" if part else "nothing"
+        segment += f", of {whole[0]:.2f} to {whole[1]:.2f} s"
         console.print(f"{letter}               {segment}   {clip['name']}")
     console.print(f"gaps            {len(report['gaps'])}")
     for gap in report["gaps"]:
