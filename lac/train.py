@@ -37,6 +37,7 @@ from lac.checkpoint import CheckpointError
 from lac.config import CONFIG, ConfigError, TrainConfig, TrainSection
 from lac.data import Clip, Dataset
 from lac.data.augment import Batch, view_batches
+from lac.data.doubts import doubts
 from lac.encoder import FrameEncoder
 from lac.environment import describe
 from lac.evaluate import EvalResult, controls, embed_clips, evaluate_dataset
@@ -388,6 +389,8 @@ def train(
         "data": dataset.name,
         "clips": {"train": len(dataset.train), "val": len(dataset.val)},
         "left_out": dict(dataset.left_out),
+        "unlabelled": dict(dataset.unlabelled),
+        "doubts": doubts(dataset),
         "steps": state.step,
         "results": {name: row.to_dict() for name, row in rows.items()},
         "not_evaluated": not_evaluated,

@@ -156,7 +156,7 @@ def test_a_video_without_a_match_is_not_written(tmp_path, videos, capsys):
 def test_videos_end_to_end(video_run, videos, tmp_path, capsys):
     rows = json.loads((video_run / "metrics.json").read_text())["results"]
     assert list(rows) == ["trained encoder", "time index", "raw features", "random encoder"]
-    assert evaluate.main(["--run", str(video_run), "--device", "cpu"]) == 0
+    assert evaluate.main([str(video_run), "--device", "cpu"]) == 0
     before = torch.nn.utils.parameters_to_vector(_backbone(video_run).parameters())
     config = TrainConfig.read(video_run / CONFIG)
     with torch.random.fork_rng():

@@ -480,21 +480,49 @@ def test_broken_folders_of_videos_are_named(videos, name, content, message):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("labels/clip3.csv", "0.0,1\n", "clip3.csv must start with the line time,label, got '0.0,1'"),
-        ("labels/clip3.csv", "", "clip3.csv must start with the line time,label, got ''"),
-        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", "clip3.csv, line 3: expected seconds and a whole"),
-        ("labels/clip3.csv", "time,label\n0,1,2\n", "clip3.csv, line 2: expected"),
-        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", "clip3.csv, line 3: times must be finite and increase"),
-        ("labels/clip3.csv", b"time,label\n\xff", "clip3.csv: 'utf-8' codec can't decode"),
-        ("videos/clip3.mp4", "no video", "clip3.mp4 is not a video"),
-        ("videos/clip3.mp4", "", "clip3.mp4 is not a video"),
+        ("labels/clip3.csv", "0.0,1\n", " must start with the line time,label, got '0.0,1'"),
+        ("labels/clip3.csv", "", " must start with the line time,label, got ''"),
+        ("labels/clip3.csv", "time,label,time\n0,1,0\n", " must start with the line time,label, got 'time,label,time'"),
+        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", ", line 3: expected seconds and a whole"),
+        ("labels/clip3.csv", "time,label\n0,1,2\n", ", line 2: expected 2 cells, 'time,label', got '0,1,2'"),
+        ("labels/clip3.csv", "time,label\n0,5,1\n", ", line 2: expected 2 cells"),
+        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", ", line 3: times must increase, got 0.5"),
+        ("labels/clip3.csv", "time,label\n0,1\ninf,2\n", ", line 3: expected seconds and a whole number"),
+        ("labels/clip3.csv", "time,label\n0,99999\n", ": a label must be at most 10000, got 99999"),
+        ("labels/clip3.csv", b"time,label\n\xff", " is not a CSV file in UTF-8"),
+        ("labels/clip3.csv", "time,label\n0," + "1" * 200_000, " is not a CSV file in UTF-8: field larger than"),
+        ("videos/clip3.mp4", "no video", " is not a video"),
+        ("videos/clip3.mp4", "", " is not a video"),
     ],
 )
-def test_a_bad_video_or_label_file_is_left_out(videos, name, content, reason):
+def test_a_bad_video_is_left_out_and_bad_labels_alone(videos, name, content, reason):
     (videos / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     data = lac.data.load("folder", videos, size=4, backbone=None)
-    assert len(data.train + data.val) == 7
-    assert f"{videos / name}"[:-9] + reason in data.left_out["clip3"]
+    clips = {one.name: one for one in data.train + data.val}
+    if name.startswith("labels"):
+        assert (data.left_out, list(data.unlabelled)) == ({}, ["clip3"])
+        assert [one for one in clips if clips[one].labels is None] == ["clip3"]
+    else:
+        assert (list(data.left_out), data.unlabelled, len(clips)) == (["clip3"], {}, 7)
+    assert f"{videos / name}{reason}" in (data.left_out | data.unlabelled)["clip3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time,label\n0.5,1\n0.8,0\n",
+        "label,time\r\n1,0.5\r\n0,0.8",
+        "\ufeffTime; Label\n0.5; 1\n0,8; 0\n",
+        "who\tlabel\tcomment\ttime\nme\t1\t\t0,5\n\t\t\t\nme\t0\tend, really\t0.8\n",
+        '"time","label","note"\n"0.5","1","a, b"\n0.8,0,\n',
+    ],
+)
+def test_labels_by_time_in_every_clear_form(videos, text):
+    (videos / "labels" / "clip0.csv").write_bytes(text.encode())
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
+    assert data.unlabelled == {}
+    (one,) = [clip for clip in data.train + data.val if clip.name == "clip0"]
+    np.testing.assert_array_equal(one.labels, np.select([one.times < 0.5, one.times < 0.8], [-1, 1], 0))
 
 
 def test_a_video_that_is_cut_or_without_frames_is_left_out(videos):
@@ -534,12 +562,12 @@ def test_labels_of_a_video_count_all_its_frames(tmp_path):
     np.save(tmp_path / "labels" / "c.npy", np.arange(11))
     np.save(tmp_path / "labels" / "d.npy", np.arange(6))  # one for each frame that is kept
     data = lac.data.load("folder", tmp_path, fps=5, size=4, rate=10, backbone=None)
-    assert data.left_out["c"].startswith(
+    assert data.unlabelled["c"].startswith(
         f"{tmp_path / 'labels' / 'c.npy'} holds 11 labels, but the clip has 12 frames (off by one)"
     )
-    assert "d.npy holds 6 labels, but the clip has 12 frames; give one label" in data.left_out["d"]
+    assert "d.npy holds 6 labels, but the clip has 12 frames; give one label" in data.unlabelled["d"]
     clips = {one.name: one for one in data.train + data.val}
-    assert sorted(clips) == ["a", "b", "e"]
+    assert [name for name in sorted(clips) if clips[name].labels is not None] == ["a", "b", "e"]
     for name, kept in (("a", [0, 5, 7, 9, 10, 11]), ("b", [0, 5, 7, 9, 10, 11]), ("e", [0, 2, 4, 6, 8, 10])):
         assert clips[name].labels.tolist() == kept
         assert_levels((clips[name].frames + 1) * 127.5, LEVELS[kept])

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lac.encoder import FrameEncoder
 
 _EXAMPLES = """examples:
-  lac-eval --run runs/watch-20260131-120000
-  lac-eval --run runs/squat --data uiprmd --option movement=sit_to_stand
+  lac-eval runs/watch-20260131-120000
+  lac-eval runs/squat --data uiprmd --option movement=sit_to_stand
   lac-eval --features my/embeddings                   features/*.npy, labels/*.npy, see docs/evaluation.md
   lac-eval --features my/embeddings --data uiprmd     labels, split and raw features of the data set
 """
@@ -44,9 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", metavar="DIR", help="run folder of lac-train")
-    what.add_argument("--features", metavar="DIR", help="folder of embeddings to judge")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="run folder of lac-train")
+    parser.add_argument("--features", metavar="DIR", help="folder of embeddings to judge, in place of a run")
     parser.add_argument("--data", metavar="NAME", help="data set (default: that of the run, or the folder itself)")
     parser.add_argument("--root", metavar="DIR", help="where that data lies")
     parser.add_argument(
@@ -67,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
+    if (arguments.run is None) == (arguments.features is None):
+        raise UsageError("give a run folder (lac-eval RUN), or a folder of embeddings (lac-eval --features DIR)")
     if arguments.seed is not None and arguments.seed < 0:
         raise UsageError(f"--seed must not be negative, got {arguments.seed}")
     if arguments.stride < 1:
@@ -76,6 +77,7 @@ def _command(argv: list[str] | None) -> int:
 
     from rich.console import Console
 
+    from lac.data.doubts import doubts
     from lac.environment import describe
     from lac.evaluate import controls, embed_clips, evaluate_dataset
     from lac.files import write_json
@@ -83,7 +85,7 @@ def _command(argv: list[str] | None) -> int:
 
     device = pick_device(arguments.device)
     options = {"stride": arguments.stride, "classifier": arguments.classifier}
-    if arguments.run:
+    if arguments.run is not None:
         encoder, dataset, seed = _run(arguments, device)
         config = encoder.config
         rows = {
@@ -103,7 +105,8 @@ def _command(argv: list[str] | None) -> int:
     clips = {"train": len(dataset.train), "val": len(dataset.val)}
     console = Console()
     console.print(results_table(rows, title=f"{dataset.name}: {clips['train']} / {clips['val']} clips"))
-    for line in remarks(rows, clips, dataset.left_out):
+    doubtful = doubts(dataset)
+    for line in [*remarks(rows, clips, dataset.left_out), *doubtful]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if arguments.out:
         results = {name: row.to_dict() for name, row in rows.items()}
@@ -113,6 +116,8 @@ def _command(argv: list[str] | None) -> int:
                 "data": dataset.name,
                 "clips": clips,
                 "left_out": dict(dataset.left_out),
+                "unlabelled": dict(dataset.unlabelled),
+                "doubts": doubtful,
                 "results": results,
                 "seed": seed,
                 "environment": describe(device),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from lac.backbone import PRETRAINED, Backbone, is_trained
+from lac.data.reading import read_npz
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.files import atomic_path
 from lac_kernels.cache import cache_folder
@@ -119,10 +119,9 @@ class FrameFeatures:
 
     def _kept(self, path: Path) -> Frames | None:
         try:
-            # Opened here, since NumPy leaves a file open in which it finds no archive.
-            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-                found = Frames(file["frames"], file["times"], file["numbers"], int(file["total"]))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            frames, times, numbers, total = read_npz(path, Frames._fields).values()
+            found = Frames(frames, times, numbers, int(total))
+        except (OSError, ValueError, TypeError):  # the last two also of a total that is no number
             return None
         shapes = (found.frames.shape, found.times.shape, found.numbers.shape)
         return found if shapes == ((n := len(found.times), self.backbone.features), (n,), (n,)) else None

@@ -349,6 +349,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any, int]]:
         if not container.streams.video:
             raise ValueError(f"{path} holds no video stream, or was cut short before the end of its index")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError(f"{path} holds a video that FFmpeg has no decoder for")
         # Other containers do not say it, or count the moments at which a frame could be shown (avi).
         yield container, stream, stream.frames if "mp4" in container.format.name else 0
 
