@@ -303,7 +303,8 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
     folder = Path(folder)
     config = TrainConfig.read(folder / CONFIG)
     encoder = checkpoint.read_encoder(folder, device)
-    return encoder, config, lac.data.load(config.data.name, config.data.root, **config.data.options)
+    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
+    return encoder, config, dataset
 
 
 @dataclass(frozen=True)
@@ -354,7 +355,7 @@ def train(
         hint = f"go on with it by --resume {folder}, or " if (folder / CONFIG).is_file() else ""
         raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
     device = pick_device(config.train.device)
-    dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
+    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
     state = start(config, dataset, device)
     with _naming("augment"):
         draw(dataset.train, config, step=0)  # so that a wrong setting is found before anything is written

@@ -141,6 +141,20 @@ def test_nothing_in_common(tmp_path, clips, capsys, monkeypatch):
     assert "nothing in common" in figure.get_suptitle()
 
 
+def test_a_clip_that_stands_still_is_told(run, clips, tmp_path, capsys):
+    np.save(tmp_path / "still.npy", np.ones((9, 3)))
+    np.save(tmp_path / "one.npy", np.ones((1, 3)))
+    assert align(run, "clip1", tmp_path / "still.npy", "--out", tmp_path) == 0
+    line = "still does not change from frame to frame: any path through it is as good as another"
+    assert report(tmp_path)["doubts"] == [line]
+    assert f"doubt           {line}" in capsys.readouterr().out
+    assert align(run, tmp_path / "one.npy", "clip1", "--out", tmp_path) == 0
+    assert report(tmp_path)["doubts"][0].startswith("one does not change")
+    assert align(run, "clip1", "clip2", "--out", tmp_path) == 0
+    assert report(tmp_path)["doubts"] == []
+    assert "doubt" not in capsys.readouterr().out.split("alignment.json")[-2]
+
+
 def test_a_video_without_a_match_is_not_written(tmp_path, videos, capsys):
     settings = {"model.backbone": "small", "loss.margin": 2.0, "data.options": {"size": 16, "backbone": None}}
     folder = write_run(tmp_path / "strict", videos, None, **settings)

@@ -168,6 +168,10 @@ def test_embeddings_of_a_data_set(clips, tmp_path, capsys):
     assert results["embeddings"] != results["raw features"]
     assert "4 / 4 clips" in capsys.readouterr().out
 
+    for shape in ((22, 1), (23,), (23, 2, 2)):
+        np.save(tmp_path / "features" / "clip3.npy", np.zeros(shape))
+        words = ["features/clip3.npy: embeddings must be (frames, features) of 23 frames", str(shape)]
+        refused(command, 1, *words, capsys=capsys)
     (tmp_path / "features" / "clip3.npy").unlink()
     assert main(command) == 1
     assert "clip3.npy for clip 'clip3'" in capsys.readouterr().err
@@ -281,9 +285,9 @@ def test_a_clip_that_is_left_out_is_not_unknown():
     dataset = Dataset(
         "d", [Clip("a", np.zeros((2, 1)), [0, 1])], [Clip("b", np.zeros((2, 1)), [0, 1])], [], {"c": "why"}
     )
-    assert [clip.name for clip in read_clips(["b"], data, dataset)] == ["b"]
+    assert [clip.name for clip in read_clips(["b"], data, "cpu", dataset)] == ["b"]
     with pytest.raises(ValueError, match="clip 'c' is left out: why"):
-        read_clips(["b", "c"], data, dataset)
+        read_clips(["b", "c"], data, "cpu", dataset)
 
 
 def test_arguments_and_exit_codes(monkeypatch):

@@ -104,6 +104,19 @@ def test_pictures_come_from_the_video(run, clips, tmp_path, monkeypatch):
             assert picture.mean() == pytest.approx(8 * answer["frame"] + int(answer["clip"][4:]), abs=4)
 
 
+def test_a_file_called_like_another_clip_is_not_its_video(run, clips, tmp_path, monkeypatch):
+    for k in range(3, 8):
+        write_video(clips / "videos" / f"clip{k}.mp4", grey(8 * np.arange(30) + k), np.arange(30) / 20)
+    shown = []
+    monkeypatch.setattr(plots, "plot_retrieval", _spy(plots.plot_retrieval, shown))
+    monkeypatch.chdir(tmp_path)
+    for k in range(4, 8):
+        write_video(tmp_path / "white.mp4", grey([250] * 30), np.arange(30) / 20).rename(tmp_path / f"clip{k}")
+    assert retrieve(run, "clip3", "--queries", 3, "--k", 2, "--out", tmp_path) == 0
+    for row in shown[0]:
+        assert all(picture.mean() < 245 for picture in row)
+
+
 def _spy(plot, shown):
     def spied(pictures, *arguments, **options):
         shown.append(pictures)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from lac.config import DataSection
 
+_STILL = "does not change from frame to frame: any path through it is as good as another"
+
 _EXAMPLES = """examples:
   lac-align runs/mine clip03 clip07                       clips of the run's data set
   lac-align runs/mine clip03 elsewhere/features.npy       a clip and an array (T, D)
@@ -71,6 +73,7 @@ def _command(argv: list[str] | None) -> int:
     from lac.checkpoint import read_encoder, read_loss
     from lac.cli.clips import check_frames, read_clips
     from lac.config import CONFIG, TrainConfig
+    from lac.data.doubts import still
     from lac.data.video import RATE, write_side_by_side
     from lac.files import write_json
     from lac.plots import save_figure
@@ -85,7 +88,7 @@ def _command(argv: list[str] | None) -> int:
     encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
     given = (arguments.first, arguments.second)
     films = [_video(name, data) for name in given] if arguments.video else []
-    first, second = read_clips(given, data)
+    first, second = read_clips(given, data, device)
     for name, clip in zip(given, (first, second), strict=True):
         check_frames(name, clip, encoder.config)
 
@@ -110,6 +113,7 @@ def _command(argv: list[str] | None) -> int:
         "gaps": find_gaps(path, first.times, second.times),
         "path": path.tolist(),
         "path_seconds": [list(pair) for pair in zip(*(at.tolist() for at in times), strict=True)],
+        "doubts": [f"{clip.name} {_STILL}" for clip in (first, second) if still(clip)],
     }
     out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}")
     title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}" + (
@@ -179,5 +183,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
     for gap in report["gaps"]:
         frames = f"{gap['frames']} frame" + "s" * (gap["frames"] > 1)
         console.print(f"  {'AB'[gap['clip']]} skips {frames} ({gap['seconds']:.2f} s) after {gap['after']:.2f} s")
+    for doubt in report["doubts"]:
+        console.print(f"doubt           {doubt}")
     for name in ("alignment.png", "alignment.json"):
         console.print(f"{name:<16}{out / name}")

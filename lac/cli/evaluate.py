@@ -92,7 +92,7 @@ def _command(argv: list[str] | None) -> int:
             "trained encoder": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device), **options)
         }
     else:
-        embeddings, dataset = _features(arguments)
+        embeddings, dataset = _features(arguments, device)
         config, seed = {"input_dim": _size(dataset)}, 0
         rows = {}
         if embeddings is not None:
@@ -138,7 +138,7 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     same = name == data.name
     options = (data.options if same else {}) | _options(arguments.option)
     encoder = read_encoder(Path(arguments.run), device)
-    dataset = lac.data.load(name, arguments.root or (data.root if same else None), **options)
+    dataset = lac.data.load(name, arguments.root or (data.root if same else None), device=device, **options)
     # A backbone takes images of any size, and input_dim is what it returns.
     if encoder.config["backbone"] is None and _size(dataset) != encoder.config["input_dim"]:
         raise ValueError(
@@ -148,15 +148,22 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     return encoder, dataset, config.train.seed
 
 
-def _features(arguments: argparse.Namespace) -> tuple[dict[str, np.ndarray] | None, Dataset]:
+def _features(arguments: argparse.Namespace, device: torch.device) -> tuple[dict[str, np.ndarray] | None, Dataset]:
     """Embeddings by clip, and the data set that they belong to: the folder itself where no other is named."""
     import lac.data
     from lac.data.folder import read_features
 
     if not arguments.data:
-        return None, lac.data.load("folder", arguments.features)
-    dataset = lac.data.load(arguments.data, arguments.root, **_options(arguments.option))
-    return read_features(arguments.features, [clip.name for clip in dataset.train + dataset.val]), dataset
+        return None, lac.data.load("folder", arguments.features, device=device)
+    dataset = lac.data.load(arguments.data, arguments.root, device=device, **_options(arguments.option))
+    clips = dataset.train + dataset.val
+    embeddings = read_features(arguments.features, [clip.name for clip in clips])
+    for clip in clips:
+        shape = embeddings[clip.name].shape
+        if len(shape) != 2 or shape[0] != len(clip):
+            where = Path(arguments.features, "features", f"{clip.name}.npy")
+            raise ValueError(f"{where}: embeddings must be (frames, features) of {len(clip)} frames, got {shape}")
+    return embeddings, dataset
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lac.data.reading import file_name
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,12 +162,14 @@ def names() -> list[str]:
     return sorted(_loaders)
 
 
-def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+def load(name: str, root: str | Path | None = None, *, device: str | torch.device = "auto", **options: Any) -> Dataset:
     """Load a data set by name.
 
     Args:
         name: one of :func:`names`.
         root: file or folder of the data; what ``None`` means is said by each loader.
+        device: where a loader that has an argument ``device`` computes, as the features of videos; "auto" is CUDA where
+            there is one, else the CPU.
         options: what the loader offers, see its documentation.
 
     Raises:
@@ -179,12 +184,12 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
         raise ValueError(f"unknown data set {name!r}: the data sets are {', '.join(names())}{hint}")
     loader = _loaders[name]
     parameters = inspect.signature(loader).parameters
-    known = [key for key in parameters if key != "root"]
+    known = [key for key in parameters if key not in ("root", "device")]
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     wrong = [key for key in options if key not in known]
     if wrong and not free:
         raise TypeError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
-    return loader(root, **options)
+    return loader(root, **options | ({"device": device} if "device" in parameters else {}))
 
 
 def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:

@@ -30,18 +30,28 @@ class FrameFeatures:
 
     They lie in ``folder`` under a hash of the content of the video (of a folder of images the names and contents), the
     options and the backbone's weights: a video that is moved or renamed keeps its features, one that is changed gets
-    new ones. A file there that is damaged is written anew; any of them may be deleted.
+    new ones. For this every video is read once at every start (not decoded). A file there that is damaged is written
+    anew; any of them may be deleted, and none is deleted otherwise.
 
     Args:
         backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained.
         fps, size, rate: as in :func:`lac.data.video.read_frames`.
+        device: where it computes; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         ValueError: no backbone has that name, or it has not been trained.
         ImportError, OSError: its package or weights are not there.
     """
 
-    def __init__(self, backbone: str, *, fps: float, size: int | tuple[int, int], rate: float) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        fps: float,
+        size: int | tuple[int, int],
+        rate: float,
+        device: str | torch.device = "auto",
+    ) -> None:
         if not isinstance(backbone, str):
             raise ValueError(f"the option backbone must be a name such as {PRETRAINED!r}, or None, got {backbone!r}")
         if not is_trained(backbone):
@@ -50,7 +60,9 @@ class FrameFeatures:
                 "train it with model.backbone and data.options.backbone=null"
             )
         self.folder = cache_folder() / "features"
-        self.backbone = Backbone(backbone).to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.backbone = Backbone(backbone).to(device).eval()
         self.options: dict[str, Any] = {"fps": fps, "size": size, "rate": rate}
         self._report: Callable[[bool], None] = lambda computing: None
         self._salt = json.dumps([_FORMAT, self.backbone.fingerprint(), self.options]).encode()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from lac.data.base import Clip, Dataset
 from lac.data.features import FrameFeatures, to_images
 from lac.data.reading import file_name, naming, number, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
+
+if TYPE_CHECKING:
+    import torch
 
 FPS = 10.0
 SIZE = 112
@@ -32,6 +35,7 @@ def load(
     backbone: str | None = PRETRAINED,
     val_share: float = 0.3,
     seed: int = 0,
+    device: str | torch.device = "auto",
 ) -> Dataset:
     """A folder with one file a clip, of features or of video::
 
@@ -68,6 +72,7 @@ def load(
         backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained, or ``None`` for images.
         val_share: share of the clips to validate on where there is no ``split.json``; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
+        device: where the backbone computes; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         FileNotFoundError: no root, neither features nor videos in it.
@@ -79,7 +84,7 @@ def load(
     if root is None:
         raise FileNotFoundError("the data set 'folder' needs root= (--root): a folder with features/*.npy or videos/*")
     base = Path(root)
-    if not rate > 0:
+    if not 0 < rate < math.inf:
         raise ValueError(f"rate must be > 0 frames a second, got {rate}")
     kind, sources = "features", _files(base, "features", ".npy")
     if not sources:
@@ -96,7 +101,7 @@ def load(
     if times and kind == "videos":
         raise ValueError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
 
-    features = _features(backbone, rate=rate, fps=fps, size=size) if kind == "videos" else None
+    features = _features(backbone, rate=rate, fps=fps, size=size, device=device) if kind == "videos" else None
 
     def clip(name: str) -> _Numbered:
         with naming(sources[name]):
@@ -153,6 +158,7 @@ def read_clip(
     fps: float = FPS,
     size: int | Sequence[int] = SIZE,
     backbone: str | None = PRETRAINED,
+    device: str | torch.device = "auto",
 ) -> Clip:
     """One file as a clip without labels: features if it ends in ``.npy``, else a video. Options: see :func:`load`.
 
@@ -162,7 +168,9 @@ def read_clip(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
-    features = None if path.suffix == ".npy" else _features(backbone, rate=rate, fps=fps, size=size)
+    features = None
+    if path.suffix != ".npy":
+        features = _features(backbone, rate=rate, fps=fps, size=size, device=device)
     name = Path(os.path.abspath(path)).stem  # of . and .. too
     with naming(path):
         return _read_clip(name, path, features, rate=rate, fps=fps, size=size).clip
@@ -176,8 +184,12 @@ class _Numbered(NamedTuple):
     total: int
 
 
-def _features(backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int]) -> FrameFeatures | None:
-    return None if backbone is None else FrameFeatures(backbone, rate=rate, fps=fps, size=_square(size))
+def _features(
+    backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int], device: str | torch.device
+) -> FrameFeatures | None:
+    if backbone is None:
+        return None
+    return FrameFeatures(backbone, rate=rate, fps=fps, size=_square(size), device=device)
 
 
 def _square(size: int | Sequence[int]) -> Any:
