@@ -23,6 +23,7 @@ from lac.data.base import Clip, Dataset
 FRACTIONS = (0.1, 0.5, 1.0)
 KS = (5, 10, 15)
 CLASSIFIERS = ("logistic", "svc")
+_NOT_FINITE = "the embedding is not finite; the encoder has diverged, or the frames are too large for it"
 
 Embed = Callable[[Sequence[Clip]], "list[np.ndarray]"]
 
@@ -150,14 +151,30 @@ def evaluate(
 
 def evaluate_dataset(dataset: Dataset, embed: Embed, **options: Any) -> EvalResult:
     """Embed the clips of a data set by ``embed(clips) -> [(T, E), ...]`` and judge them; see
-    :func:`evaluate`."""
+    :func:`evaluate`; what is wrong with an embedding names its clip."""
     return evaluate(
-        embed(dataset.train),
+        _embedded(embed, dataset.train),
         [clip.labels for clip in dataset.train],
-        embed(dataset.val),
+        _embedded(embed, dataset.val),
         [clip.labels for clip in dataset.val],
         **options,
     )
+
+
+def _embedded(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
+    found = embed(clips)
+    if len(found) != len(clips):
+        raise ValueError(f"embed must return an embedding for each of {len(clips)} clips, got {len(found)}")
+    for clip, embedding in zip(clips, found, strict=True):
+        where = f"clip {clip.name!r}"
+        _check_arrays(where, embedding, clip.labels)
+        if embedding.ndim != 2 or len(embedding) != len(clip):
+            raise ValueError(
+                f"{where}: its embedding must be (frames, features) of {len(clip)} frames, got {embedding.shape}"
+            )
+        if not np.isfinite(embedding).all():
+            raise ValueError(f"{where}: {_NOT_FINITE}")
+    return found
 
 
 def controls(
@@ -259,7 +276,7 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
                 f"{where} has {embedding.shape[1]} features a frame, {split} clip 0 has {embeddings[0].shape[1]}"
             )
         if not np.isfinite(embedding).all():
-            raise ValueError(f"{where}: the embedding is not finite; the encoder has diverged or its input is bad")
+            raise ValueError(f"{where}: {_NOT_FINITE}")
         if label is not None and (chosen := label >= 0).any():
             kept.append((embedding[chosen].astype(np.float64), label[chosen]))
     if not kept:

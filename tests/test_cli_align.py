@@ -155,6 +155,12 @@ def test_a_clip_that_stands_still_is_told(run, clips, tmp_path, capsys):
     assert "doubt" not in capsys.readouterr().out.split("alignment.json")[-2]
 
 
+def test_scores_that_are_not_finite_are_no_verdict(run, tmp_path, capsys):
+    np.save(tmp_path / "huge.npy", np.random.default_rng(0).normal(size=(9, 3)) * 1e38)
+    refused([run, "clip1", tmp_path / "huge.npy", "--out", tmp_path], 1, "huge.npy are not finite", capsys=capsys)
+    assert not (tmp_path / "alignment.json").exists()
+
+
 def test_a_video_without_a_match_is_not_written(tmp_path, videos, capsys):
     settings = {"model.backbone": "small", "loss.margin": 2.0, "data.options": {"size": 16, "backbone": None}}
     folder = write_run(tmp_path / "strict", videos, None, **settings)

@@ -132,6 +132,28 @@ def test_frames_at_some_times(tmp_path):
     np.testing.assert_allclose(pictures.mean(axis=(1, 2, 3)), [160, 40, 0, 180, 40], atol=4)
 
 
+def test_a_clip_that_stands_still_is_told(run, tmp_path, capsys):
+    np.save(tmp_path / "still.npy", np.ones((9, 3)))
+    assert retrieve(run, tmp_path / "still.npy", "--out", tmp_path) == 0
+    line = "still does not change from frame to frame: all of it finds the same"
+    assert report(tmp_path)["doubts"] == [line]
+    assert f"doubt           {line}" in capsys.readouterr().out
+
+
+def test_embeddings_that_are_not_finite_find_nothing(run, tmp_path, capsys):
+    np.save(tmp_path / "huge.npy", np.random.default_rng(0).normal(size=(9, 3)) * 1e38)
+    assert retrieve(run, tmp_path / "huge.npy", "--out", tmp_path) == 1
+    assert "the embedding of huge is not finite; the encoder has diverged, or the frames" in capsys.readouterr().err
+    assert not (tmp_path / "retrieval.json").exists()
+
+
+@pytest.mark.parametrize("seconds", [[], [np.nan], [0.1, np.inf]])
+def test_no_frame_at_no_time(tmp_path, seconds):
+    path = write_video(tmp_path / "a.mp4", grey([1, 2]), [0, 0.1])
+    with pytest.raises(ValueError, match="seconds must be finite times, at least one"):
+        frames_at(path, seconds)
+
+
 def test_borders_say_whether_the_phase_agrees():
     image = np.zeros((4, 4, 3), dtype=np.uint8)
     figure = plots.plot_retrieval([[image] * 4], [["a"] * 4], [[None, True, False, None]])

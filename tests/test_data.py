@@ -587,6 +587,8 @@ def test_uiprmd_errors(official, packed, tmp_path, monkeypatch):
         lac.data.load("uiprmd", packed, movement=3)
     with pytest.raises(ValueError, match="longest must be >= 0"):
         lac.data.load("uiprmd", packed, longest=-1)
+    with pytest.raises(ValueError, match="speed 0 < low <= high, got 75 and"):
+        lac.data.load("uiprmd", packed, speed=(1.0, float("inf")))
     broken = tmp_path / "broken.npz"
     broken.write_bytes(packed.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"broken\.npz is not an archive of the arrays joints, labels, meta"):

@@ -343,6 +343,23 @@ def test_controls(dataset):
         np.testing.assert_array_equal(given, expected)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found[:-1], "embed must return an embedding for each of"),
+        (
+            lambda found: [found[0][:-1], *found[1:]],
+            r"clip '\w+': its embedding must be \(frames, features\) of \d+ frames",
+        ),
+        (lambda found: [found[0][..., None], *found[1:]], r"clip '\w+': its embedding must be \(frames, features\)"),
+        (lambda found: [found[0] * np.nan, *found[1:]], r"clip '\w+': the embedding is not finite; the encoder has"),
+    ],
+)
+def test_a_bad_embedding_names_its_clip(dataset, change, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_dataset(dataset, lambda clips: change(module.raw_features(clips)))
+
+
 def test_time_index_counts_frames_without_a_phase():
     clip = Clip("c", np.zeros((4, 1)), np.arange(4), labels(-1, 0, 1, -1))
     np.testing.assert_array_equal(module.time_index([clip])[0], column(0, 0.25, 0.5, 0.75))

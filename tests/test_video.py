@@ -413,6 +413,11 @@ def test_side_by_side_writes_all_or_nothing(film, tmp_path):
     out = tmp_path / "both.mp4"
     with pytest.raises(ValueError, match="K >= 1 matches"):
         write_side_by_side(out, film, film, np.zeros(0), np.zeros(0))
+    for times in ([0.2, 0.1], [0.1, 0.1], [0, np.nan]):
+        with pytest.raises(ValueError, match="times2 must be finite seconds that increase"):
+            write_side_by_side(out, film, film, np.array([0, 0.1]), np.array(times))
+    with pytest.raises(ValueError, match="height must be a whole number of pixels, at least 2, got 0"):
+        write_side_by_side(out, film, film, np.zeros(1), np.zeros(1), height=0)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(film.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"broken\.mp4"):

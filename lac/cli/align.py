@@ -93,6 +93,11 @@ def _command(argv: list[str] | None) -> int:
         check_frames(name, clip, encoder.config)
 
     aligned = align_clips(encoder, loss, first, second)
+    if not aligned.best_score.isfinite():
+        raise ValueError(
+            f"the scores of {given[0]} and {given[1]} are not finite; the encoder has diverged, or the frames are too "
+            "large for it"
+        )
     path = aligned.path.cpu().numpy()
     times = (first.times[path[:, 0]], second.times[path[:, 1]])
     report = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lac.cli.common import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from lac.config import DataSection
@@ -84,3 +85,16 @@ def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
             f"{name}: the encoder of the run takes {encoder['input_dim']} features a frame, a frame here has "
             f"{features} (shape {shape})"
         )
+
+
+def check_embeddings(clips: Sequence[Clip], embeddings: Sequence[np.ndarray]) -> None:
+    """Whether the embeddings of clips are finite.
+
+    Raises:
+        ValueError: one is not; the message names the clip.
+    """
+    for clip, embedding in zip(clips, embeddings, strict=True):
+        if not (abs(embedding) < float("inf")).all():
+            raise ValueError(
+                f"the embedding of {clip.name} is not finite; the encoder has diverged, or the frames are too large for it"
+            )

@@ -107,8 +107,9 @@ def _command(argv: list[str] | None) -> int:
 
     import lac.data
     from lac.checkpoint import read_encoder
-    from lac.cli.clips import check_frames, find_video, read_clips, video_of
+    from lac.cli.clips import check_embeddings, check_frames, find_video, read_clips, video_of
     from lac.config import CONFIG, TrainConfig
+    from lac.data.doubts import still
     from lac.evaluate import embed_clips
     from lac.files import write_json
     from lac.plots import plot_retrieval, save_figure
@@ -130,6 +131,7 @@ def _command(argv: list[str] | None) -> int:
     frames = _query_frames(clip, arguments.at, arguments.queries)
 
     embedding, *embeddings = embed_clips(encoder, [clip, *others], device)
+    check_embeddings([clip, *others], [embedding, *embeddings])
     found = nearest_frames(embedding[frames], embeddings, arguments.k)
     queries: list[dict[str, Any]] = [
         {
@@ -151,6 +153,7 @@ def _command(argv: list[str] | None) -> int:
         "data": dataset.name,
         "clips_searched": len(others),
         "queries": queries,
+        "doubts": [f"{clip.name} does not change from frame to frame: all of it finds the same"] if still(clip) else [],
     }
     answers = [[query, *query["nearest"]] for query in queries]
     # Each clip is opened once, for all of its frames.
@@ -299,5 +302,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
             f"  {query['seconds']:.2f} s{phase}: nearest {nearest['clip']} at {nearest['seconds']:.2f} s, "
             f"distance {nearest['distance']:.3g}"
         )
+    for doubt in report["doubts"]:
+        console.print(f"doubt           {doubt}")
     for name in ("retrieval.png", "retrieval.json"):
         console.print(f"{name:<16}{out / name}")

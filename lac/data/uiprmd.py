@@ -9,6 +9,7 @@ folder and a packed ``.npz`` of the same recordings.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import warnings
@@ -135,7 +136,7 @@ def load(
     """
     number = _movement_number(movement)
     name = MOVEMENTS[number - 1]
-    if longest < 0 or not 0 < speed[0] <= speed[1]:
+    if longest < 0 or len(speed) != 2 or not 0 < speed[0] <= speed[1] < math.inf:
         raise ValueError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
     if share is not None and not 0 <= share < 1:
         raise ValueError(f"share of other movements must lie in [0, 1), got {share}")

@@ -210,8 +210,11 @@ def frames_at(
         (K, H, W, 3) uint8, RGB.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: the video cannot be read (see :func:`read_frames`).
+        FileNotFoundError, ValueError, ImportError: the video cannot be read (see :func:`read_frames`), or no time is
+            asked for.
     """
+    if len(seconds) == 0 or not np.isfinite(seconds).all():
+        raise ValueError(f"seconds must be finite times, at least one, got {list(seconds)}")
     pictures: dict[int, np.ndarray] = {}
     with closing(_frames(Path(path), rate)) as source:
         shown, upcoming = next(source), next(source, None)
@@ -250,7 +253,7 @@ def write_side_by_side(
         Number of frames written.
 
     Raises:
-        ValueError: no match; a video that cannot be read (see :func:`read_frames`).
+        ValueError: no match, times that do not increase, or a video that cannot be read (see :func:`read_frames`).
         OSError: the file cannot be written.
     """
     times1, times2 = (np.asarray(times, dtype=np.float64) for times in (times1, times2))
@@ -258,6 +261,11 @@ def write_side_by_side(
         raise ValueError(
             f"times1 and times2 must hold one time for each of K >= 1 matches, got {times1.shape}, {times2.shape}"
         )
+    for name, times in (("times1", times1), ("times2", times2)):
+        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+            raise ValueError(f"{name} must be finite seconds that increase, got {times}")
+    if not isinstance(height, int) or height < 2:
+        raise ValueError(f"height must be a whole number of pixels, at least 2, got {height!r}")
     av = _package("av", "PyAV")
     written = 0
     with (
