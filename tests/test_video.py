@@ -80,21 +80,37 @@ def test_size(tmp_path):
     assert read_frames(path, size=(6, 40))[0].shape == (1, 6, 40, 3)
 
 
-def test_rotated_video(tmp_path):
+@pytest.mark.parametrize(
+    ("matrix", "corner"),
+    [
+        ((1, 0, 0, 1), (0, 0)),
+        ((0, 1, -1, 0), (0, -1)),  # a quarter, clockwise
+        ((-1, 0, 0, -1), (-1, -1)),
+        ((0, -1, 1, 0), (-1, 0)),
+        ((-1, 0, 0, 1), (0, -1)),  # mirrors
+        ((1, 0, 0, -1), (-1, 0)),
+        ((0, 1, 1, 0), (0, 0)),
+        ((0, -1, -1, 0), (-1, -1)),
+    ],
+)
+def test_turned_and_mirrored_videos(tmp_path, matrix, corner):
     pictures = grey([20], 16, 32)
-    pictures[:, :, 16:] = 220  # the right half
+    pictures[:, :8, :8] = 220  # where the camera began
     path = write_video(tmp_path / "turned.mp4", pictures, [0])
     content = path.read_bytes()
-    upright = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], dtype=">i4").tobytes()
-    quarter = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], dtype=">i4").tobytes()  # clockwise
-    head = content.index(b"tkhd")
-    at = content.index(upright, head)
-    path.write_bytes(content[:at] + quarter + content[at + 36 :])
+    a, b, c, d = (k << 16 for k in matrix)
+    upright, turned = (
+        np.array([*rows, 0, 0, 1 << 30], dtype=">i4").tobytes()
+        for rows in ([1 << 16, 0, 0, 0, 1 << 16, 0], [a, b, 0, c, d, 0])
+    )
+    at = content.index(upright, content.index(b"tkhd"))
+    path.write_bytes(content[:at] + turned + content[at + 36 :])
     frames, _ = read_frames(path)
-    assert frames.shape == (1, 32, 16, 3)
-    np.testing.assert_allclose(frames[0, :12], 20, rtol=0, atol=NEAR)
-    np.testing.assert_allclose(frames[0, -12:], 220, rtol=0, atol=NEAR)
+    assert frames.shape == ((1, 16, 32, 3) if matrix[0] else (1, 32, 16, 3))
+    np.testing.assert_allclose(frames[(0, *corner)], 220, rtol=0, atol=NEAR)
+    assert frames.mean() == pytest.approx(20 + 200 / 8, abs=NEAR)
     assert read_frames(path, size=(8, 4))[0].shape == (1, 8, 4, 3)
+    np.testing.assert_allclose(read_frames(path, size=(8, 8))[0][(0, *corner)], 220, rtol=0, atol=NEAR)
 
 
 def test_folder_of_images(tmp_path):

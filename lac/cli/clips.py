@@ -96,5 +96,5 @@ def check_embeddings(clips: Sequence[Clip], embeddings: Sequence[np.ndarray]) ->
     for clip, embedding in zip(clips, embeddings, strict=True):
         if not (abs(embedding) < float("inf")).all():
             raise ValueError(
-                f"the embedding of {clip.name} is not finite; the encoder has diverged, or the frames are too large for it"
+                f"the embedding of {clip.name} is not finite; the encoder has diverged, or the frames are too large"
             )

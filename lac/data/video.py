@@ -10,6 +10,7 @@ import importlib
 import math
 import operator
 import re
+import struct
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -369,18 +370,28 @@ def _cut(path: Path, decoded: int, promised: int) -> str:
 
 
 def _video_frame(frame: Any, at: int) -> _Frame:
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # PyAV before 14 does not tell
-    shape = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+    turned, down, right = _turns(frame)
+    shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
 
     def picture(size: _Size | None) -> np.ndarray:
-        height, width = (size or shape)[:: -1 if turns % 2 else 1]
+        height, width = (size or shape)[:: -1 if turned else 1]
         solid = _over_black(frame) if any(part.is_alpha for part in frame.format.components) else frame
         pixels = solid.to_ndarray(format="rgb24", height=height, width=width, interpolation="AREA")
         if frame.format.name.startswith("gray") and frame.color_range == _LIMITED:  # which FFmpeg takes for full
             pixels = np.clip((pixels.astype(np.float32) - 16) * (255 / 219) + 0.5, 0, 255).astype(np.uint8)
-        return np.ascontiguousarray(np.rot90(pixels, turns))
+        upright = pixels.swapaxes(0, 1) if turned else pixels
+        return np.ascontiguousarray(upright[:: -1 if down else 1, :: -1 if right else 1])
 
     return _Frame(float(at * frame.time_base), shape, picture)
+
+
+def _turns(frame: Any) -> tuple[bool, bool, bool]:
+    """How a frame is to be shown: rows and columns exchanged, then upside down, then left and right exchanged."""
+    for part in frame.side_data:
+        if part.type.name == "DISPLAYMATRIX":  # (a b u, c d v, x y w): x' = a x + c y, y' = b x + d y
+            a, b, _, c, d = struct.unpack("=5i", bytes(part)[:20])
+            return (True, b < 0, c < 0) if abs(b) > abs(a) else (False, d < 0, a < 0)
+    return False, False, False
 
 
 def _over_black(frame: Any) -> Any:
