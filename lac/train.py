@@ -439,7 +439,7 @@ def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip)
         soft = loss.aligner(scores, **given)
         posterior = loss.aligner.soft_alignment(scores, **given)
         hard = loss.aligner.hard_alignment(scores, **given)
-    # The best alignment has one match at least, however bad; none is better than a bad one.
+    # The best alignment has one match at least, however bad. One that costs more than it gives is no match.
     path = hard.paths[0] if hard.score[0] > 0 else hard.paths[0][:0]
     return Aligned(scores[0], posterior[0], path, hard.score[0], soft[0])
 
