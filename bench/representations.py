@@ -108,8 +108,8 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     published = LOSSES.get(loss)
     own = {} if loss == CONTROLS else {"train.views": published.views} if published else VARIANTS[loss]
     config = TrainConfig.read(None, {"train.device": "cpu", **settings, "train.seed": seed, **own})
-    dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
     device = torch.device("cpu")
+    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
     state = start(config, dataset, device, published)
     began = time.perf_counter()
     if loss == CONTROLS:

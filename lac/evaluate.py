@@ -23,6 +23,7 @@ from lac.data.base import Clip, Dataset
 FRACTIONS = (0.1, 0.5, 1.0)
 KS = (5, 10, 15)
 CLASSIFIERS = ("logistic", "svc")
+_NOT_FINITE = "the embedding is not finite; the encoder has diverged, or the frames are too large for it"
 
 Embed = Callable[[Sequence[Clip]], "list[np.ndarray]"]
 
@@ -94,28 +95,29 @@ def evaluate(
     Distances are computed in float64; differences below its rounding error count as ties, and of tied
     neighbours tau takes the first. So a constant embedding gives NaN for tau instead of noise.
 
-    A clip without any frame that has a phase is left out of the tasks; it counts in ``missing_classes``. A phase that
-    the classifier has not seen is predicted wrongly, and counts so.
+    A clip without labels, or without any frame that has a phase, is left out of the tasks; it counts in
+    ``missing_classes``. A phase that the classifier has not seen is predicted wrongly, and counts so.
 
     Args:
         embeddings_train, embeddings_val: for each clip (T, E), any floating type, finite.
-        labels_train, labels_val: for each clip (T,) whole numbers; negative = no phase.
+        labels_train, labels_val: for each clip (T,) whole numbers, negative = no phase; or ``None``.
         stride: for tau, >= 1. Published figures use 2 (Penn Action) and 5 (Pouring, LAC), on longer clips.
         fractions: shares of the training clips, each within (0, 1].
         ks: each >= 1; where there are fewer than K frames in other clips, all of them count.
         classifier: "logistic" or "svc".
 
     Raises:
-        ValueError: labels missing, lengths that differ, no labelled frame in a split, fewer than two
-            validation clips with labelled frames, a single phase in all, embeddings that are not finite, or an
-            option out of range. The message names the split and the clip's place in it.
+        TypeError: embeddings or labels that are no NumPy arrays of numbers.
+        ValueError: lengths that differ, no labelled frame in a split, fewer than two validation clips with labelled
+            frames, a single phase in all, embeddings that are not finite, or an option out of range. The message names
+            the split and the clip's place in it.
     """
-    if stride < 1:
-        raise ValueError(f"stride must be at least 1, got {stride}")
+    if not isinstance(stride, int) or stride < 1:
+        raise ValueError(f"stride must be a whole number, at least 1, got {stride!r}")
     if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
         raise ValueError(f"fractions must lie within (0, 1], got {tuple(fractions)}")
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks must be at least 1, got {tuple(ks)}")
+    if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
+        raise ValueError(f"ks must be whole numbers, at least 1, got {tuple(ks)}")
     if classifier not in CLASSIFIERS:
         raise ValueError(f"unknown classifier {classifier!r}: choose one of {', '.join(CLASSIFIERS)}")
     train = _labelled(embeddings_train, labels_train, "train")
@@ -149,14 +151,30 @@ def evaluate(
 
 def evaluate_dataset(dataset: Dataset, embed: Embed, **options: Any) -> EvalResult:
     """Embed the clips of a data set by ``embed(clips) -> [(T, E), ...]`` and judge them; see
-    :func:`evaluate`."""
+    :func:`evaluate`; what is wrong with an embedding names its clip."""
     return evaluate(
-        embed(dataset.train),
+        _embedded(embed, dataset.train),
         [clip.labels for clip in dataset.train],
-        embed(dataset.val),
+        _embedded(embed, dataset.val),
         [clip.labels for clip in dataset.val],
         **options,
     )
+
+
+def _embedded(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
+    found = embed(clips)
+    if len(found) != len(clips):
+        raise ValueError(f"embed must return an embedding for each of {len(clips)} clips, got {len(found)}")
+    for clip, embedding in zip(clips, found, strict=True):
+        where = f"clip {clip.name!r}"
+        _check_arrays(where, embedding, clip.labels)
+        if embedding.ndim != 2 or len(embedding) != len(clip):
+            raise ValueError(
+                f"{where}: its embedding must be (frames, features) of {len(clip)} frames, got {embedding.shape}"
+            )
+        if not np.isfinite(embedding).all():
+            raise ValueError(f"{where}: {_NOT_FINITE}")
+    return found
 
 
 def controls(
@@ -217,7 +235,12 @@ def embed_clips(
 
     Returns:
         For each clip (T, E) float32.
+
+    Raises:
+        ValueError: ``batch_size`` is no whole number >= 1, or the clips of a batch differ in the shape of a frame.
     """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of clips, at least 1, got {batch_size!r}")
     training = model.training
     model.eval()
     embedded: list[np.ndarray] = []
@@ -242,25 +265,34 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
     kept = []
     for place, (embedding, label) in enumerate(zip(embeddings, labels, strict=True)):
         where = f"{split} clip {place}"
-        if label is None:
-            raise ValueError(f"{where} has no labels: the evaluation needs a phase label for every frame")
-        if embedding.ndim != 2 or label.shape != (len(embedding),):
+        _check_arrays(where, embedding, label)
+        if embedding.ndim != 2 or (label is not None and label.shape != (len(embedding),)):
             raise ValueError(
                 f"{where}: embeddings must be (frames, features) and labels (frames,), got {embedding.shape} "
-                f"and {label.shape}"
+                f"and {None if label is None else label.shape}"
             )
         if embedding.shape[1] != embeddings[0].shape[1]:
             raise ValueError(
                 f"{where} has {embedding.shape[1]} features a frame, {split} clip 0 has {embeddings[0].shape[1]}"
             )
         if not np.isfinite(embedding).all():
-            raise ValueError(f"{where}: the embedding is not finite; the encoder has diverged or its input is bad")
-        chosen = label >= 0
-        if chosen.any():
+            raise ValueError(f"{where}: {_NOT_FINITE}")
+        if label is not None and (chosen := label >= 0).any():
             kept.append((embedding[chosen].astype(np.float64), label[chosen]))
     if not kept:
-        raise ValueError(f"{split}: no clip has a frame with a label >= 0")
+        lack = "labels" if all(label is None for label in labels) else "frame with a label >= 0"
+        raise ValueError(f"the {split} split has no {lack}; the evaluation needs phases in both splits")
     return kept
+
+
+def _check_arrays(where: str, embedding: Any, label: Any) -> None:
+    for what, array, kinds in (("embeddings", embedding, "biuf"), ("labels", label, "iu")):
+        if what == "labels" and array is None:
+            continue
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+            numbers = "real numbers" if what == "embeddings" else "whole numbers"
+            raise TypeError(f"{where}: {what} must be a NumPy array of {numbers}, got {kind}")
 
 
 def _classes(clips: _Labelled) -> set[int]:

@@ -41,7 +41,7 @@ def plot_alignment(
 
     Args:
         posterior: (N, M) array or tensor, the probability of each match (``lac.soft_alignment``).
-        path: (K, 2) matched frames of the hard alignment; may be empty.
+        path: (K, 2) matched frames of the hard alignment; if it is empty, the picture says "no match".
         times1: (N,) times of the frames in seconds, increasing.
         times2: (M,) the same for the second sequence.
         scores: (N, M) similarity scores, drawn with 0 in the neutral colour; ``None``: only the posterior.
@@ -51,7 +51,7 @@ def plot_alignment(
         title: a line above the picture.
 
     Raises:
-        ValueError: the shapes do not agree.
+        ValueError: the shapes do not agree, times do not increase, or the path names frames that are not there.
     """
     posterior = _array(posterior)
     path = _array(path).reshape(-1, 2).astype(int)
@@ -63,21 +63,30 @@ def plot_alignment(
     if scores is not None and _array(scores).shape != posterior.shape:
         raise ValueError(f"scores must have posterior's shape {posterior.shape}, got {_array(scores).shape}")
 
+    for name, times in (("times1", times1), ("times2", times2)):
+        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+            raise ValueError(f"{name} must be finite and increase, got {times[:5]}...")
+    if len(path) and (path.min() < 0 or (path.max(axis=0) >= posterior.shape).any()):
+        raise ValueError(f"path must lie within {posterior.shape}, got {path.min(axis=0)} to {path.max(axis=0)}")
+
     panels = 1 if scores is None else 2
     figure = _figure(4.7 * panels, _height(times1, times2) + (0.3 if title else 0.0))
     all_axes = figure.subplots(1, panels, squeeze=False)[0]
     if scores is not None:
-        limit = float(np.nanmax(np.abs(_array(scores)))) or 1.0
+        limit = _greatest(np.abs(_array(scores))) or 1.0
         image = _heat_map(all_axes[0], _array(scores), times1, times2, "RdBu_r", -limit, limit)
         _colour_bar(figure, image, all_axes[0], "score")
         all_axes[0].set_title("similarity score", fontsize=10)
     axes = all_axes[-1]
-    image = _heat_map(axes, posterior, times1, times2, "magma", 0.0, max(float(np.nanmax(posterior)), 1e-6))
+    image = _heat_map(axes, posterior, times1, times2, "magma", 0.0, max(_greatest(posterior), 1e-6))
     _colour_bar(figure, image, axes, "probability of a match")
-    axes.set_title("soft alignment, best path (line)" + (", same phase (boxes)" if labels else ""), fontsize=10)
+    matched = "best path (line)" if len(path) > 1 else "best path (point)" if len(path) else "no match"
+    axes.set_title(f"soft alignment, {matched}" + (", same phase (boxes)" if labels else ""), fontsize=10)
     for drawn in all_axes:
         line, frame = (_CYAN, "white") if drawn is axes else (_INK, _INK)
-        drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=line, linewidth=1.2)
+        if len(path):
+            marker = "." if len(path) == 1 else None
+            drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=line, linewidth=1.2, marker=marker)
         if labels is not None:
             _phase_boxes(drawn, times1, times2, _array(labels[0]), _array(labels[1]), frame)
         drawn.set_xlabel(f"{names[1]}, time (s)")
@@ -236,6 +245,11 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
     if hasattr(values, "detach"):
         values = values.detach().float().cpu().numpy()
     return np.asarray(values)
+
+
+def _greatest(values: np.ndarray[Any, Any]) -> float:
+    """The greatest finite value, 0 if there is none."""
+    return float(np.max(values, initial=0.0, where=np.isfinite(values)))
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -37,6 +37,7 @@ from lac.checkpoint import CheckpointError
 from lac.config import CONFIG, ConfigError, TrainConfig, TrainSection
 from lac.data import Clip, Dataset
 from lac.data.augment import Batch, view_batches
+from lac.data.doubts import doubts
 from lac.encoder import FrameEncoder
 from lac.environment import describe
 from lac.evaluate import EvalResult, controls, embed_clips, evaluate_dataset
@@ -302,7 +303,8 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
     folder = Path(folder)
     config = TrainConfig.read(folder / CONFIG)
     encoder = checkpoint.read_encoder(folder, device)
-    return encoder, config, lac.data.load(config.data.name, config.data.root, **config.data.options)
+    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
+    return encoder, config, dataset
 
 
 @dataclass(frozen=True)
@@ -353,7 +355,7 @@ def train(
         hint = f"go on with it by --resume {folder}, or " if (folder / CONFIG).is_file() else ""
         raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
     device = pick_device(config.train.device)
-    dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
+    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
     state = start(config, dataset, device)
     with _naming("augment"):
         draw(dataset.train, config, step=0)  # so that a wrong setting is found before anything is written
@@ -388,6 +390,8 @@ def train(
         "data": dataset.name,
         "clips": {"train": len(dataset.train), "val": len(dataset.val)},
         "left_out": dict(dataset.left_out),
+        "unlabelled": dict(dataset.unlabelled),
+        "doubts": doubts(dataset),
         "steps": state.step,
         "results": {name: row.to_dict() for name, row in rows.items()},
         "not_evaluated": not_evaluated,
@@ -413,8 +417,9 @@ def _evaluate(
 
 
 class Aligned(NamedTuple):
-    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of that path, and
-    soft_score (), the smooth maximum over all paths, which the loss is made of."""
+    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of the best path, and
+    soft_score (), the smooth maximum over all paths, which the loss is made of. Where best_score is not above 0, the
+    clips have nothing in common, and path is empty."""
 
     scores: Tensor
     posterior: Tensor
@@ -434,7 +439,9 @@ def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip)
         soft = loss.aligner(scores, **given)
         posterior = loss.aligner.soft_alignment(scores, **given)
         hard = loss.aligner.hard_alignment(scores, **given)
-    return Aligned(scores[0], posterior[0], hard.paths[0], hard.score[0], soft[0])
+    # The best alignment has one match at least, however bad. One that costs more than it gives is no match.
+    path = hard.paths[0] if hard.score[0] > 0 else hard.paths[0][:0]
+    return Aligned(scores[0], posterior[0], path, hard.score[0], soft[0])
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:

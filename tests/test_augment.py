@@ -146,12 +146,15 @@ def test_collate_without_labels():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frames": 0}, "frames must be at least 1, got 0"),
+        ({"frames": 0}, "frames must be at least 1, and finite, got 0"),
         ({"region": 0.9}, "region must be at least 1"),
         ({"offset": 1.0}, "offset must lie within"),
         ({"longest": -1}, "longest must be at least 0"),
         ({"gap": 0.0}, "gap must be above 0"),
-        ({"noise": float("nan")}, "noise must be at least 0, got nan"),
+        ({"gap": float("inf")}, "gap must be above 0 seconds, and finite"),
+        ({"region": float("inf")}, "region must be at least 1, and finite"),
+        ({"frames": 2.5}, "frames must be a whole number of frames, got 2.5"),
+        ({"noise": float("nan")}, "noise must be at least 0, and finite, got nan"),
         ({"longest": 3}, "no other clip"),
         ({"longest": 3, "distractors": [SOURCE]}, "no other clip"),
     ],

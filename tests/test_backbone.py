@@ -17,7 +17,7 @@ import lac.backbone
 import lac.data
 from lac import FrameEncoder, checkpoint, train
 from lac.backbone import Backbone
-from lac.cli import align
+from lac.cli import align, evaluate, retrieve
 from lac.cli import train as cli
 from lac.config import ConfigError, TrainConfig
 from lac.data import Clip
@@ -326,6 +326,22 @@ def test_the_second_time_nothing_is_decoded(video, cache, decoded, capsys, tmp_p
     assert equal(read_clip(moved, size=32), first)
     assert decoded == ["film.mp4"]
     assert len(list((cache / "features").iterdir())) == 1
+
+
+@needs_weights
+def test_features_are_computed_where_the_run_is(film, cache, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Backbone, "to", lambda self, device: asked.append(str(device)) or nn.Module.to(self, device))
+    folder = tmp_path / "run"
+    settings = flags(data_options={"size": 32}, train_steps=2, train_warmup=1)
+    arguments = ["--data", "folder", "--root", str(film), "--out", str(folder), "--device", "cpu:0"]
+    assert cli.main([*arguments, *settings]) == 0
+    given = [str(folder), "--device", "cpu:0"]
+    for command, more in ((evaluate, []), (retrieve, []), (align, ["clip0", "clip1"])):
+        assert command.main([given[0], *more, *given[1:]]) == 0
+    assert align.main([given[0], *[str(film / "videos" / f"clip{k}.mp4") for k in (0, 1)], *given[1:]]) == 0
+    train.load_run(folder, "cpu:0")
+    assert asked == ["cpu:0"] * 7
 
 
 @needs_weights

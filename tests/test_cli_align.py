@@ -6,7 +6,7 @@ import torch
 from tiny_run import SETTINGS, flags, write_clips
 from tiny_video import grey, write_video, write_videos
 
-from lac import checkpoint
+from lac import checkpoint, plots
 from lac.cli import evaluate, train
 from lac.cli.align import find_gaps, main
 from lac.config import CONFIG, TrainConfig
@@ -116,14 +116,58 @@ def test_files_are_read_at_the_rate_of_the_run(run, clips, capsys):
     assert "score" in capsys.readouterr().out
 
 
-def test_nothing_in_common(tmp_path, clips, capsys):
-    # No cosine exceeds this margin: the best alignment is one cell of a negative score.
+def test_nothing_in_common(tmp_path, clips, capsys, monkeypatch):
+    # No cosine exceeds this margin: the best alignment is one cell of a negative score, which is no match.
     folder = write_run(tmp_path / "strict", clips, 3, **{"loss.margin": 2.0})
-    assert align(folder, "clip0", "clip1", "--out", tmp_path) == 0
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    files = [clips / "features" / f"clip{k}.npy" for k in range(2)]
+    assert align(folder, *files, "--out", tmp_path) == 0
     written = report(tmp_path)
     assert written["score"] <= -1 + 1e-4
-    assert written["matched_frames"] == 1
-    assert "not above 0: nothing in common" in capsys.readouterr().out
+    assert written["matched_frames"] == 0
+    assert written["path"] == written["path_seconds"] == written["gaps"] == []
+    assert [clip["matched_segment"] for clip in written["clips"]] == [None, None]
+    shown = capsys.readouterr().out
+    for words in (
+        "not above 0: nothing in common",
+        "matched         0 frames",
+        "A               nothing, of 0.00 to 0.76 s",
+    ):
+        assert words in shown
+    (figure,) = drawn
+    assert [line for axes in figure.axes for line in axes.lines] == []
+    assert "no match" in figure.axes[1].get_title()
+    assert "nothing in common" in figure.get_suptitle()
+
+
+def test_a_clip_that_stands_still_is_told(run, clips, tmp_path, capsys):
+    np.save(tmp_path / "still.npy", np.ones((9, 3)))
+    np.save(tmp_path / "one.npy", np.ones((1, 3)))
+    assert align(run, "clip1", tmp_path / "still.npy", "--out", tmp_path) == 0
+    line = "still does not change from frame to frame: any path through it is as good as another"
+    assert report(tmp_path)["doubts"] == [line]
+    assert f"doubt           {line}" in capsys.readouterr().out
+    assert align(run, tmp_path / "one.npy", "clip1", "--out", tmp_path) == 0
+    assert report(tmp_path)["doubts"][0].startswith("one does not change")
+    assert align(run, "clip1", "clip2", "--out", tmp_path) == 0
+    assert report(tmp_path)["doubts"] == []
+    assert "doubt" not in capsys.readouterr().out.split("alignment.json")[-2]
+
+
+def test_scores_that_are_not_finite_are_no_verdict(run, tmp_path, capsys):
+    np.save(tmp_path / "huge.npy", np.random.default_rng(0).normal(size=(9, 3)) * 1e38)
+    refused([run, "clip1", tmp_path / "huge.npy", "--out", tmp_path], 1, "huge.npy are not finite", capsys=capsys)
+    assert not (tmp_path / "alignment.json").exists()
+
+
+def test_a_video_without_a_match_is_not_written(tmp_path, videos, capsys):
+    settings = {"model.backbone": "small", "loss.margin": 2.0, "data.options": {"size": 16, "backbone": None}}
+    folder = write_run(tmp_path / "strict", videos, None, **settings)
+    film = tmp_path / "both.mp4"
+    assert align(folder, "clip0", "clip1", "--out", tmp_path, "--video", film) == 0
+    assert f"video           none: there is no match to follow; {film} is not written" in capsys.readouterr().out
+    assert not film.exists()
 
 
 # Videos
@@ -132,7 +176,7 @@ def test_nothing_in_common(tmp_path, clips, capsys):
 def test_videos_end_to_end(video_run, videos, tmp_path, capsys):
     rows = json.loads((video_run / "metrics.json").read_text())["results"]
     assert list(rows) == ["trained encoder", "time index", "raw features", "random encoder"]
-    assert evaluate.main(["--run", str(video_run), "--device", "cpu"]) == 0
+    assert evaluate.main([str(video_run), "--device", "cpu"]) == 0
     before = torch.nn.utils.parameters_to_vector(_backbone(video_run).parameters())
     config = TrainConfig.read(video_run / CONFIG)
     with torch.random.fork_rng():

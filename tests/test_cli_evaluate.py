@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pytest
 import torch
-from tiny_run import SETTINGS, write_clips
+from tiny_run import SETTINGS, flags, write_clips
 
 from lac import checkpoint
-from lac.cli import common
+from lac.cli import common, train
 from lac.cli.clips import read_clips
 from lac.cli.common import UsageError, results_table, run
 from lac.cli.evaluate import main
@@ -38,7 +38,7 @@ def run_folder(tmp_path_factory, clips):
 
 def test_run(run_folder, clips, tmp_path, capsys):
     out = tmp_path / "metrics.json"
-    assert main(["--run", str(run_folder), "--stride", "2", "--out", str(out), "--device", "cpu"]) == 0
+    assert main([str(run_folder), "--stride", "2", "--out", str(out), "--device", "cpu"]) == 0
     written = json.loads(out.read_text())
     assert list(written["results"]) == ["trained encoder", *CONTROLS]
     assert written["data"] == clips.name
@@ -57,7 +57,7 @@ def test_same_seed_same_result(run_folder, tmp_path):
     results = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         path = tmp_path / f"{name}.json"
-        assert main(["--run", str(run_folder), "--seed", str(seed), "--out", str(path), "--device", "cpu"]) == 0
+        assert main([str(run_folder), "--seed", str(seed), "--out", str(path), "--device", "cpu"]) == 0
         results.append(json.loads(path.read_text())["results"])
     assert results[0] == results[1]
     assert results[0]["random encoder"] != results[2]["random encoder"]
@@ -66,7 +66,7 @@ def test_same_seed_same_result(run_folder, tmp_path):
 
 def test_random_encoder_has_the_weights_that_the_run_started_from(run_folder, tmp_path):
     # The encoder of this run folder was never trained.
-    assert main(["--run", str(run_folder), "--out", str(tmp_path / "m.json"), "--device", "cpu"]) == 0
+    assert main([str(run_folder), "--out", str(tmp_path / "m.json"), "--device", "cpu"]) == 0
     written = json.loads((tmp_path / "m.json").read_text())
     assert written["seed"] == 3
     assert written["results"]["trained encoder"] == written["results"]["random encoder"]
@@ -91,20 +91,62 @@ def test_what_is_left_out_and_missing_is_told(tmp_path, capsys):
     np.save(root / "labels" / "clip6.npy", np.load(root / "labels" / "clip6.npy") % 2)
     assert main(command) == 0
     shown = capsys.readouterr().out
-    (line,) = [line for line in shown.splitlines() if line.startswith("left out 2 of 8 clips: ")]
+    (line,) = [line for line in shown.splitlines() if line.startswith("left out 1 of 8 clips: ")]
     assert f"{root}/features/clip3.npy: clip 'clip3': frames must be finite" in line
-    assert f"; {root}/labels/clip7.npy holds 26 labels, but the clip has 27 frames (off by one)" in line
+    (line,) = [line for line in shown.splitlines() if line.startswith("without labels 1 of 7 clips, trained on")]
+    assert f"{root}/labels/clip7.npy holds 26 labels, but the clip has 27 frames (off by one)" in line
     (line,) = [line for line in shown.splitlines() if line.startswith("missing phases: ")]
     assert line == (
-        "missing phases: 2 in all 2 val clips; 1 in the train clips of acc .1; 2 in the train clips of acc .1; "
-        "and 2 more"
+        "missing phases: 2 in all 3 val clips; 1 in the train clips of acc .1; 2 in the train clips of acc .1; "
+        "and 4 more"
     )
     written = json.loads(out.read_text())
-    assert list(written["left_out"]) == ["clip3", "clip7"]
-    assert written["clips"] == {"train": 4, "val": 2}
+    assert (list(written["left_out"]), list(written["unlabelled"])) == (["clip3"], ["clip7"])
+    assert written["clips"] == {"train": 4, "val": 3}
+    assert len(written["doubts"]) == 1
     for row in written["results"].values():
-        assert row["missing_classes"] == {"train": {"1": 1, "2": 1}, "val": {"2": 2}}
+        assert row["missing_classes"] == {"train": {"1": 1, "2": 1}, "val": {"0": 1, "1": 1, "2": 3}}
         assert row["unseen_classes"] == {"0.1": [1, 2], "0.5": [], "1.0": []}
+
+
+def test_what_says_less_than_it_seems_to_is_told(tmp_path, capsys):
+    root = write_clips(tmp_path)
+    (root / "split.json").write_text(
+        json.dumps({"train": [f"clip{k}" for k in range(5)], "val": ["clip5", "clip6", "clip7"]})
+    )
+    for k in range(5):
+        np.save(root / "features" / f"clip{k}.npy", np.full((20 + k, 3), 0.5 * (k > 0)))
+    for k in range(5, 8):
+        np.save(root / "labels" / f"clip{k}.npy", np.zeros(20 + k, int))
+    np.save(root / "features" / "clip5.npy", np.load(root / "features" / "clip4.npy"))
+    np.save(root / "labels" / "clip5.npy", np.load(root / "labels" / "clip4.npy") * 0)
+    assert main(["--features", str(root), "--device", "cpu", "--out", str(tmp_path / "m.json")]) == 0
+    lines = [
+        "no train clip changes from frame to frame: nothing can be learned",
+        "the same frames in clip4 and clip5; a val clip that is a train clip says nothing about new ones",
+        "all labels of the val clips are 0: the columns made from them say nothing",
+    ]
+    assert json.loads((tmp_path / "m.json").read_text())["doubts"] == lines
+    assert capsys.readouterr().out.splitlines()[-3:] == lines
+
+
+def test_a_run_trains_on_clips_with_bad_labels(tmp_path, capsys):
+    root, out = write_clips(tmp_path / "data"), tmp_path / "run"
+    (root / "split.json").write_text(
+        json.dumps({"train": [f"clip{k}" for k in range(5)], "val": ["clip5", "clip6", "clip7"]})
+    )
+    (root / "labels" / "clip0.npy").unlink()
+    (root / "labels" / "clip0.csv").write_text("phase at 0 s: 1\n")
+    (root / "labels" / "clip6.npy").unlink()
+    assert train.main(["--data", "folder", "--root", str(root), "--out", str(out), *flags()]) == 0
+    written = json.loads((out / "metrics.json").read_text())
+    assert written["clips"] == {"train": 5, "val": 3}
+    assert written["left_out"] == {}
+    assert sorted(written["unlabelled"]) == ["clip0", "clip6"]
+    assert written["results"]["trained encoder"]["kendalls_tau_pairs"] == 2  # of the two that have labels
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("without labels 2 of 8 clips")]
+    assert f"{root}/labels/clip0.csv must start with the line time,label, got 'phase at 0 s: 1'" in line
+    assert f"there is no {root}/labels/clip6.npy or .csv" in line
 
 
 def test_folder_of_embeddings(clips, capsys):
@@ -126,6 +168,10 @@ def test_embeddings_of_a_data_set(clips, tmp_path, capsys):
     assert results["embeddings"] != results["raw features"]
     assert "4 / 4 clips" in capsys.readouterr().out
 
+    for shape in ((22, 1), (23,), (23, 2, 2)):
+        np.save(tmp_path / "features" / "clip3.npy", np.zeros(shape))
+        words = ["features/clip3.npy: embeddings must be (frames, features) of 23 frames", str(shape)]
+        refused(command, 1, *words, capsys=capsys)
     (tmp_path / "features" / "clip3.npy").unlink()
     assert main(command) == 1
     assert "clip3.npy for clip 'clip3'" in capsys.readouterr().err
@@ -142,14 +188,14 @@ def refused(argv, code, *words, capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], ["--run", "--features", "required"]),
-        (["--run", "a", "--features", "b"], ["not allowed with"]),
-        (["--run", "a", "--stride", "0"], ["--stride must be at least 1, got 0"]),
-        (["--run", "a", "--seed", "-1"], ["--seed must not be negative"]),
+        ([], ["give a run folder (lac-eval RUN), or a folder of embeddings (lac-eval --features DIR)"]),
+        (["a", "--features", "b"], ["give a run folder (lac-eval RUN), or"]),
+        (["a", "--stride", "0"], ["--stride must be at least 1, got 0"]),
+        (["a", "--seed", "-1"], ["--seed must not be negative"]),
         (["--features", "a", "--root", "b"], ["name the data set"]),
         (["--features", "a", "--data", "folder", "--option", "rate"], ["NAME=VALUE, got 'rate'"]),
         (["--features", "a", "--data", "folder", "--option", "rate=["], ["not a YAML value"]),
-        (["--run", "a", "--classifier", "knn"], ["invalid choice: 'knn'"]),
+        (["a", "--classifier", "knn"], ["invalid choice: 'knn'"]),
     ],
 )
 def test_usage(argv, words, capsys):
@@ -157,11 +203,11 @@ def test_usage(argv, words, capsys):
 
 
 def test_what_is_not_there(run_folder, clips, tmp_path, capsys):
-    refused(["--run", tmp_path / "none"], 1, "No such file", CONFIG, capsys=capsys)
+    refused([tmp_path / "none"], 1, "No such file", CONFIG, capsys=capsys)
     refused(["--features", tmp_path / "none"], 1, "no features: expected files", capsys=capsys)
     refused(["--features", clips, "--data", "wach"], 1, "did you mean 'watch'?", capsys=capsys)
-    refused(["--run", run_folder, "--option", "hz=3"], 1, "no option 'hz'", capsys=capsys)
-    refused(["--run", run_folder, "--device", "cuda:99"], 1, "cuda:99", capsys=capsys)
+    refused([run_folder, "--option", "hz=3"], 1, "no option 'hz'", capsys=capsys)
+    refused([run_folder, "--device", "cuda:99"], 1, "cuda:99", capsys=capsys)
 
 
 def test_encoder_of_another_data_set(run_folder, tmp_path, capsys):
@@ -170,7 +216,7 @@ def test_encoder_of_another_data_set(run_folder, tmp_path, capsys):
         for name in "abcd":
             np.save(tmp_path / kind / f"{name}.npy", array)
     words = ["takes 3 features a frame", "has 5"]
-    refused(["--run", run_folder, "--root", tmp_path], 1, *words, capsys=capsys)
+    refused([run_folder, "--root", tmp_path], 1, *words, capsys=capsys)
 
 
 def test_clips_without_labels(tmp_path, capsys):
@@ -181,7 +227,7 @@ def test_clips_without_labels(tmp_path, capsys):
 def test_damaged_weights(run_folder, tmp_path, capsys):
     (tmp_path / CONFIG).write_text((run_folder / CONFIG).read_text())
     (tmp_path / checkpoint.ENCODER).write_bytes((run_folder / checkpoint.ENCODER).read_bytes()[:-40])
-    refused(["--run", tmp_path], 1, str(checkpoint.ENCODER), capsys=capsys)
+    refused([tmp_path], 1, str(checkpoint.ENCODER), capsys=capsys)
 
 
 def test_full_disk_keeps_the_old_results(clips, tmp_path, monkeypatch, capsys):
@@ -239,9 +285,9 @@ def test_a_clip_that_is_left_out_is_not_unknown():
     dataset = Dataset(
         "d", [Clip("a", np.zeros((2, 1)), [0, 1])], [Clip("b", np.zeros((2, 1)), [0, 1])], [], {"c": "why"}
     )
-    assert [clip.name for clip in read_clips(["b"], data, dataset)] == ["b"]
+    assert [clip.name for clip in read_clips(["b"], data, "cpu", dataset)] == ["b"]
     with pytest.raises(ValueError, match="clip 'c' is left out: why"):
-        read_clips(["b", "c"], data, dataset)
+        read_clips(["b", "c"], data, "cpu", dataset)
 
 
 def test_arguments_and_exit_codes(monkeypatch):

@@ -104,6 +104,19 @@ def test_pictures_come_from_the_video(run, clips, tmp_path, monkeypatch):
             assert picture.mean() == pytest.approx(8 * answer["frame"] + int(answer["clip"][4:]), abs=4)
 
 
+def test_a_file_called_like_another_clip_is_not_its_video(run, clips, tmp_path, monkeypatch):
+    for k in range(3, 8):
+        write_video(clips / "videos" / f"clip{k}.mp4", grey(8 * np.arange(30) + k), np.arange(30) / 20)
+    shown = []
+    monkeypatch.setattr(plots, "plot_retrieval", _spy(plots.plot_retrieval, shown))
+    monkeypatch.chdir(tmp_path)
+    for k in range(4, 8):
+        write_video(tmp_path / "white.mp4", grey([250] * 30), np.arange(30) / 20).rename(tmp_path / f"clip{k}")
+    assert retrieve(run, "clip3", "--queries", 3, "--k", 2, "--out", tmp_path) == 0
+    for row in shown[0]:
+        assert all(picture.mean() < 245 for picture in row)
+
+
 def _spy(plot, shown):
     def spied(pictures, *arguments, **options):
         shown.append(pictures)
@@ -117,6 +130,28 @@ def test_frames_at_some_times(tmp_path):
     pictures = frames_at(path, [0.85, 0.2, -1, 99, 0.29], height=8)
     assert pictures.shape == (5, 8, 16, 3)
     np.testing.assert_allclose(pictures.mean(axis=(1, 2, 3)), [160, 40, 0, 180, 40], atol=4)
+
+
+def test_a_clip_that_stands_still_is_told(run, tmp_path, capsys):
+    np.save(tmp_path / "still.npy", np.ones((9, 3)))
+    assert retrieve(run, tmp_path / "still.npy", "--out", tmp_path) == 0
+    line = "still does not change from frame to frame: all of it finds the same"
+    assert report(tmp_path)["doubts"] == [line]
+    assert f"doubt           {line}" in capsys.readouterr().out
+
+
+def test_embeddings_that_are_not_finite_find_nothing(run, tmp_path, capsys):
+    np.save(tmp_path / "huge.npy", np.random.default_rng(0).normal(size=(9, 3)) * 1e38)
+    assert retrieve(run, tmp_path / "huge.npy", "--out", tmp_path) == 1
+    assert "the embedding of huge is not finite; the encoder has diverged, or the frames" in capsys.readouterr().err
+    assert not (tmp_path / "retrieval.json").exists()
+
+
+@pytest.mark.parametrize("seconds", [[], [np.nan], [0.1, np.inf]])
+def test_no_frame_at_no_time(tmp_path, seconds):
+    path = write_video(tmp_path / "a.mp4", grey([1, 2]), [0, 0.1])
+    with pytest.raises(ValueError, match="seconds must be finite times, at least one"):
+        frames_at(path, seconds)
 
 
 def test_borders_say_whether_the_phase_agrees():

@@ -9,7 +9,9 @@ import pytest
 
 import lac.data
 from lac.data import Clip, Dataset, base, uiprmd
+from lac.data.doubts import doubts
 from lac.data.phases import half_way_phases
+from lac.data.reading import file_name
 from lac.data.untrimmed import resample, untrim
 
 
@@ -46,6 +48,29 @@ def test_clip_converts_numbers():
 def test_bad_clips_are_named(changes, error, message):
     with pytest.raises(error, match=message):
         clip(**changes)
+
+
+def test_what_there_is_to_doubt():
+    moving = [clip(name, frames=np.arange(8.0).reshape(4, 2) + k) for k, name in enumerate("abcdefgh")]
+    assert doubts(Dataset("x", moving[:4], moving[4:], [])) == []
+    one = [clip("p"), clip("q", frames=np.ones((1, 2)), length=1)]
+    assert doubts(Dataset("x", [*moving[:4], one[0]], [*moving[4:], one[1]], [])) == [
+        "no change from frame to frame in 2 of 10 clips, from which nothing can be learned: p; q"
+    ]
+    assert doubts(Dataset("x", one, moving, []))[0].startswith("no train clip changes from frame to frame")
+    copies = [clip(name, frames=moving[0].frames) for name in "pqrs"]
+    assert doubts(Dataset("x", moving[:4], copies, [])) == [
+        "the same frames in a and p; a and q; a and r; and 1 more; a val clip that is a train clip says nothing about "
+        "new ones"
+    ]
+    assert doubts(Dataset("x", copies, moving[1:], [])) == ["the same frames in p and q; p and r; p and s"]
+    labels = [clip(name, frames=moving[k].frames, labels=np.full(4, k % 2 - 1)) for k, name in enumerate("abcd")]
+    assert doubts(Dataset("x", labels[:2], labels[2:3], ["go"])) == [
+        "all labels of the train clips are 0: the columns made from them say nothing"
+    ]
+    assert doubts(Dataset("x", moving[:4], moving[4:], [], {}, {"a": "why", "b": "how"})) == [
+        "without labels 2 of 8 clips, trained on but not judged: why; how"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +237,8 @@ def test_folder_without_labels(tmp_path):
     assert data.train[0].labels is None
 
 
-def break_labels_missing(root):
-    (root / "labels" / "c4.npy").unlink()
+def break_times_missing(root):
+    write(root, "times", **{f"c{k}": np.arange(4 + k) for k in range(10) if k != 4})
 
 
 def break_features_missing(root):
@@ -239,7 +264,7 @@ def break_names(root):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (break_labels_missing, "clip 'c4' has features but no labels"),
+        (break_times_missing, "clip 'c4' has no .*times/c4.npy; give times for every clip or for none"),
         (break_features_missing, "clip 'c4' has labels but no features"),
         (break_split_name, "names 'nobody', but there is no features/nobody.npy"),
         (break_split_keys, "must be {"),
@@ -268,29 +293,30 @@ def content(kind, change):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (array("labels", np.zeros(99, int)), "labels/c4.npy holds 99 labels, but the clip has 8 frames; give one"),
-        (array("labels", np.zeros(9, int)), "labels/c4.npy holds 9 labels, but the clip has 8 frames (off by one)"),
-        (array("labels", np.zeros(7, int)), "labels/c4.npy holds 7 labels, but the clip has 8 frames (off by one)"),
-        (array("labels", np.zeros((8, 1))), "labels/c4.npy holds labels of shape (8, 1), but the clip has 8 frames"),
-        (array("labels", np.full(8, 0.5)), "labels/c4.npy: clip 'c4': labels must be whole numbers, got 0.5"),
-        (array("labels", np.full(8, np.nan)), "labels/c4.npy: clip 'c4': labels must be finite"),
         (array("times", np.arange(9)), "times/c4.npy: clip 'c4': times must have one entry a frame, shape (8,)"),
         (array("times", np.zeros(8)), "times/c4.npy: clip 'c4': times must increase"),
-        (array("features", np.array([{}, {}])), "features/c4.npy is not a plain NumPy array"),
+        (array("features", np.array([{}, {}])), "features/c4.npy is not a plain NumPy array: it holds Python objects"),
         (array("features", np.full((8, 3), "a")), "features/c4.npy: clip 'c4': frames must be real numbers"),
         (array("features", np.zeros(8)), "features/c4.npy: clip 'c4': frames must be (frames, ...)"),
         (array("features", np.zeros((0, 3))), "features/c4.npy: clip 'c4': frames must be (frames, ...)"),
+        (array("features", np.zeros((3, 0))), "features/c4.npy: clip 'c4': frames must be (frames, ...)"),
         (array("features", np.float32(3)), "features/c4.npy: clip 'c4': frames must be (frames, ...)"),
         (array("features", np.full((8, 3), np.nan)), "features/c4.npy: clip 'c4': frames must be finite, got nan at"),
-        (content("features", lambda data: data[:-8]), "features/c4.npy is not a plain NumPy array"),
+        (array("features", np.full((8, 3), 1e300)), "features/c4.npy: clip 'c4': frames must fit into float32, got"),
+        (
+            array("features", np.zeros(8, "f4,f4")),
+            "features/c4.npy is not a plain NumPy array: it has named columns, f0",
+        ),
+        (
+            content("features", lambda data: data[:-8]),
+            "features/c4.npy is not a plain NumPy array: its header promises",
+        ),
+        (
+            content("features", lambda data: data + b" "),
+            "features/c4.npy is not a plain NumPy array: its header promises",
+        ),
         (content("features", lambda data: b""), "features/c4.npy is not a plain NumPy array"),
         (content("features", lambda data: b"PK" + data), "features/c4.npy is not a plain NumPy array"),
-        # A header that opens a bracket and never closes it, and one that asks for more than there is memory.
-        (content("labels", lambda data: data.replace(b"(8,)", b"(8, ")), "labels/c4.npy is not a plain NumPy array"),
-        (
-            content("labels", lambda data: data.replace(b"(8,), }" + b" " * 15, b"(8" + b"0" * 15 + b",), }")),
-            "labels/c4.npy is not a plain NumPy array",
-        ),
     ],
 )
 def test_a_bad_clip_is_left_out(plain, damage, reason):
@@ -307,11 +333,108 @@ def test_a_bad_clip_is_left_out(plain, damage, reason):
         assert [one.name for one in getattr(data, split)] == names
 
 
-def test_a_clip_that_cannot_be_opened_is_left_out(plain):
-    path = plain / "labels" / "c4.npy"
-    path.unlink()
-    path.symlink_to(plain / "nowhere")
-    assert "labels/c4.npy" in lac.data.load("folder", plain).left_out["c4"]
+def remove(kind):
+    return lambda root: (root / kind / "c4.npy").unlink()
+
+
+def link(root):
+    (root / "labels" / "c4.npy").unlink()
+    (root / "labels" / "c4.npy").symlink_to(root / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (array("labels", np.zeros(99, int)), "c4.npy holds 99 labels, but the clip has 8 frames; give one"),
+        (array("labels", np.zeros(9, int)), "c4.npy holds 9 labels, but the clip has 8 frames (off by one)"),
+        (array("labels", np.zeros(7, int)), "c4.npy holds 7 labels, but the clip has 8 frames (off by one)"),
+        (array("labels", np.zeros((8, 1))), "c4.npy holds labels of shape (8, 1), but the clip has 8 frames"),
+        (array("labels", np.full(8, 0.5)), "c4.npy: clip 'c4': labels must be whole numbers, got 0.5"),
+        (array("labels", np.full(8, "a")), "c4.npy: clip 'c4': labels must be real numbers"),
+        (array("labels", np.full(8, np.nan)), "c4.npy: clip 'c4': labels must be finite"),
+        (array("labels", np.full(8, -1e300)), "c4.npy: clip 'c4': labels must fit into int64"),
+        (
+            array("labels", np.full(8, 1 << 63, np.uint64)),
+            "c4.npy: a label must be at most 10000, got 92233720368547758",
+        ),
+        (array("labels", np.full(8, 10**12)), "c4.npy: a label must be at most 10000, got 1000000000000"),
+        # A header that opens a bracket and never closes it, and one that promises more than there is memory.
+        (content("labels", lambda data: data.replace(b"(8,)", b"(8, ")), "c4.npy is not a plain NumPy array"),
+        (
+            content("labels", lambda data: data.replace(b"(8,), }" + b" " * 15, b"(8" + b"0" * 15 + b",), }")),
+            "c4.npy is not a plain NumPy array: its header promises 64000000000000000 bytes, but 64 follow",
+        ),
+        (remove("labels"), "c4.npy or .csv"),
+        (link, "c4.npy"),
+    ],
+)
+def test_a_clip_with_bad_labels_is_trained_on_without_them(plain, damage, reason):
+    (plain / "split.json").write_text(json.dumps({"train": ["c3", "c4", "c1"], "val": ["c2", "c5"]}))
+    whole = lac.data.load("folder", plain)
+    assert whole.unlabelled == {}
+    damage(plain)
+    data = lac.data.load("folder", plain)
+    assert data.left_out == {}
+    assert list(data.unlabelled) == ["c4"]
+    assert f"{plain}/labels/{reason}" in data.unlabelled["c4"]
+    assert [one.name for one in data.train] == ["c3", "c4", "c1"]
+    assert [one.labels is None for one in data.train + data.val] == [False, True, False, False, False]
+    np.testing.assert_array_equal(data.train[1].frames, whole.train[1].frames)
+
+
+@pytest.mark.parametrize("kind", ["features", "labels", "times"])
+def test_a_header_is_not_believed(plain, kind):
+    """Twelve bytes that promise eight terabytes: refused before anything is read."""
+    write(plain, "times", **{f"c{k}": np.arange(4.0 + k) for k in range(10)})
+    with (plain / kind / "c4.npy").open("wb") as file:
+        shape = (10**12, 3) if kind == "features" else (10**12,)
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        file.write(bytes(12))
+    data = lac.data.load("folder", plain)
+    reason = (data.unlabelled if kind == "labels" else data.left_out)["c4"]
+    assert f"{kind}/c4.npy is not a plain NumPy array: its header promises" in reason
+    assert "but 12 follow: it is cut short or damaged" in reason
+    assert "allocate" not in reason
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda x: x.astype(">f8"), lambda x: x.astype(">i2")])
+def test_arrays_of_any_order(plain, change):
+    frames = np.arange(24.0).reshape(8, 3)
+    write(plain, "features", c4=change(frames))
+    write(plain, "labels", c4=change(np.arange(8.0)))
+    data = lac.data.load("folder", plain)
+    (one,) = [one for one in data.train + data.val if one.name == "c4"]
+    np.testing.assert_array_equal(one.frames, frames)
+    np.testing.assert_array_equal(one.labels, np.arange(8))
+
+
+def test_a_million_rows_of_nothing_are_nothing(plain):
+    with (plain / "features" / "c4.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**15, 0)})
+    assert "frames must be (frames, ...)" in lac.data.load("folder", plain).left_out["c4"]
+
+
+NAMES = [
+    "", ".", "..", "../../etc/passwd", "/etc/passwd", "a/b", "a/../c1", "c1/",
+    "a\\b", "..\\c1", "C:c1", "C:\\c1", "\\\\host\\c1",
+    "c\0", "c1\n", ".c1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_lead_elsewhere_are_refused_as_names(plain, name):
+    with pytest.raises(ValueError, match="cannot be a name"):
+        file_name(name)
+    with pytest.raises(ValueError, match="cannot be a name"):
+        clip(name)
+    (plain / "split.json").write_text(json.dumps({"train": ["c1", name], "val": ["c2"]}))
+    with pytest.raises(ValueError, match=r"split\.json: .* cannot be a name"):
+        lac.data.load("folder", plain)
+
+
+@pytest.mark.parametrize("name", ["c1", "a b", "ü.ñ", "日本", "x-1_(2)", "a..b", "c1.", "0001"])
+def test_names_of_files(name):
+    assert file_name(name) == name
 
 
 def test_a_split_of_which_all_clips_are_left_out(plain):
@@ -464,9 +587,11 @@ def test_uiprmd_errors(official, packed, tmp_path, monkeypatch):
         lac.data.load("uiprmd", packed, movement=3)
     with pytest.raises(ValueError, match="longest must be >= 0"):
         lac.data.load("uiprmd", packed, longest=-1)
+    with pytest.raises(ValueError, match="speed 0 < low <= high, got 75 and"):
+        lac.data.load("uiprmd", packed, speed=(1.0, float("inf")))
     broken = tmp_path / "broken.npz"
     broken.write_bytes(packed.read_bytes()[:100])
-    with pytest.raises(ValueError, match="not a packed UI-PRMD file"):
+    with pytest.raises(ValueError, match=r"broken\.npz is not an archive of the arrays joints, labels, meta"):
         lac.data.load("uiprmd", broken)
     narrow = tmp_path / "m01_s01_e01_positions.txt"
     narrow.write_text("1,2,3\n4,5,6\n")
@@ -486,7 +611,7 @@ def test_the_rule_makes_the_packed_labels(number, frames):
     # The packed joints are rounded to half a millimetre; on the seat several frames then share the lowest
     # place, and the turn (the middle boundary) falls on the first of them.
     boundaries = []
-    for one in uiprmd._recordings(REAL):
+    for one in uiprmd._packed(Path(REAL)):
         if one.movement == number:
             made = half_way_phases(-one.joints()[:, uiprmd._PELVIS, 2])
             boundaries.append([[(labels < k).sum() for k in (1, 2, 3)] for labels in (made, one.labels)])

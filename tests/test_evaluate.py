@@ -184,8 +184,9 @@ def test_missing_classes_are_told_and_the_rest_is_judged():
     assert judge(TRAIN, TRAIN).missing_classes == {"train": {}, "val": {}}
 
 
-def test_a_clip_without_any_phase_is_left_out_of_the_tasks():
-    nothing = [(VAL[0][0] * 9, VAL[0][1] * 0 - 1)]
+@pytest.mark.parametrize("no_phase", [VAL[0][1] * 0 - 1, None])
+def test_a_clip_without_any_phase_is_left_out_of_the_tasks(no_phase):
+    nothing = [(VAL[0][0] * 9, no_phase)]
     one, other = judge(nothing + TRAIN, nothing + VAL), judge(TRAIN, VAL)
     assert one.missing_classes == {"train": {0: 1, 1: 1, 2: 1}, "val": {0: 1, 1: 2, 2: 1}}  # a clip of VAL lacks 1
     for name in ("classification", "event_completion", "kendalls_tau", "retrieval", "unseen_classes"):
@@ -257,14 +258,17 @@ def test_result_is_plain():
     [
         (TRAIN, VAL[:1], {}, "at least 2"),
         (TRAIN, [], {}, "val: 0 clips"),
-        (TRAIN, [VAL[0], (VAL[1][0], None)], {}, "val clip 1 has no labels"),
+        (TRAIN, [VAL[0], (VAL[1][0], None)], {}, "at least 2 with phases are needed, got 1"),
+        (TRAIN, [(e, None) for e, _ in VAL], {}, "the val split has no labels; the evaluation needs phases"),
         (TRAIN, [VAL[0], (VAL[1][0], VAL[1][1][:-1])], {}, "val clip 1: embeddings must be"),
         (TRAIN, [VAL[0], (VAL[1][0] * np.nan, VAL[1][1])], {}, "val clip 1: the embedding is not finite"),
         (TRAIN, [VAL[0], (VAL[1][0][:, :2], VAL[1][1])], {}, "val clip 1 has 2 features"),
-        ([(VAL[0][0], VAL[0][1] * 0 - 1)], VAL, {}, "train: no clip has a frame with a label >= 0"),
+        ([(VAL[0][0], VAL[0][1] * 0 - 1)], VAL, {}, "the train split has no frame with a label >= 0"),
         (TRAIN, [VAL[0], (VAL[1][0], VAL[1][1] * 0 - 1)], {}, "at least 2 with phases are needed, got 1"),
         ([(e, y * 0) for e, y in TRAIN], [(e, y * 0) for e, y in VAL], {}, "have the label 0"),
-        (TRAIN, VAL, {"stride": 0}, "stride must be at least 1, got 0"),
+        (TRAIN, VAL, {"stride": 0}, "stride must be a whole number, at least 1, got 0"),
+        (TRAIN, VAL, {"stride": 1.5}, "stride must be a whole number, at least 1, got 1.5"),
+        (TRAIN, VAL, {"ks": (5, 2.5)}, "ks must be whole numbers"),
         (TRAIN, VAL, {"fractions": (0.5, 1.5)}, "fractions"),
         (TRAIN, VAL, {"ks": (0,)}, "ks"),
         (TRAIN, VAL, {"classifier": "knn"}, "unknown classifier 'knn': choose one of logistic, svc"),
@@ -273,6 +277,30 @@ def test_result_is_plain():
 def test_bad_input_is_named(train, val, options, message):
     with pytest.raises(ValueError, match=message):
         judge(train, val, **options)
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (
+            (torch.zeros(3, 2), labels(0, 1, 2)),
+            "val clip 0: embeddings must be a NumPy array of .*, got Tensor",
+        ),
+        (([[1.0], [2.0]], labels(0, 1)), "val clip 0: embeddings must be a NumPy array of real numbers, got list"),
+        ((column(1, 2).astype(object), labels(0, 1)), "of real numbers, got an array of object"),
+        ((column(1, 2), [0, 1]), "val clip 0: labels must be a NumPy array of whole numbers, got list"),
+        ((column(1, 2), labels(0.0, 1.0)), "of whole numbers, got an array of float64"),
+    ],
+)
+def test_arrays_of_another_kind_are_named(clip, message):
+    with pytest.raises(TypeError, match=message):
+        judge(TRAIN, [clip, clip])
+
+
+def test_batches_of_no_clip_are_refused():
+    for size in (0, -1, 2.0):
+        with pytest.raises(ValueError, match=f"batch_size must be a whole number of clips, at least 1, got {size}"):
+            embed_clips(torch.nn.Identity(), [], batch_size=size)
 
 
 @pytest.fixture
@@ -313,6 +341,23 @@ def test_controls(dataset):
     time = [np.arange(len(clip))[:, None] / len(clip) for clip in dataset.val]
     for given, expected in zip(module.time_index(dataset.val), time, strict=True):
         np.testing.assert_array_equal(given, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found[:-1], "embed must return an embedding for each of"),
+        (
+            lambda found: [found[0][:-1], *found[1:]],
+            r"clip '\w+': its embedding must be \(frames, features\) of \d+ frames",
+        ),
+        (lambda found: [found[0][..., None], *found[1:]], r"clip '\w+': its embedding must be \(frames, features\)"),
+        (lambda found: [found[0] * np.nan, *found[1:]], r"clip '\w+': the embedding is not finite; the encoder has"),
+    ],
+)
+def test_a_bad_embedding_names_its_clip(dataset, change, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_dataset(dataset, lambda clips: change(module.raw_features(clips)))
 
 
 def test_time_index_counts_frames_without_a_phase():

@@ -156,6 +156,35 @@ def test_what_is_left_out(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["beside.mp4", "out", "pouring"]
 
 
+LEADING_ELSEWHERE = ["", "..", "../up", "/up", "a/../../up", "..\\up", "C:up", "\\\\host\\up", "u\0p", "u\np", ".up"]
+
+
+def test_names_that_lead_elsewhere(tmp_path):
+    """In the pickles of CARL and the labels.csv of videos; those of TFRecords have a test below."""
+    root, good = tmp_path / "a" / "pouring", []
+    good.append(entry(root, "good", [0, 1]))
+    named = [good[0] | {"name": name} for name in LEADING_ELSEWHERE]
+    filmed = [good[0] | {"name": f"film{k}", "video_file": name} for k, name in enumerate(LEADING_ELSEWHERE)]
+    film(tmp_path / "a" / "up.mp4", 2).rename(tmp_path / "a" / "up")
+    write_pickle(root / "train.pkl", good + named + filmed)
+    write_pickle(root / "val.pkl", [entry(root, "other", [0, 1])])
+    report = run("carl-pouring", root, tmp_path / "a" / "out")
+    assert [clip["clip"] for clip in report["clips"]] == ["good", "other"]
+    assert report["left_out_by_reason"] == {
+        "name is not a file name": len(named),
+        "video outside the data set": len(filmed),
+    }
+    mine = tmp_path / "a" / "mine"
+    film(mine / "a.mp4", 2)
+    names = [name for name in LEADING_ELSEWHERE if name.isprintable()]  # the csv module of Python 3.10 takes no NUL
+    (mine / "labels.csv").write_text("video,time,label\na,0,1\n" + "".join(f'"{name}",0,1\n' for name in names))
+    report = run("videos", mine, tmp_path / "a" / "out2")
+    assert [clip["clip"] for clip in report["clips"]] == ["a"]
+    assert report["left_out_by_reason"] == {"name is not a file name": len(names)}
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"pouring", "mine", "out", "out2", "up"}
+
+
 def test_penn_of_carl(tmp_path):
     root, out = tmp_path / "penn_action", tmp_path / "out"
     squat, pushup = ACTIONS.index("squat"), ACTIONS.index("pushup")
@@ -559,7 +588,7 @@ def test_names_in_records_lead_nowhere_else(tmp_path, proto):
     write_records(root / ".._train-0-of-1.tfrecord", above)  # no data set is called ..
     report = run("tcc", root, tmp_path / "a" / "out")
     assert [clip["clip"] for clip in report["clips"]] == ["0003_squat"]
-    assert set(reasons(report).values()) == {"name is not a file name", "action .. has no phases"}
+    assert set(reasons(report).values()) == {"name is not a file name"}
     assert {path.name for path in tmp_path.iterdir()} == {"a"}
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"tfrecords", "out"}
 
@@ -648,7 +677,7 @@ def test_videos_with_frames_and_numbers(tmp_path):
     [
         ("", "must start with the line video,time,label or video,frame,label, got ''"),
         ("video,label\na,0", "got 'video,label'"),
-        ("video,time,label\na,0", "labels.csv, line 2: expected a video, a time and a label"),
+        ("video,time,label\na,0", "labels.csv, line 2: expected 3 cells, 'video,time,label', got 'a,0'"),
         ("video,time,label\na,0,1\na,nan,1", "labels.csv, line 3"),
         ("video,frame,label\na,x,1", "line 2: expected a video, a frame and a label, like a,12,3, got 'a,x,1'"),
     ],

@@ -49,10 +49,41 @@ def test_an_empty_path_and_single_frames_can_be_drawn(empty):
     figure.canvas.draw()
 
 
+@pytest.mark.parametrize(
+    ("path", "title"), [([], "no match"), ([[2, 1]], "best path (point)"), ([[2, 1], [3, 2]], "best path (line)")]
+)
+def test_the_title_says_what_is_drawn(path, title):
+    axes = alignment(path=path).axes[0]
+    assert axes.get_title() == f"soft alignment, {title}"
+    assert len(axes.lines) == bool(path)
+    assert not path or (axes.lines[0].get_marker() == ".") == (len(path) == 1)  # a line of one point shows nothing
+
+
 @pytest.mark.parametrize("changes", [{"posterior": np.zeros((9, 12))}, {"scores": np.zeros((12, 8))}])
 def test_shapes_that_do_not_agree_are_named(changes):
     with pytest.raises(ValueError, match=r"must .*\(12, 9\)"):
         alignment(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"path": [[2, 9]]}, r"path must lie within \(12, 9\)"),
+        ({"path": [[-1, 0]]}, r"path must lie within \(12, 9\)"),
+        ({"times1": TIMES1[::-1]}, "times1 must be finite and increase"),
+        ({"times2": TIMES2 * np.nan}, "times2 must be finite and increase"),
+    ],
+)
+def test_frames_that_are_not_there_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        alignment(**changes)
+
+
+def test_numbers_that_are_not_finite_can_be_drawn():
+    scores = np.full((12, 9), np.nan)
+    alignment(posterior=scores, scores=scores).canvas.draw()
+    scores[0, :3] = 2.0, -5.0, -np.inf
+    assert alignment(scores=scores).axes[0].collections[0].get_clim() == (-5, 5)
 
 
 def test_curves_have_a_panel_each():

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from lac.config import DataSection
 
+_STILL = "does not change from frame to frame: any path through it is as good as another"
+
 _EXAMPLES = """examples:
   lac-align runs/mine clip03 clip07                       clips of the run's data set
   lac-align runs/mine clip03 elsewhere/features.npy       a clip and an array (T, D)
@@ -71,6 +73,7 @@ def _command(argv: list[str] | None) -> int:
     from lac.checkpoint import read_encoder, read_loss
     from lac.cli.clips import check_frames, read_clips
     from lac.config import CONFIG, TrainConfig
+    from lac.data.doubts import still
     from lac.data.video import RATE, write_side_by_side
     from lac.files import write_json
     from lac.plots import save_figure
@@ -85,11 +88,16 @@ def _command(argv: list[str] | None) -> int:
     encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
     given = (arguments.first, arguments.second)
     films = [_video(name, data) for name in given] if arguments.video else []
-    first, second = read_clips(given, data)
+    first, second = read_clips(given, data, device)
     for name, clip in zip(given, (first, second), strict=True):
         check_frames(name, clip, encoder.config)
 
     aligned = align_clips(encoder, loss, first, second)
+    if not aligned.best_score.isfinite():
+        raise ValueError(
+            f"the scores of {given[0]} and {given[1]} are not finite; the encoder has diverged, or the frames are too "
+            "large for it"
+        )
     path = aligned.path.cpu().numpy()
     times = (first.times[path[:, 0]], second.times[path[:, 1]])
     report = {
@@ -103,22 +111,27 @@ def _command(argv: list[str] | None) -> int:
                 "name": clip.name,
                 "frames": len(clip),
                 "seconds": [clip.times[0], clip.times[-1]],
-                "matched_segment": [at[0], at[-1]],
+                "matched_segment": [at[0], at[-1]] if len(path) else None,
             }
             for name, clip, at in zip(given, (first, second), times, strict=True)
         ],
         "gaps": find_gaps(path, first.times, second.times),
         "path": path.tolist(),
         "path_seconds": [list(pair) for pair in zip(*(at.tolist() for at in times), strict=True)],
+        "doubts": [f"{clip.name} {_STILL}" for clip in (first, second) if still(clip)],
     }
     out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}")
-    title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}"
+    title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}" + (
+        "" if len(path) else ": nothing in common"
+    )
     save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
     write_json(out / "alignment.json", report)
     _show(report, out)
-    if arguments.video:
+    if arguments.video and len(path):
         write_side_by_side(arguments.video, films[0], films[1], times[0], times[1], rate=options.get("rate", RATE))
         print(f"video           {arguments.video}")
+    elif arguments.video:
+        print(f"video           none: there is no match to follow; {arguments.video} is not written")
     return 0
 
 
@@ -163,17 +176,19 @@ def _show(report: dict[str, Any], out: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    # The best alignment has one match at least, however bad.
-    verdict = "" if report["score"] > 0 else "   not above 0: nothing in common"
+    verdict = "" if report["path"] else "   not above 0: nothing in common"
     console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){verdict}")
     console.print(f"matched         {report['matched_frames']} frames")
     for letter, clip in zip("AB", report["clips"], strict=True):
         whole, part = clip["seconds"], clip["matched_segment"]
-        segment = f"{part[0]:.2f} to {part[1]:.2f} s, of {whole[0]:.2f} to {whole[1]:.2f} s"
+        segment = f"{part[0]:.2f} to {part[1]:.2f} s" if part else "nothing"
+        segment += f", of {whole[0]:.2f} to {whole[1]:.2f} s"
         console.print(f"{letter}               {segment}   {clip['name']}")
     console.print(f"gaps            {len(report['gaps'])}")
     for gap in report["gaps"]:
         frames = f"{gap['frames']} frame" + "s" * (gap["frames"] > 1)
         console.print(f"  {'AB'[gap['clip']]} skips {frames} ({gap['seconds']:.2f} s) after {gap['after']:.2f} s")
+    for doubt in report["doubts"]:
+        console.print(f"doubt           {doubt}")
     for name in ("alignment.png", "alignment.json"):
         console.print(f"{name:<16}{out / name}")

@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 from lac.cli.common import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
     from lac.config import DataSection
     from lac.data import Clip, Dataset
 
 
-def read_clips(given: Sequence[str], data: DataSection, dataset: Dataset | None = None) -> list[Clip]:
+def read_clips(
+    given: Sequence[str], data: DataSection, device: str | torch.device, dataset: Dataset | None = None
+) -> list[Clip]:
     """The clips of the given names: files are read as the run's folder of data would be, names are looked up.
 
     Args:
         given: for each clip a file, a folder of images, or a name of a clip of the data set.
         data: of the run.
+        device: where the features of videos are computed.
         dataset: what ``data`` describes; loaded here when it is needed and not given.
 
     Raises:
@@ -30,13 +36,13 @@ def read_clips(given: Sequence[str], data: DataSection, dataset: Dataset | None 
     from lac.data.folder import read_clip
 
     if dataset is None and not all(Path(name).exists() for name in given):
-        dataset = lac.data.load(data.name, data.root, **data.options)
+        dataset = lac.data.load(data.name, data.root, device=device, **data.options)
     known = {} if dataset is None else {clip.name: clip for clip in dataset.train + dataset.val}
     options = {name: value for name, value in data.options.items() if name in ("rate", "fps", "size", "backbone")}
     clips = []
     for name in given:
         if Path(name).exists():
-            clips.append(read_clip(name, **options))
+            clips.append(read_clip(name, device=device, **options))
         elif name in known:
             clips.append(known[name])
         elif dataset is not None and name in dataset.left_out:
@@ -51,13 +57,18 @@ def read_clips(given: Sequence[str], data: DataSection, dataset: Dataset | None 
 
 
 def find_video(name: str, data: DataSection) -> Path | None:
-    """The video of a clip, if it has one: the file itself, or the one of that name in the run's folder of data."""
-    from lac.data.folder import videos
-
+    """The video of a clip as it is given, if it has one: the file itself, or that of the run's clip of this name."""
     path = Path(name)
     if path.exists():
         return None if path.suffix == ".npy" else path
-    return videos(data.root).get(name) if data.name == "folder" and data.root else None
+    return video_of(name, data)
+
+
+def video_of(clip: str, data: DataSection) -> Path | None:
+    """The video of a clip of the run's data set, if it has one, whatever is called like it elsewhere."""
+    from lac.data.folder import videos
+
+    return videos(data.root).get(clip) if data.name == "folder" and data.root else None
 
 
 def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
@@ -74,3 +85,16 @@ def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
             f"{name}: the encoder of the run takes {encoder['input_dim']} features a frame, a frame here has "
             f"{features} (shape {shape})"
         )
+
+
+def check_embeddings(clips: Sequence[Clip], embeddings: Sequence[np.ndarray]) -> None:
+    """Whether the embeddings of clips are finite.
+
+    Raises:
+        ValueError: one is not; the message names the clip.
+    """
+    for clip, embedding in zip(clips, embeddings, strict=True):
+        if not (abs(embedding) < float("inf")).all():
+            raise ValueError(
+                f"the embedding of {clip.name} is not finite; the encoder has diverged, or the frames are too large"
+            )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lac.encoder import FrameEncoder
 
 _EXAMPLES = """examples:
-  lac-eval --run runs/watch-20260131-120000
-  lac-eval --run runs/squat --data uiprmd --option movement=sit_to_stand
+  lac-eval runs/watch-20260131-120000
+  lac-eval runs/squat --data uiprmd --option movement=sit_to_stand
   lac-eval --features my/embeddings                   features/*.npy, labels/*.npy, see docs/evaluation.md
   lac-eval --features my/embeddings --data uiprmd     labels, split and raw features of the data set
 """
@@ -44,9 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", metavar="DIR", help="run folder of lac-train")
-    what.add_argument("--features", metavar="DIR", help="folder of embeddings to judge")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="run folder of lac-train")
+    parser.add_argument("--features", metavar="DIR", help="folder of embeddings to judge, in place of a run")
     parser.add_argument("--data", metavar="NAME", help="data set (default: that of the run, or the folder itself)")
     parser.add_argument("--root", metavar="DIR", help="where that data lies")
     parser.add_argument(
@@ -67,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
+    if (arguments.run is None) == (arguments.features is None):
+        raise UsageError("give a run folder (lac-eval RUN), or a folder of embeddings (lac-eval --features DIR)")
     if arguments.seed is not None and arguments.seed < 0:
         raise UsageError(f"--seed must not be negative, got {arguments.seed}")
     if arguments.stride < 1:
@@ -76,6 +77,7 @@ def _command(argv: list[str] | None) -> int:
 
     from rich.console import Console
 
+    from lac.data.doubts import doubts
     from lac.environment import describe
     from lac.evaluate import controls, embed_clips, evaluate_dataset
     from lac.files import write_json
@@ -83,14 +85,14 @@ def _command(argv: list[str] | None) -> int:
 
     device = pick_device(arguments.device)
     options = {"stride": arguments.stride, "classifier": arguments.classifier}
-    if arguments.run:
+    if arguments.run is not None:
         encoder, dataset, seed = _run(arguments, device)
         config = encoder.config
         rows = {
             "trained encoder": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device), **options)
         }
     else:
-        embeddings, dataset = _features(arguments)
+        embeddings, dataset = _features(arguments, device)
         config, seed = {"input_dim": _size(dataset)}, 0
         rows = {}
         if embeddings is not None:
@@ -103,7 +105,8 @@ def _command(argv: list[str] | None) -> int:
     clips = {"train": len(dataset.train), "val": len(dataset.val)}
     console = Console()
     console.print(results_table(rows, title=f"{dataset.name}: {clips['train']} / {clips['val']} clips"))
-    for line in remarks(rows, clips, dataset.left_out):
+    doubtful = doubts(dataset)
+    for line in [*remarks(rows, clips, dataset.left_out), *doubtful]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if arguments.out:
         results = {name: row.to_dict() for name, row in rows.items()}
@@ -113,6 +116,8 @@ def _command(argv: list[str] | None) -> int:
                 "data": dataset.name,
                 "clips": clips,
                 "left_out": dict(dataset.left_out),
+                "unlabelled": dict(dataset.unlabelled),
+                "doubts": doubtful,
                 "results": results,
                 "seed": seed,
                 "environment": describe(device),
@@ -133,7 +138,7 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     same = name == data.name
     options = (data.options if same else {}) | _options(arguments.option)
     encoder = read_encoder(Path(arguments.run), device)
-    dataset = lac.data.load(name, arguments.root or (data.root if same else None), **options)
+    dataset = lac.data.load(name, arguments.root or (data.root if same else None), device=device, **options)
     # A backbone takes images of any size, and input_dim is what it returns.
     if encoder.config["backbone"] is None and _size(dataset) != encoder.config["input_dim"]:
         raise ValueError(
@@ -143,15 +148,22 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     return encoder, dataset, config.train.seed
 
 
-def _features(arguments: argparse.Namespace) -> tuple[dict[str, np.ndarray] | None, Dataset]:
+def _features(arguments: argparse.Namespace, device: torch.device) -> tuple[dict[str, np.ndarray] | None, Dataset]:
     """Embeddings by clip, and the data set that they belong to: the folder itself where no other is named."""
     import lac.data
     from lac.data.folder import read_features
 
     if not arguments.data:
-        return None, lac.data.load("folder", arguments.features)
-    dataset = lac.data.load(arguments.data, arguments.root, **_options(arguments.option))
-    return read_features(arguments.features, [clip.name for clip in dataset.train + dataset.val]), dataset
+        return None, lac.data.load("folder", arguments.features, device=device)
+    dataset = lac.data.load(arguments.data, arguments.root, device=device, **_options(arguments.option))
+    clips = dataset.train + dataset.val
+    embeddings = read_features(arguments.features, [clip.name for clip in clips])
+    for clip in clips:
+        shape = embeddings[clip.name].shape
+        if len(shape) != 2 or shape[0] != len(clip):
+            where = Path(arguments.features, "features", f"{clip.name}.npy")
+            raise ValueError(f"{where}: embeddings must be (frames, features) of {len(clip)} frames, got {shape}")
+    return embeddings, dataset
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:

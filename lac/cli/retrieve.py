@@ -107,8 +107,9 @@ def _command(argv: list[str] | None) -> int:
 
     import lac.data
     from lac.checkpoint import read_encoder
-    from lac.cli.clips import check_frames, read_clips
+    from lac.cli.clips import check_embeddings, check_frames, find_video, read_clips, video_of
     from lac.config import CONFIG, TrainConfig
+    from lac.data.doubts import still
     from lac.evaluate import embed_clips
     from lac.files import write_json
     from lac.plots import plot_retrieval, save_figure
@@ -119,9 +120,9 @@ def _command(argv: list[str] | None) -> int:
     data = replace(config.data, root=arguments.root or config.data.root)
     device = pick_device(arguments.device)
     encoder = read_encoder(folder, device)
-    dataset = lac.data.load(data.name, data.root, **data.options)
+    dataset = lac.data.load(data.name, data.root, device=device, **data.options)
     given = arguments.clip or dataset.val[0].name
-    (clip,) = read_clips([given], data, dataset)
+    (clip,) = read_clips([given], data, device, dataset)
     check_frames(given, clip, encoder.config)
     others = [other for other in dataset.val if other.name != clip.name]
     if not others:
@@ -130,6 +131,7 @@ def _command(argv: list[str] | None) -> int:
     frames = _query_frames(clip, arguments.at, arguments.queries)
 
     embedding, *embeddings = embed_clips(encoder, [clip, *others], device)
+    check_embeddings([clip, *others], [embedding, *embeddings])
     found = nearest_frames(embedding[frames], embeddings, arguments.k)
     queries: list[dict[str, Any]] = [
         {
@@ -151,6 +153,7 @@ def _command(argv: list[str] | None) -> int:
         "data": dataset.name,
         "clips_searched": len(others),
         "queries": queries,
+        "doubts": [f"{clip.name} does not change from frame to frame: all of it finds the same"] if still(clip) else [],
     }
     answers = [[query, *query["nearest"]] for query in queries]
     # Each clip is opened once, for all of its frames.
@@ -159,10 +162,11 @@ def _command(argv: list[str] | None) -> int:
         wanted.setdefault(answer["clip"], set()).add(answer["frame"])
     pictures: dict[tuple[str, int], Picture] = {}
     signals = _Signals(others)
-    for name, source in [(given, clip), *((other.name, other) for other in others)]:
+    for source in (clip, *others):
         if source.name in wanted:
             numbers = sorted(wanted[source.name])
-            drawn = _pictures(name, source, numbers, data, signals)
+            video = find_video(given, data) if source is clip else video_of(source.name, data)
+            drawn = _pictures(video, source, numbers, data, signals)
             pictures |= {(source.name, k): picture for k, picture in zip(numbers, drawn, strict=True)}
     figure = plot_retrieval(
         [[pictures[answer["clip"], answer["frame"]] for answer in row] for row in answers],
@@ -223,7 +227,7 @@ def _short(text: str, length: int = 24) -> str:
 
 
 def _pictures(
-    given: str, clip: Clip, frames: list[int], data: DataSection, signals: Callable[[Clip], np.ndarray]
+    video: Path | None, clip: Clip, frames: list[int], data: DataSection, signals: Callable[[Clip], np.ndarray]
 ) -> list[Picture]:
     """Pictures of frames of a clip: from its video where there is one, else of what the frames are.
 
@@ -233,12 +237,10 @@ def _pictures(
     """
     import numpy as np
 
-    from lac.cli.clips import find_video
     from lac.data.uiprmd import BONES
     from lac.data.video import RATE, frames_at
     from lac.plots import Joints, Window
 
-    video = find_video(given, data)
     if video is not None:
         rate = data.options.get("rate", RATE)
         return list(frames_at(video, clip.times[frames].tolist(), height=_HEIGHT, rate=rate))
@@ -300,5 +302,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
             f"  {query['seconds']:.2f} s{phase}: nearest {nearest['clip']} at {nearest['seconds']:.2f} s, "
             f"distance {nearest['distance']:.3g}"
         )
+    for doubt in report["doubts"]:
+        console.print(f"doubt           {doubt}")
     for name in ("retrieval.png", "retrieval.json"):
         console.print(f"{name:<16}{out / name}")

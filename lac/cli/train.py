@@ -96,7 +96,8 @@ def _train(config: TrainConfig, folder: Path, *, resume: bool) -> int:
         console.print(results_table(result.rows, title=result.metrics["data"]))
     else:
         console.print(f"not evaluated: {result.not_evaluated}", highlight=False, soft_wrap=True)
-    for line in remarks(result.rows, result.metrics["clips"], result.metrics["left_out"]):
+    noted = remarks(result.rows, result.metrics["clips"], result.metrics["left_out"])
+    for line in [*noted, *result.metrics["doubts"]]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     for name, path in {"run folder": result.folder, "alignment": result.pictures[0]}.items():
         console.print(f"{name:<12}{path}", highlight=False, soft_wrap=True)

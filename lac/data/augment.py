@@ -199,10 +199,13 @@ class _Options:
 
     def __post_init__(self) -> None:
         for name, least in (("frames", 1), ("region", 1), ("longest", 0), ("noise", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not self.gap > 0:
-            raise ValueError(f"gap must be above 0 seconds, got {self.gap}")
+            if not least <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least {least}, and finite, got {getattr(self, name)}")
+        for name in ("frames", "longest"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number of frames, got {getattr(self, name)!r}")
+        if not 0 < self.gap < math.inf:
+            raise ValueError(f"gap must be above 0 seconds, and finite, got {self.gap}")
 
 
 def _pick(

@@ -7,9 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from lac.data.reading import file_name
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +24,8 @@ class Clip:
     Arrays of another real number type are converted when the clip is made.
 
     Args:
-        name: unique within the data set; errors and files are named by it.
+        name: unique within the data set; errors and files are named by it, so it must be able to name a file (see
+            :func:`lac.data.reading.file_name`).
         frames: (T, ...) float32, T >= 1: feature vectors, poses or images.
         times: (T,) float64, seconds, strictly increasing.
         labels: (T,) int64 phase of each frame, or ``None``. A negative label means "no phase": such frames
@@ -28,8 +34,8 @@ class Clip:
 
     Raises:
         TypeError: an array is not made of real numbers, or the labels are not whole numbers.
-        ValueError: wrong number of dimensions, no frame, lengths that differ, a value that is not finite, or
-            times that do not increase. The message names the clip.
+        ValueError: a name that cannot name a file, wrong number of dimensions, no frame, lengths that differ, a value
+            that is not finite or too large for the type, or times that do not increase. The message names the clip.
     """
 
     name: str
@@ -39,9 +45,10 @@ class Clip:
     action: str = ""
 
     def __post_init__(self) -> None:
+        file_name(self.name)
         frames = _numbers(self.frames, np.float32, f"clip {self.name!r}: frames")
         times = _numbers(self.times, np.float64, f"clip {self.name!r}: times")
-        if frames.ndim < 2 or len(frames) == 0:
+        if frames.ndim < 2 or frames.size == 0:
             raise ValueError(
                 f"clip {self.name!r}: frames must be (frames, ...) with at least one frame and one feature "
                 f"dimension, got shape {frames.shape}; for one number a frame use shape (frames, 1)"
@@ -84,6 +91,8 @@ class Dataset:
         val: clips to judge on.
         label_names: the name of label 0, 1, ...; empty when no clip has labels.
         left_out: for each clip that could not be read the reason, which names the file; it is in neither split.
+        unlabelled: for each clip whose labels are missing or could not be read, where others have some, the reason; it
+            is in its split with ``labels=None``, to be trained on and not to be judged.
 
     Raises:
         ValueError: a split is empty, two clips share a name, the clips' features differ in shape, or a label
@@ -95,6 +104,7 @@ class Dataset:
     val: list[Clip]
     label_names: list[str]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, clips in (("train", self.train), ("val", self.val)):
@@ -152,12 +162,14 @@ def names() -> list[str]:
     return sorted(_loaders)
 
 
-def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+def load(name: str, root: str | Path | None = None, *, device: str | torch.device = "auto", **options: Any) -> Dataset:
     """Load a data set by name.
 
     Args:
         name: one of :func:`names`.
         root: file or folder of the data; what ``None`` means is said by each loader.
+        device: where a loader that has an argument ``device`` computes, as the features of videos; "auto" is CUDA where
+            there is one, else the CPU.
         options: what the loader offers, see its documentation.
 
     Raises:
@@ -172,12 +184,12 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
         raise ValueError(f"unknown data set {name!r}: the data sets are {', '.join(names())}{hint}")
     loader = _loaders[name]
     parameters = inspect.signature(loader).parameters
-    known = [key for key in parameters if key != "root"]
+    known = [key for key in parameters if key not in ("root", "device")]
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     wrong = [key for key in options if key not in known]
     if wrong and not free:
         raise TypeError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
-    return loader(root, **options)
+    return loader(root, **options | ({"device": device} if "device" in parameters else {}))
 
 
 def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:
@@ -185,11 +197,14 @@ def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:
     given = np.asarray(array)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"{what} must be real numbers, got dtype {given.dtype}")
-    if given.dtype.kind == "f":
-        bad = ~np.isfinite(given)
-        if bad.any():
-            at = tuple(int(k) for k in np.argwhere(bad)[0])
-            raise ValueError(f"{what} must be finite, got {given[at]} at index {at} ({int(bad.sum())} in all)")
-        if np.issubdtype(dtype, np.integer) and (given != np.floor(given)).any():
-            raise TypeError(f"{what} must be whole numbers, got {given[given != np.floor(given)][0]}")
-    return np.ascontiguousarray(given, dtype=dtype)
+    whole = np.issubdtype(dtype, np.integer)
+    if whole and given.dtype.kind == "f" and (off := np.isfinite(given) & (given != np.floor(given))).any():
+        raise TypeError(f"{what} must be whole numbers, got {given[off][0]}")
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is found by the comparison below
+        numbers = np.ascontiguousarray(given, dtype=dtype)
+    bad = (numbers != given) if whole else ~np.isfinite(numbers)
+    if bad.any():
+        at = tuple(int(k) for k in np.argwhere(bad)[0])
+        must = f"fit into {np.dtype(dtype)}" if np.isfinite(given[at]) else "be finite"
+        raise ValueError(f"{what} must {must}, got {given[at]} at index {at} ({int(bad.sum())} in all)")
+    return numbers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,13 +15,14 @@ import numpy as np
 import torch
 
 from lac.backbone import PRETRAINED, Backbone, is_trained
+from lac.data.reading import read_npz
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.files import atomic_path
 from lac_kernels.cache import cache_folder
 
 _CHUNK = 32  # frames that are held at once
 _log = logging.getLogger("lac")
-_FORMAT = 1  # to be raised when the same options give other features
+_FORMAT = 2  # to be raised when the same options give other features
 
 
 class FrameFeatures:
@@ -30,18 +30,28 @@ class FrameFeatures:
 
     They lie in ``folder`` under a hash of the content of the video (of a folder of images the names and contents), the
     options and the backbone's weights: a video that is moved or renamed keeps its features, one that is changed gets
-    new ones. A file there that is damaged is written anew; any of them may be deleted.
+    new ones. For this every video is read once at every start (not decoded). A file there that is damaged is written
+    anew; any of them may be deleted, and none is deleted otherwise.
 
     Args:
         backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained.
         fps, size, rate: as in :func:`lac.data.video.read_frames`.
+        device: where it computes; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         ValueError: no backbone has that name, or it has not been trained.
         ImportError, OSError: its package or weights are not there.
     """
 
-    def __init__(self, backbone: str, *, fps: float, size: int | tuple[int, int], rate: float) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        fps: float,
+        size: int | tuple[int, int],
+        rate: float,
+        device: str | torch.device = "auto",
+    ) -> None:
         if not isinstance(backbone, str):
             raise ValueError(f"the option backbone must be a name such as {PRETRAINED!r}, or None, got {backbone!r}")
         if not is_trained(backbone):
@@ -50,7 +60,9 @@ class FrameFeatures:
                 "train it with model.backbone and data.options.backbone=null"
             )
         self.folder = cache_folder() / "features"
-        self.backbone = Backbone(backbone).to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.backbone = Backbone(backbone).to(device).eval()
         self.options: dict[str, Any] = {"fps": fps, "size": size, "rate": rate}
         self._report: Callable[[bool], None] = lambda computing: None
         self._salt = json.dumps([_FORMAT, self.backbone.fingerprint(), self.options]).encode()
@@ -119,10 +131,9 @@ class FrameFeatures:
 
     def _kept(self, path: Path) -> Frames | None:
         try:
-            # Opened here, since NumPy leaves a file open in which it finds no archive.
-            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-                found = Frames(file["frames"], file["times"], file["numbers"], int(file["total"]))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            frames, times, numbers, total = read_npz(path, Frames._fields).values()
+            found = Frames(frames, times, numbers, int(total))
+        except (OSError, ValueError, TypeError):  # the last two also of a total that is no number
             return None
         shapes = (found.frames.shape, found.times.shape, found.numbers.shape)
         return found if shapes == ((n := len(found.times), self.backbone.features), (n,), (n,)) else None

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from tokenize import TokenError
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lac.backbone import PRETRAINED
 from lac.data.base import Clip, Dataset
 from lac.data.features import FrameFeatures, to_images
+from lac.data.reading import file_name, naming, number, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
+
+if TYPE_CHECKING:
+    import torch
 
 FPS = 10.0
 SIZE = 112
+_MOST_LABELS = 10_000  # a greater label is no phase but a mistake
 
 
 def load(
@@ -32,25 +35,29 @@ def load(
     backbone: str | None = PRETRAINED,
     val_share: float = 0.3,
     seed: int = 0,
+    device: str | torch.device = "auto",
 ) -> Dataset:
     """A folder with one file a clip, of features or of video::
 
         root/features/NAME.npy   (T, ...) real numbers
         root/videos/NAME.mp4     or any other video, or a folder of images, where there is no ``features``
-        root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional
+        root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional, for each clip
         root/labels/NAME.csv     time,label: the phase from that time on     optional, instead of the .npy
         root/times/NAME.npy      (T,) seconds, increasing                    optional, with ``features`` only
         root/split.json          {"train": [NAME, ...], "val": [NAME, ...]}  optional
         root/label_names.json    ["first phase", ...]                        optional
 
-    Files are read with ``allow_pickle=False``: reading them never runs code. A CSV starts with the line
-    ``time,label``; frames before its first time have no phase.
+    Reading these files never runs code from them. A CSV names its columns in its first line, ``time`` (seconds) and
+    ``label`` (whole numbers) among them, see :func:`lac.data.reading.read_table`; frames before its first time have no
+    phase.
 
     ``labels/NAME.npy`` counts the frames of the file: of a video all that it shows, of a folder all its images. Where
     ``fps`` thins the frames, their labels are thinned with them.
 
-    A clip is left out, and the others go on, where one of its files is damaged or cut short, holds no frames, has
-    values that are not finite, or another number of labels or times than of frames: see ``Dataset.left_out``.
+    A clip is left out, and the others go on, where its file or that of its times is damaged or cut short, holds no
+    frames, has values that are not finite, or another number of times than of frames: see ``Dataset.left_out``. Where
+    its labels alone are missing, damaged, or not as many as its frames, it is trained on without them and not judged:
+    see ``Dataset.unlabelled``.
 
     Videos become features (T, D) by a network that stays as it is. They are computed once and kept in the user's
     cache folder (see :class:`lac.data.features.FrameFeatures`). With ``backbone=None`` videos become images
@@ -65,18 +72,19 @@ def load(
         backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained, or ``None`` for images.
         val_share: share of the clips to validate on where there is no ``split.json``; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
+        device: where the backbone computes; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         FileNotFoundError: no root, neither features nor videos in it.
-        ValueError: labels or times without a clip or the reverse, two files for one clip, clips of different features,
-            a split or names of labels that do not fit, a single clip, or a split of which all clips are left out. The
-            message names the file.
+        ValueError: labels or times without a clip, times of some clips only, two files for one clip, clips of different
+            features, a split or names of labels that do not fit, a single clip, or a split of which all clips are left
+            out. The message names the file.
         ImportError: videos, and PyAV or the package of the backbone is not installed.
     """
     if root is None:
         raise FileNotFoundError("the data set 'folder' needs root= (--root): a folder with features/*.npy or videos/*")
     base = Path(root)
-    if not rate > 0:
+    if not 0 < rate < math.inf:
         raise ValueError(f"rate must be > 0 frames a second, got {rate}")
     kind, sources = "features", _files(base, "features", ".npy")
     if not sources:
@@ -87,46 +95,59 @@ def load(
         )
     labels = _partners(base, "labels", kind, sources, ".npy", ".csv")
     times = _partners(base, "times", kind, sources, ".npy")
+    if times and len(times) < len(sources):
+        lonely = min(set(sources) - set(times))
+        raise ValueError(f"clip {lonely!r} has no {base / 'times' / lonely}.npy; give times for every clip or for none")
     if times and kind == "videos":
         raise ValueError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
 
-    features = _features(backbone, rate=rate, fps=fps, size=size) if kind == "videos" else None
+    features = _features(backbone, rate=rate, fps=fps, size=size, device=device) if kind == "videos" else None
 
-    def clip(name: str) -> Clip:
-        with _naming(sources[name]):
-            one, numbers, total = _read_clip(sources[name], features, rate=rate, fps=fps, size=size)
-            one = replace(one, name=name)
+    def clip(name: str) -> _Numbered:
+        with naming(sources[name]):
+            one, numbers, total = _read_clip(name, sources[name], features, rate=rate, fps=fps, size=size)
         if times:
-            with _naming(times[name]):
-                one = replace(one, times=_read(times[name]))
-        if labels:
-            with _naming(labels[name]):
-                one = replace(one, labels=_labels(labels[name], one.times, numbers, total))
-        return one
+            with naming(times[name]):
+                one = replace(one, times=read_npy(times[name]))
+        return _Numbered(one, numbers, total)
+
+    def labelled(one: Clip, numbers: np.ndarray, total: int) -> Clip:
+        if one.name not in labels:
+            raise FileNotFoundError(f"there is no {base / 'labels' / one.name}.npy or .csv")
+        with naming(labels[one.name]):
+            return replace(one, labels=_labels(labels[one.name], one.times, numbers, total))
 
     splits = dict(zip(("train", "val"), _split(base, kind, sorted(sources), val_share, seed), strict=True))
     clips: dict[str, Clip] = {}
     left_out: dict[str, str] = {}
+    unlabelled: dict[str, str] = {}
     order = splits["train"] + splits["val"]
     with features.progress(len(order)) if features else nullcontext():
         for name in order:
             try:
-                clips[name] = clip(name)
+                found = clip(name)
             except (ValueError, OSError) as error:
                 left_out[name] = str(error)
+                continue
+            clips[name] = found.clip
+            try:
+                clips[name] = labelled(*found) if labels else found.clip
+            except (ValueError, OSError) as error:
+                unlabelled[name] = str(error)
     for split, names in splits.items():
         if names and not any(name in clips for name in names):
             raise ValueError(
                 f"{base}: no clip of the split {split!r} can be read, {len(names)} left out; the first: "
                 f"{left_out[names[0]]}"
             )
-    found = [int(one.labels.max()) for one in clips.values() if one.labels is not None]
+    highest = [int(one.labels.max()) for one in clips.values() if one.labels is not None]
     return Dataset(
         base.resolve().name,
         [clips[name] for name in splits["train"] if name in clips],
         [clips[name] for name in splits["val"] if name in clips],
-        _label_names(base, max(found, default=-1) + 1),
+        _label_names(base, max(highest, default=-1) + 1),
         left_out,
+        unlabelled,
     )
 
 
@@ -137,6 +158,7 @@ def read_clip(
     fps: float = FPS,
     size: int | Sequence[int] = SIZE,
     backbone: str | None = PRETRAINED,
+    device: str | torch.device = "auto",
 ) -> Clip:
     """One file as a clip without labels: features if it ends in ``.npy``, else a video. Options: see :func:`load`.
 
@@ -146,8 +168,12 @@ def read_clip(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
-    features = None if path.suffix == ".npy" else _features(backbone, rate=rate, fps=fps, size=size)
-    return _read_clip(path, features, rate=rate, fps=fps, size=size).clip
+    features = None
+    if path.suffix != ".npy":
+        features = _features(backbone, rate=rate, fps=fps, size=size, device=device)
+    name = Path(os.path.abspath(path)).stem  # of . and .. too
+    with naming(path):
+        return _read_clip(name, path, features, rate=rate, fps=fps, size=size).clip
 
 
 class _Numbered(NamedTuple):
@@ -158,8 +184,12 @@ class _Numbered(NamedTuple):
     total: int
 
 
-def _features(backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int]) -> FrameFeatures | None:
-    return None if backbone is None else FrameFeatures(backbone, rate=rate, fps=fps, size=_square(size))
+def _features(
+    backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int], device: str | torch.device
+) -> FrameFeatures | None:
+    if backbone is None:
+        return None
+    return FrameFeatures(backbone, rate=rate, fps=fps, size=_square(size), device=device)
 
 
 def _square(size: int | Sequence[int]) -> Any:
@@ -167,29 +197,18 @@ def _square(size: int | Sequence[int]) -> Any:
 
 
 def _read_clip(
-    path: Path, features: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
+    name: str, path: Path, features: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
 ) -> _Numbered:
     if path.suffix == ".npy":
-        frames = _read(path)
-        count = len(frames) if frames.ndim else 0
-        return _Numbered(Clip(path.stem, frames, np.arange(count) / rate), np.arange(count), count)
+        frames = read_npy(path)
+        count = len(frames) if frames.size and frames.ndim else 0  # a million rows of nothing are nothing
+        return _Numbered(Clip(name, frames, np.arange(count) / rate), np.arange(count), count)
     if features is None:
         found = read_numbered(path, fps=fps, size=_square(size), rate=rate)
         found = found._replace(frames=to_images(found.frames))
     else:
         found = features.read(path)
-    return _Numbered(Clip(path.stem, found.frames, found.times), found.numbers, found.total)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Whatever is wrong with the content of a file becomes a ValueError that names it."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        if not isinstance(error, TypeError) and str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: {error}") from error
+    return _Numbered(Clip(name, found.frames, found.times), found.numbers, found.total)
 
 
 def videos(root: str | Path) -> dict[str, Path]:
@@ -208,7 +227,7 @@ def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarra
     for name in names:
         if name not in found:
             raise FileNotFoundError(f"there is no {Path(root, 'features', name + '.npy')} for clip {name!r}")
-    return {name: _read(found[name]) for name in names}
+    return {name: read_npy(found[name]) for name in names}
 
 
 def _files(base: Path, kind: str, *suffixes: str) -> dict[str, Path]:
@@ -225,17 +244,14 @@ def _files(base: Path, kind: str, *suffixes: str) -> dict[str, Path]:
 
 
 def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixes: str) -> dict[str, Path]:
-    """The files of ``kind``: none at all, or one for each of ``sources``, which are the files of ``of``."""
+    """The files of ``kind``, each for one of ``sources``, which are the files of ``of``."""
     found = _files(base, kind, *suffixes)
-    if not found:
-        return found
-    lonely = sorted(set(sources) ^ set(found))
+    lonely = sorted(set(found) - set(sources))
     if lonely:
-        have, lack = (of, kind) if lonely[0] in sources else (kind, of)
-        ending = ".*" if lack == "videos" else ".npy"
+        ending = ".*" if of == "videos" else ".npy"
         raise ValueError(
-            f"clip {lonely[0]!r} has {have} but no {lack}: there is no {base / lack / (lonely[0] + ending)} "
-            f"({len(lonely)} such clips); give {kind} for every clip or for none"
+            f"clip {lonely[0]!r} has {kind} but no {of}: there is no {base / of / (lonely[0] + ending)} "
+            f"({len(lonely)} such clips); remove its {kind}"
         )
     return found
 
@@ -244,7 +260,7 @@ def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> n
     """Labels of the frames at ``times``, which are ``numbers`` of ``count`` in the file of the clip: from a .npy with
     one label for each of the ``count``, or from a CSV of times at which phases begin."""
     if path.suffix == ".npy":
-        stored = _read(path)
+        stored = read_npy(path)
         if stored.shape != (count,):
             given = f"{len(stored)} labels" if stored.ndim == 1 else f"labels of shape {stored.shape}"
             near = " (off by one)" if stored.ndim == 1 and abs(len(stored) - count) == 1 else ""
@@ -252,45 +268,30 @@ def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> n
                 f"{path} holds {given}, but the clip has {count} frames{near}; give one label for each frame of the "
                 "file, -1 where a frame has no phase"
             )
-        return np.asarray(stored[numbers])
-    begins, labels = [], [-1]
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
-    if not rows or [name.strip() for name in rows[0]] != ["time", "label"]:
-        raise ValueError(f"{path} must start with the line time,label, got {','.join(rows[0]) if rows else ''!r}")
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
+        labels = stored[numbers]
+    else:
+        begins, phases = _phases(path)
+        labels = np.array([-1, *phases])[np.searchsorted(begins, times + 1e-6, side="right")]
+    if labels.dtype.kind in "biuf" and (labels > _MOST_LABELS).any():
+        raise ValueError(f"{path}: a label must be at most {_MOST_LABELS}, got {labels.max()}")
+    return np.asarray(labels)
+
+
+def _phases(path: Path) -> tuple[list[float], list[int]]:
+    """When the phases of a CSV begin, and which they are."""
+    begins: list[float] = []
+    phases: list[int] = []
+    for line, row in read_table(path, ("time", "label"))[1]:
         try:
-            begin, label = row
-            begins.append(float(begin))
-            labels.append(int(label))
+            begins.append(number(row["time"]))
+            phases.append(int(row["label"]))
         except ValueError as error:
             raise ValueError(
-                f"{path}, line {number}: expected seconds and a whole number, like 1.2,3, got {','.join(row)!r}"
+                f"{path}, line {line}: expected seconds and a whole number, like 1.2,3, got {','.join(row.values())!r}"
             ) from error
-        if not math.isfinite(begins[-1]) or begins[-1] <= max(begins[:-1], default=-math.inf):
-            raise ValueError(f"{path}, line {number}: times must be finite and increase, got {begin}")
-    return np.array(labels)[np.searchsorted(begins, times + 1e-6, side="right")]
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, MemoryError, TokenError) as error:  # the last two from a damaged header
-        raise ValueError(
-            f"{path} is not a plain NumPy array (object arrays are not read, because that "
-            f"would run code from the file): {error}"
-        ) from error
-    return np.asarray(array)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        if begins[-1] <= max(begins[:-1], default=-math.inf):
+            raise ValueError(f"{path}, line {line}: times must increase, got {row['time']}")
+    return begins, phases
 
 
 def _strings(value: Any, where: str) -> list[str]:
@@ -302,11 +303,13 @@ def _strings(value: Any, where: str) -> list[str]:
 def _split(base: Path, kind: str, names: list[str], val_share: float, seed: int) -> tuple[list[str], list[str]]:
     path = base / "split.json"
     if path.is_file():
-        given = _json(path)
+        given = read_json(path)
         if not isinstance(given, dict) or set(given) != {"train", "val"}:
             raise ValueError(f'{path} must be {{"train": [...], "val": [...]}}')
         splits = [_strings(given[split], f"{path}: {split}") for split in ("train", "val")]
         for name in splits[0] + splits[1]:
+            with naming(path):
+                file_name(name)
             if name not in names:
                 raise ValueError(
                     f"{path} names {name!r}, but there is no {kind}/{name}{'.npy' if kind == 'features' else '.*'}"
@@ -323,4 +326,4 @@ def _split(base: Path, kind: str, names: list[str], val_share: float, seed: int)
 
 def _label_names(base: Path, count: int) -> list[str]:
     path = base / "label_names.json"
-    return _strings(_json(path), str(path)) if path.is_file() else [str(label) for label in range(count)]
+    return _strings(read_json(path), str(path)) if path.is_file() else [str(label) for label in range(count)]

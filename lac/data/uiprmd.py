@@ -9,9 +9,10 @@ folder and a packed ``.npz`` of the same recordings.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
-import zipfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
+from lac.data.reading import naming, read_npz
 from lac.data.untrimmed import untrim
 
 RATE = 25.0
@@ -134,11 +136,12 @@ def load(
     """
     number = _movement_number(movement)
     name = MOVEMENTS[number - 1]
-    if longest < 0 or not 0 < speed[0] <= speed[1]:
+    if longest < 0 or len(speed) != 2 or not 0 < speed[0] <= speed[1] < math.inf:
         raise ValueError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
     if share is not None and not 0 <= share < 1:
         raise ValueError(f"share of other movements must lie in [0, 1), got {share}")
-    recordings = _recordings(root)
+    path = _place(root)
+    recordings = _packed(path) if path.is_file() else _official(path)
     splits: dict[bool, list[Clip]] = {True: [], False: []}
     for one in recordings:
         if one.movement != number:
@@ -164,7 +167,8 @@ def load(
             clip = untrim(clip, others, rng, longest=longest, speed=(float(speed[0]), float(speed[1])), share=share)
         splits[one.subject in TRAIN_SUBJECTS].append(clip)
     kind = "untrimmed" if untrimmed else "trimmed"
-    return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else [])
+    with naming(path):
+        return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else [])
 
 
 def _movement_number(movement: str | int) -> int:
@@ -178,30 +182,27 @@ def _movement_number(movement: str | int) -> int:
     )
 
 
-def _recordings(root: str | Path | None) -> list[_Recording]:
+def _place(root: str | Path | None) -> Path:
     given = root if root is not None else os.environ.get("LAC_UIPRMD")
     if not given:
         raise FileNotFoundError(
             "UI-PRMD needs a place: give root= (--root) or set LAC_UIPRMD to the publisher's folder (the one "
             "that holds 'Segmented Movements') or to the packed .npz file"
         )
-    path = Path(given)
-    if path.is_file():
-        return _packed(path)
-    if path.is_dir():
-        return _official(path)
-    raise FileNotFoundError(f"UI-PRMD: there is no file or folder {path}")
+    if not Path(given).exists():
+        raise FileNotFoundError(f"UI-PRMD: there is no file or folder {given}")
+    return Path(given)
 
 
 def _packed(path: Path) -> list[_Recording]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            joints, labels, meta = (archive[key] for key in ("joints", "labels", "meta"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a packed UI-PRMD file (joints, labels, meta): {error}") from error
-    ends = np.cumsum(meta[:, 3])
+    joints, labels, meta = read_npz(path, ("joints", "labels", "meta")).values()
+    if meta.ndim != 2 or meta.shape[1] != 4 or meta.dtype.kind not in "iu" or not len(meta) or meta.min() < 1:
+        raise ValueError(f"{path}: meta must be (recordings, 4) whole numbers from 1, got {meta.shape} {meta.dtype}")
+    ends = np.cumsum(meta[:, 3], dtype=np.int64)
     if joints.shape != (ends[-1], len(JOINTS), 3) or labels.shape != joints.shape[:1]:
         raise ValueError(f"{path}: meta has {ends[-1]} frames, but joints are {joints.shape} and labels {labels.shape}")
+    if joints.dtype.kind not in "iuf" or not np.isfinite(joints).all() or labels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: joints must be finite and labels whole numbers, got {joints.dtype}, {labels.dtype}")
 
     def part(start: int, end: int) -> np.ndarray:
         return np.asarray(joints[start:end], dtype=np.float64)
@@ -235,14 +236,18 @@ def _official(root: Path) -> list[_Recording]:
 
 
 def _read_official(path: Path) -> np.ndarray:
-    try:
-        values = np.loadtxt(path, delimiter=",", ndmin=2)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected comma-separated numbers: {error}") from error
+    with path.open(encoding="utf-8") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of an empty file, which has no columns below
+        try:
+            values = np.loadtxt(file, delimiter=",", ndmin=2)
+        except ValueError as error:
+            raise ValueError(f"{path}: expected comma-separated numbers: {error}") from error
     if values.shape[1] != 3 * len(_MARKERS):
         raise ValueError(
             f"{path}: expected {len(_MARKERS)} markers x 3 = {3 * len(_MARKERS)} columns, got {values.shape[1]}"
         )
+    if not np.isfinite(values).all():
+        raise ValueError(f"{path}: expected finite numbers, got {values[~np.isfinite(values)][0]}")
     markers = values[:: round(_OFFICIAL_RATE / RATE)].reshape(-1, len(_MARKERS), 3)
     joints = [markers[:, [_MARKERS.index(marker) for marker in _JOINT_MARKERS[joint]]].mean(axis=1) for joint in JOINTS]
     return np.stack(joints, axis=1)

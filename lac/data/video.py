@@ -10,6 +10,8 @@ import importlib
 import math
 import operator
 import re
+import struct
+from collections import deque
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from fractions import Fraction
@@ -21,9 +23,11 @@ import numpy as np
 from lac.files import atomic_path
 
 RATE = 25.0  # of folders of images, which have no times of their own
-IMAGES = (".jpg", ".jpeg", ".png")
+IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _Size = tuple[int, int]
 _CLOCK = 90_000  # ticks a second of the mp4 that is written
+_LIMITED = 1  # FFmpeg's number for grey from 16 to 235
+_BITS, _WHITE = 258, 262  # tags of TIFF
 
 
 class _Frame(NamedTuple):
@@ -54,8 +58,8 @@ def read_frames(
     """Frames of a video, and when each of them is shown.
 
     Args:
-        path: a video file, or a folder of .jpg, .jpeg or .png files, taken in the order of the numbers in their
-            names (2.png before 10.png).
+        path: a video file, or a folder of .jpg, .jpeg, .png, .tif or .tiff files, taken in the order of the numbers in
+            their names (2.png before 10.png).
         indices: numbers of the frames to return, from 0, in any order. ``None``: all frames, or as ``fps`` says.
         fps: frames a second to keep: the first frame in each interval of 1 / fps seconds since the first frame,
             by the real times of the frames, so that a variable frame rate is thinned evenly. Where the video has fewer,
@@ -66,12 +70,14 @@ def read_frames(
 
     Returns:
         frames (T, H, W, 3) uint8, RGB, turned upright if the file asks for a rotation; times (T,) float64, seconds,
-        increasing, as the container gives them (for images: index / rate).
+        increasing, as the container gives them (for images: index / rate). Of 16 bits the high byte is kept, of 10 and
+        12 bits a video's highest eight. Parts that are transparent are blended with black.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not a video, is damaged or cut short, holds no frames, or its times do not increase;
-            an index beyond the last frame; frames of different sizes and no ``size``; an argument out of its range.
+            an image of floats or of 32-bit numbers, which say not what is white, or a file of several images; an index
+            beyond the last frame; frames of different sizes and no ``size``; an argument out of its range.
             The message names the file. A cut is sure to be noticed in mp4 and mov, which say how many frames they
             hold; mkv, webm, ts and avi may seem to end where they were cut.
         ImportError: PyAV, or for images Pillow, is not installed.
@@ -205,8 +211,11 @@ def frames_at(
         (K, H, W, 3) uint8, RGB.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: the video cannot be read (see :func:`read_frames`).
+        FileNotFoundError, ValueError, ImportError: the video cannot be read (see :func:`read_frames`), or no time is
+            asked for.
     """
+    if len(seconds) == 0 or not np.isfinite(seconds).all():
+        raise ValueError(f"seconds must be finite times, at least one, got {list(seconds)}")
     pictures: dict[int, np.ndarray] = {}
     with closing(_frames(Path(path), rate)) as source:
         shown, upcoming = next(source), next(source, None)
@@ -245,7 +254,7 @@ def write_side_by_side(
         Number of frames written.
 
     Raises:
-        ValueError: no match; a video that cannot be read (see :func:`read_frames`).
+        ValueError: no match, times that do not increase, or a video that cannot be read (see :func:`read_frames`).
         OSError: the file cannot be written.
     """
     times1, times2 = (np.asarray(times, dtype=np.float64) for times in (times1, times2))
@@ -253,6 +262,11 @@ def write_side_by_side(
         raise ValueError(
             f"times1 and times2 must hold one time for each of K >= 1 matches, got {times1.shape}, {times2.shape}"
         )
+    for name, times in (("times1", times1), ("times2", times2)):
+        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+            raise ValueError(f"{name} must be finite seconds that increase, got {times}")
+    if not isinstance(height, int) or height < 2:
+        raise ValueError(f"height must be a whole number of pixels, at least 2, got {height!r}")
     av = _package("av", "PyAV")
     written = 0
     with (
@@ -305,15 +319,22 @@ def _decoded(path: Path) -> Generator[_Frame]:
     av = _package("av", "PyAV")
     with _opened(path) as (container, stream, promised):
         stream.thread_type = "AUTO"
+        # An avi has no times, only an order. For these codecs FFmpeg makes up some that go back and forth, while those
+        # of the packets, in the order in which they lie in the file, are the moments at which a frame is shown.
+        ordered = container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+        moments: deque[int] = deque()
         packets = decoded = 0
         try:
             for packet in container.demux(stream):
                 packets += packet.size > 0 or packet.dts is not None  # the last one only says that the file ends
+                if packet.size > 0:
+                    moments.append(packet.dts)
                 for frame in packet.decode():
                     decoded += 1
-                    if frame.pts is None:
+                    at = moments.popleft() if ordered and moments else frame.pts
+                    if at is None:
                         raise ValueError(f"{path}: frame {decoded - 1} has no time; put the stream into an mp4 first")
-                    yield _video_frame(frame)
+                    yield _video_frame(frame, at)
         except av.FFmpegError as error:
             raise ValueError(f"{_cut(path, decoded, promised)}: {error.strerror}") from error
         # Packets, since a trimmed video holds some that are decoded but not shown.
@@ -337,6 +358,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any, int]]:
         if not container.streams.video:
             raise ValueError(f"{path} holds no video stream, or was cut short before the end of its index")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError(f"{path} holds a video that FFmpeg has no decoder for")
         # Other containers do not say it, or count the moments at which a frame could be shown (avi).
         yield container, stream, stream.frames if "mp4" in container.format.name else 0
 
@@ -346,16 +369,35 @@ def _cut(path: Path, decoded: int, promised: int) -> str:
     return f"{path} is damaged or cut short: {of} could be decoded"
 
 
-def _video_frame(frame: Any) -> _Frame:
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # PyAV before 14 does not tell
-    shape = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+def _video_frame(frame: Any, at: int) -> _Frame:
+    turned, down, right = _turns(frame)
+    shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
 
     def picture(size: _Size | None) -> np.ndarray:
-        height, width = (size or shape)[:: -1 if turns % 2 else 1]
-        pixels = frame.to_ndarray(format="rgb24", height=height, width=width, interpolation="AREA")
-        return np.ascontiguousarray(np.rot90(pixels, turns))
+        height, width = (size or shape)[:: -1 if turned else 1]
+        solid = _over_black(frame) if any(part.is_alpha for part in frame.format.components) else frame
+        pixels = solid.to_ndarray(format="rgb24", height=height, width=width, interpolation="AREA")
+        if frame.format.name.startswith("gray") and frame.color_range == _LIMITED:  # which FFmpeg takes for full
+            pixels = np.clip((pixels.astype(np.float32) - 16) * (255 / 219) + 0.5, 0, 255).astype(np.uint8)
+        upright = pixels.swapaxes(0, 1) if turned else pixels
+        return np.ascontiguousarray(upright[:: -1 if down else 1, :: -1 if right else 1])
 
-    return _Frame(float(frame.pts * frame.time_base), shape, picture)
+    return _Frame(float(at * frame.time_base), shape, picture)
+
+
+def _turns(frame: Any) -> tuple[bool, bool, bool]:
+    """How a frame is to be shown: rows and columns exchanged, then upside down, then left and right exchanged."""
+    for part in frame.side_data:
+        if part.type.name == "DISPLAYMATRIX":  # (a b u, c d v, x y w): x' = a x + c y, y' = b x + d y
+            a, b, _, c, d = struct.unpack("=5i", bytes(part)[:20])
+            return (True, b < 0, c < 0) if abs(b) > abs(a) else (False, d < 0, a < 0)
+    return False, False, False
+
+
+def _over_black(frame: Any) -> Any:
+    pixels = frame.to_ndarray(format="rgba").astype(np.uint16)
+    solid = (pixels[..., :3] * pixels[..., 3:] + 127) // 255
+    return type(frame).from_ndarray(solid.astype(np.uint8), format="rgb24")
 
 
 def _images(path: Path, rate: float) -> Generator[_Frame]:
@@ -364,14 +406,45 @@ def _images(path: Path, rate: float) -> Generator[_Frame]:
     for number, file in enumerate(sorted(files, key=natural)):
         try:
             with image_module.open(file) as opened:
-                image = opened.convert("RGB")
-        except (OSError, SyntaxError, image_module.DecompressionBombError) as error:
+                image = _rgb(opened)
+        except _Unclear as error:
+            raise ValueError(f"{file}: {error}") from error
+        except Exception as error:  # a damaged image can raise anything
             raise ValueError(f"{file} is not an image that Pillow can read, or it is cut short: {error}") from error
 
         def picture(size: _Size | None, image: Any = image) -> np.ndarray:
             return np.asarray(image if size is None else image.resize(size[::-1], image_module.Resampling.BOX))
 
         yield _Frame(number / rate, (image.height, image.width), picture)
+
+
+class _Unclear(ValueError):
+    """An image that is whole, but does not say what is white, or which of several it means."""
+
+
+def _rgb(opened: Any) -> Any:
+    """A Pillow image upright and in 8 bits a colour: of 16 bits the high byte, of transparent parts their share of
+    black."""
+    image_module = _package("PIL.Image", "Pillow")
+    count = getattr(opened, "n_frames", 1)
+    if count > 1 and opened.format != "MPO":  # where a camera puts previews behind its picture
+        raise _Unclear(f"it holds {count} images; write each into a file of its own, or all into a video")
+    tags = getattr(opened, "tag_v2", {})
+    odd = tags.get(_BITS, (16,)) != (16,) or tags.get(_WHITE) == 0  # 12 bits, or 0 for white, which Pillow passes over
+    image = _package("PIL.ImageOps", "Pillow").exif_transpose(opened)
+    if (image.mode.startswith("I;16") and not odd) or (
+        image.mode == "I" and opened.format == "PNG"
+    ):  # Pillow before 11
+        return image_module.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode[0] in "IF":
+        raise _Unclear(
+            f"an image of Pillow's mode {image.mode} and {tags.get(_BITS, ('?',))[0]} bits does not say what is white; "
+            "write it with 8 or 16 bits, 0 for black"
+        )
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return image_module.alpha_composite(image_module.new("RGBA", image.size, "black"), image).convert("RGB")
 
 
 def natural(path: Path) -> list[int | str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +19,7 @@ import numpy as np
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
 from lac.data.pickles import ArraysOnly
+from lac.data.reading import naming
 from lac.data.untrimmed import resample, untrim
 
 RECORDED_RATE = 50.0
@@ -98,7 +98,8 @@ def load(
     if repetitions < 1 or longest < 0:
         raise ValueError(f"repetitions must be >= 1 and longest >= 0, got {repetitions} and {longest}")
     actions = ACTIONS if action == "all" else (action,)
-    recordings = _recordings(_file() if root is None else Path(root), rate)
+    path = _file() if root is None else Path(root)
+    recordings = _recordings(path, rate)
     splits: dict[bool, list[Clip]] = {True: [], False: []}
     for one in recordings:
         if one.action not in actions:
@@ -126,7 +127,8 @@ def load(
             splits[one.subject in TRAIN_SUBJECTS].append(clip)
     label_names = PHASES if action != "all" else [f"{name} {phase}" for name in ACTIONS for phase in PHASES]
     kind = "untrimmed" if untrimmed else "trimmed"
-    return Dataset(f"watch {action} {kind}", splits[True], splits[False], list(label_names))
+    with naming(path):
+        return Dataset(f"watch {action} {kind}", splits[True], splits[False], list(label_names))
 
 
 def _file() -> Path:
@@ -156,14 +158,18 @@ def _recordings(path: Path, rate: float) -> list[_Recording]:
         action = [ACTIONS[int(label)] for label in data["y"]]
         subject = [int(number) for number in data["subject"]]
         side = ["right" if number else "left" for number in data["side"]]
-        if any(signal.ndim != 2 or signal.shape[1] != 6 for signal in raw):
-            raise ValueError("a recording does not have six axes")
+        if any(signal.ndim != 2 or signal.shape[1] != 6 or len(signal) == 0 for signal in raw):
+            raise ValueError("a recording does not have frames of six axes")
+        if not all(np.isfinite(signal).all() for signal in raw):
+            raise ValueError("a recording is not finite")
         made = [
             _Recording(a, s, arm, _prepared(signal * (_MIRROR if arm == "right" else 1), rate))
             for a, s, arm, signal in zip(action, subject, side, raw, strict=True)
         ]
-    except (ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not the watch data of seglearn: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"{path} is not the watch data of seglearn: {error or type(error).__name__}") from error
     return sorted(made, key=lambda one: (one.action, one.subject, one.side))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import math
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from lac.data.formats.plain import Content, Item, LeftOut, Source
+from lac.data.reading import number, read_table
 from lac.data.video import IMAGES, count_frames, frame_times, natural
 
 LABELS = "labels.csv"
@@ -41,9 +40,10 @@ def read_lav(root: Path) -> Source:
 def read_videos(root: Path) -> Source:
     """Videos or folders of images, ``NAME.*``, and labels.csv where it is there.
 
-    ``labels.csv`` starts with the line ``video,time,label`` or ``video,frame,label``: the phase of the video NAME (with
-    or without its ending) from that second, or from that frame, counted from 0, on. Labels are all whole numbers, or
-    else names, which are numbered as they first appear; -1 and empty ones are no phase.
+    ``labels.csv`` has the columns ``video,time,label`` or ``video,frame,label``, see
+    :func:`lac.data.reading.read_table`: the phase of the video NAME (with or without its ending) from that second, or
+    from that frame, counted from 0, on. Labels are all whole numbers, or else names, which are numbered as they first
+    appear; -1 and empty ones are no phase.
     """
     path = root / LABELS
     rows, unit, names = _read_labels(path) if path.is_file() else ([], "", [])
@@ -93,26 +93,15 @@ def _load(path: Path, phases: tuple[str, list[tuple[float, int]]] | None) -> Con
 
 def _read_labels(path: Path) -> tuple[list[tuple[str, float, int]], str, list[str]]:
     """Lines of video, begin, label; the unit of the begins; the names of the labels if they have some."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    if not rows or rows[0] not in (["video", "time", "label"], ["video", "frame", "label"]):
-        raise ValueError(
-            f"{path} must start with the line video,time,label or video,frame,label, got "
-            f"{','.join(rows[0]) if rows else ''!r}"
-        )
-    unit = rows[0][1]
+    (_, unit, _), rows = read_table(path, ("video", "time", "label"), ("video", "frame", "label"))
     parsed: list[tuple[str, float, str]] = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
+    for line, row in rows:
         try:
-            video, begin, label = row
-            parsed.append((video, float(begin), label))
-            if not math.isfinite(parsed[-1][1]):
-                raise ValueError
+            parsed.append((row["video"], number(row[unit]), row["label"]))
         except ValueError:
             raise ValueError(
-                f"{path}, line {number}: expected a video, a {unit} and a label, like a,12,3, got {','.join(row)!r}"
+                f"{path}, line {line}: expected a video, a {unit} and a label, like a,12,3, got "
+                f"{','.join(row.values())!r}"
             ) from None
     texts = list(dict.fromkeys(label for _, _, label in parsed if label not in ("", "-1")))
     numbered = all(text.isdecimal() for text in texts)

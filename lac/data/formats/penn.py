@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lac.data.formats.mat import read_mat
 from lac.data.formats.names import ACTIONS, phases
 from lac.data.formats.plain import Content, Item, LeftOut, Source, whole_numbers
+from lac.data.reading import read_npy
 from lac.data.video import IMAGES, natural
 
 PHASE_LABELS = "penn_action_labels"
@@ -63,15 +65,16 @@ def _label_files(root: Path) -> list[Path]:
 
 def _read_mat(path: Path) -> tuple[str, bool]:
     """The action, and whether the video is for training."""
-    from scipy.io import loadmat
-
     if not path.is_file():
         raise LeftOut("no .mat file", str(path))
     try:
-        content = loadmat(path, variable_names=["action", "train"])
-        return str(np.ravel(content["action"])[0]), bool(np.ravel(content["train"])[0] > 0)
-    except Exception as error:  # a damaged .mat file can raise anything
-        raise LeftOut(".mat file cannot be read", f"{path}: {error or type(error).__name__}") from None
+        content = read_mat(path)
+    except (ValueError, OSError) as error:
+        raise LeftOut(".mat file cannot be read", str(error)) from None
+    action, trained = content.get("action"), content.get("train")
+    if not isinstance(action, str) or not isinstance(trained, np.ndarray) or len(trained) != 1:
+        raise LeftOut(".mat file cannot be read", f"{path}: it needs a text `action` and a number `train`")
+    return action, bool(trained[0] > 0)
 
 
 def _load(folder: Path, label: Path | None, problem: LeftOut | None) -> Content:
@@ -81,9 +84,9 @@ def _load(folder: Path, label: Path | None, problem: LeftOut | None) -> Content:
     if label is None or not images:
         return Content(images)
     try:
-        labels = whole_numbers(np.load(label, allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
-        raise LeftOut("phase labels cannot be read", f"{label}: {error}") from None
+        labels = whole_numbers(read_npy(label))
+    except (ValueError, OSError) as error:
+        raise LeftOut("phase labels cannot be read", str(error)) from None
     if len(labels) == 0:
         raise LeftOut("no phase labels", str(label))
     note = f"{len(images)} frames and {len(labels)} labels, resampled" if len(images) != len(labels) else ""

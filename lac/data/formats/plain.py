@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from lac.data.reading import file_name, read_json
 from lac.data.video import count_frames, frame_times
 from lac.files import atomic_path, write_json
 
@@ -175,9 +175,13 @@ def safe_path(root: Path, name: object) -> Path:
     Raises:
         LeftOut: the name would lead out of the folder.
     """
-    if not isinstance(name, str) or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+    try:
+        parts = [file_name(part) for part in PurePosixPath(name if isinstance(name, str) else "").parts]
+    except ValueError:
+        parts = []
+    if not parts:
         raise LeftOut("video outside the data set", repr(name))
-    return root / name
+    return root.joinpath(*parts)
 
 
 def whole_numbers(values: object) -> np.ndarray:
@@ -201,7 +205,7 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        given = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        given = read_json(out / REPORT)
         before = {key: given[key] for key in origin}
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(
@@ -215,11 +219,13 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
 
 
 def _check_name(item: Item, done: Mapping[tuple[str, str], dict[str, Any]]) -> None:
-    name = item.name
-    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith(".") or "\0" in name:
-        raise LeftOut("name is not a file name", repr(name))
-    if (item.task, name) in done:
-        raise LeftOut("name is taken", f"by a clip of the split {done[item.task, name]['split']!r}")
+    try:
+        for name in (item.name, item.task) if item.task else (item.name,):
+            file_name(name)
+    except ValueError as error:
+        raise LeftOut("name is not a file name", str(error)) from None
+    if (item.task, item.name) in done:
+        raise LeftOut("name is taken", f"by a clip of the split {done[item.task, item.name]['split']!r}")
 
 
 def _frames(clip: Content) -> int:

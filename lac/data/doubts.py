@@ -1,0 +1,70 @@
+"""What makes a result say less than it seems to: lines to be read beside it, of data that is valid and yet odd."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from lac.data.base import Clip, Dataset
+
+_SHOWN = 3
+
+
+def doubts(dataset: Dataset) -> list[str]:
+    """A line for each doubt, none where there is nothing to doubt.
+
+    Clips whose labels could not be read; clips that do not change, from which nothing can be learned; clips with the
+    same frames; a split with labels of one phase only, of which nothing can be said.
+    """
+    clips = dataset.train + dataset.val
+    lines = []
+    if dataset.unlabelled:
+        count = f"{len(dataset.unlabelled)} of {len(clips)} clips"
+        lines.append(f"without labels {count}, trained on but not judged: {_first(list(dataset.unlabelled.values()))}")
+    frozen = [clip.name for clip in clips if still(clip)]
+    if all(clip.name in frozen for clip in dataset.train):
+        lines.append("no train clip changes from frame to frame: nothing can be learned")
+    elif frozen:
+        lines.append(
+            f"no change from frame to frame in {len(frozen)} of {len(clips)} clips, from which nothing can be learned: "
+            f"{_first(frozen)}"
+        )
+    pairs = _twins(clips)
+    if pairs:
+        train = {clip.name for clip in dataset.train}
+        across = any((one in train) != (other in train) for one, other in pairs)
+        lines.append(
+            f"the same frames in {_first([f'{one} and {other}' for one, other in pairs])}"
+            + ("; a val clip that is a train clip says nothing about new ones" if across else "")
+        )
+    for split, part in (("train", dataset.train), ("val", dataset.val)):
+        labels = [clip.labels for clip in part if clip.labels is not None]
+        found = {int(label) for label in np.unique(np.concatenate(labels)) if label >= 0} if labels else set()
+        if len(found) == 1:
+            lines.append(f"all labels of the {split} clips are {found.pop()}: the columns made from them say nothing")
+    return lines
+
+
+def still(clip: Clip) -> bool:
+    """Whether all frames of a clip are the same, as in a clip of one frame."""
+    return bool((clip.frames == clip.frames[:1]).all())
+
+
+def _twins(clips: Sequence[Clip]) -> list[tuple[str, str]]:
+    """Names of the first clip with some frames and of each later one with the same."""
+    first: dict[tuple[tuple[int, ...], bytes], str] = {}
+    pairs = []
+    for clip in clips:
+        key = clip.frames.shape, hashlib.blake2b(clip.frames.data).digest()
+        if key in first:
+            pairs.append((first[key], clip.name))
+        else:
+            first[key] = clip.name
+    return pairs
+
+
+def _first(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return "; ".join(texts[:_SHOWN]) + more

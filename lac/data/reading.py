@@ -1,0 +1,173 @@
+"""Files and names from anybody: nothing in them is run as code, and nothing is believed before it is checked.
+
+Every function raises a ``ValueError`` that names the file, whatever is wrong with its content, and an ``OSError`` where
+it cannot be opened.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
+
+import numpy as np
+
+MOST_UNPACKED = 1 << 30  # bytes that an .npz may unpack to, where it is not larger itself
+_SEPARATORS = ",;\t"
+
+
+def file_name(name: object) -> str:
+    """``name``, if it can be the name of a file, or of a clip, on any system and leads to no other folder.
+
+    Raises:
+        ValueError: it is not text, empty, ``.`` or ``..``, begins with a dot or a drive (``C:``), or holds a separator
+            (``/`` or ``\\``), a NUL, or another control character.
+    """
+    if (
+        not isinstance(name, str)
+        or name.startswith(".")
+        or not name == PureWindowsPath(name).name == PurePosixPath(name).name
+        or any(ord(character) < 32 for character in name)
+        or not name
+    ):
+        raise ValueError(f"{name!r} cannot be a name: no /, \\, drive or control character, and no dot at its start")
+    return name
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the content of a file becomes a ValueError that names it."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        if not isinstance(error, TypeError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of an ``.npy`` of plain numbers or text, of any byte order, by rows or by columns.
+
+    Raises:
+        ValueError: it is damaged, cut short or longer than its header says, or it holds objects or named columns.
+    """
+    with path.open("rb") as file:
+        try:
+            return _array(file, path.stat().st_size)
+        except Exception as error:  # a damaged header can raise anything
+            raise ValueError(f"{path} is not a plain NumPy array: {error or type(error).__name__}") from error
+
+
+def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of these names in an ``.npz``, each as :func:`read_npy` reads one.
+
+    Raises:
+        ValueError: it is damaged or lacks a name, or the arrays unpack to more than the size of the file and more than
+            :data:`MOST_UNPACKED`.
+    """
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = {name: archive.getinfo(f"{name}.npy") for name in names}
+                total = sum(member.file_size for member in members.values())
+                if total > max(MOST_UNPACKED, path.stat().st_size):
+                    raise ValueError(f"its arrays unpack to {total} bytes; at most {MOST_UNPACKED} are taken")
+                found = {}
+                for name, member in members.items():
+                    with archive.open(member) as part:
+                        found[name] = _array(part, member.file_size)
+                return found
+        except Exception as error:  # a damaged archive can raise anything
+            reason = error.args[0] if isinstance(error, KeyError) else error or type(error).__name__
+            raise ValueError(f"{path} is not an archive of the arrays {', '.join(names)}: {reason}") from error
+
+
+def _array(file: IO[bytes], size: int) -> np.ndarray:
+    """The array in a file of ``size`` bytes, after a look at its header."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:  # 3.0 is for named columns
+        raise ValueError(f"it has NumPy's format {'.'.join(map(str, version))}; save one array of numbers")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not read, because that would run code from the file")
+    if dtype.fields is not None or dtype.subdtype is not None:
+        raise ValueError(f"it has named columns, {', '.join(dtype.names or ())}; save one array of numbers")
+    promised, there = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or promised != there:
+        raise ValueError(f"its header promises {promised} bytes, but {there} follow: it is cut short or damaged")
+    file.seek(0)
+    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; in UTF-8, with or without its mark (BOM)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def read_table(path: Path, *headers: Sequence[str]) -> tuple[Sequence[str], list[tuple[int, Mapping[str, str]]]]:
+    """The lines of a CSV file whose first line names its columns, in any order and among others.
+
+    Cells are separated by comma, semicolon or tab, may stand in quotes, and are stripped of blanks; names of columns
+    may be in capitals. Lines without any text are passed over.
+
+    Args:
+        path: the file, in UTF-8 with or without its mark (BOM).
+        headers: the columns that are needed, or several such sets; the first that is there is taken.
+
+    Returns:
+        The columns of ``headers`` that are there, and for each line its number, from 1, and the text in each of them.
+    """
+    wanted = " or ".join(",".join(header) for header in headers)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = next(iter(text.splitlines()), "")
+        for separator in _SEPARATORS:
+            (names,) = csv.reader([first], delimiter=separator) if first else ([],)
+            names = [name.strip().lower() for name in names]
+            for header in headers:
+                if all(names.count(name) == 1 for name in header):
+                    return header, list(_lines(path, text, separator, names, header))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    raise ValueError(
+        f"{path} must start with the line {wanted}, got {first[:80]!r}; more columns, another order, and semicolons or "
+        "tabs instead of commas are read too"
+    )
+
+
+def _lines(
+    path: Path, text: str, separator: str, names: Sequence[str], header: Sequence[str]
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+    for number, line in enumerate(text.splitlines()[1:], start=2):
+        (row,) = csv.reader([line], delimiter=separator) if line.strip() else ([],)
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) != len(names):
+            raise ValueError(
+                f"{path}, line {number}: expected {len(names)} cells, {separator.join(names)!r}, got {line[:80]!r}"
+            )
+        yield number, {name: cells[names.index(name)] for name in header}
+
+
+def number(text: str) -> float:
+    """A finite number; where no comma separates the cells it may stand for the decimal point.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = float(text.replace(",", ".")) if text.count(",") == 1 and "." not in text else float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not finite")
+    return value
