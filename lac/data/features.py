@@ -18,7 +18,7 @@ import torch
 from lac.backbone import PRETRAINED, Backbone, is_trained
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.files import atomic_path
-from lac_kernels.cache import cache_folder
+from lac_kernels.cache import cache_folder, make_folder
 
 _CHUNK = 32  # frames that are held at once
 _log = logging.getLogger("lac")
@@ -84,6 +84,7 @@ class FrameFeatures:
         if found is None:
             found = self._compute(video)
             try:
+                make_folder(self.folder.parent)
                 with atomic_path(path) as temporary, temporary.open("wb") as file:
                     np.savez(file, **found._asdict())
             except OSError as error:
