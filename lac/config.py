@@ -15,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -84,8 +86,11 @@ class TrainSection:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("lr", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise ConfigError(f"train.{name} must be finite, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,19 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"the value of {name} is not YAML: {value!r}") from error
 
 
+def checked_options(loader: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a data set, each of the type that its loader declares; where it declares none, as they are.
+
+    Raises:
+        ConfigError: a value has another type.
+    """
+    hints = typing.get_type_hints(loader)
+    return {
+        name: _converted(value, hints[name], f"data.options.{name}") if name in hints else value
+        for name, value in options.items()
+    }
+
+
 def _set(mapping: dict[str, Any], name: str, value: Any) -> None:
     *path, last = name.split(".")
     for key in path:
@@ -242,18 +260,33 @@ def _as(value: Any, kind: Any) -> tuple[bool, Any]:
     if isinstance(value, bool):
         return False, value
     if origin is int:
-        return isinstance(value, int), value
+        return isinstance(value, numbers.Integral), value
     if origin is float:
         # YAML 1.1 reads 1e-3 (no dot) as text.
         try:
-            return isinstance(value, int | float | str), float(value)
+            return isinstance(value, numbers.Real | str), float(value)
         except (TypeError, ValueError):
             return False, value
+    if origin is Path:
+        return isinstance(value, str | Path), value
     if origin in (tuple, list, Sequence):
-        return isinstance(value, list | tuple), value
+        return _as_list(value, origin, typing.get_args(kind))
     if origin in (dict, Mapping):
         return isinstance(value, dict), value
     return False, value
+
+
+def _as_list(value: Any, origin: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
+    """:func:`_as` for a list of ``kinds[0]``, or for a tuple of just these kinds."""
+    if not isinstance(value, list | tuple):
+        return False, value
+    if origin is not tuple or kinds[1:] == (...,):
+        kinds = kinds[:1] * len(value)
+    if kinds and len(kinds) != len(value):
+        return False, value
+    found = [_as(item, kind) for item, kind in zip(value, kinds, strict=True)] if kinds else []
+    converted = [item for _, item in found] if kinds else value
+    return all(accepted for accepted, _ in found), type(value)(converted)
 
 
 def _describe(hint: Any) -> str:

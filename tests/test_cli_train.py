@@ -87,8 +87,6 @@ def test_wrong_usage_is_one_line_and_code_2(given, message, tmp_path, capsys, mo
     ("given", "message"),
     [
         (["--data", "folder", "--root", "nowhere"], "nowhere/features"),
-        (["--data", "folder", "--set", "data.options={speed: 3}"], "no option 'speed'"),
-        (["--data", "wach"], "did you mean 'watch'?"),
         (["-c", "missing.yaml"], "No such file or directory: missing.yaml"),
     ],
 )

@@ -177,3 +177,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print(f"  {'AB'[gap['clip']]} skips {frames} ({gap['seconds']:.2f} s) after {gap['after']:.2f} s")
     for name in ("alignment.png", "alignment.json"):
         console.print(f"{name:<16}{out / name}")
+
+
+if __name__ == "__main__":
+    entry()

@@ -229,3 +229,7 @@ def _short(number: str | float | None) -> str:
         return "-"
     number = float(number)
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+if __name__ == "__main__":
+    entry()

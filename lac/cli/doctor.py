@@ -53,3 +53,7 @@ def report() -> list[str]:
             obstacle = ops.unavailable(backend, device)
             lines.append(f"  {backend:12}{'can run' if obstacle is None else 'cannot run: ' + obstacle}")
     return lines
+
+
+if __name__ == "__main__":
+    entry()

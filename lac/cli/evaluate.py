@@ -172,3 +172,7 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
 
 def _size(dataset: Dataset) -> int:
     return math.prod(dataset.feature_shape)
+
+
+if __name__ == "__main__":
+    entry()

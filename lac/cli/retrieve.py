@@ -302,3 +302,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
         )
     for name in ("retrieval.png", "retrieval.json"):
         console.print(f"{name:<16}{out / name}")
+
+
+if __name__ == "__main__":
+    entry()

@@ -185,3 +185,7 @@ def _settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     overrides = dict(parse_override(text) for text in arguments.set)
     config = TrainConfig.read(arguments.config, overrides | _given(where | what))
     return config, Path(arguments.out or f"runs/{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+if __name__ == "__main__":
+    entry()

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lac.config import ConfigError, checked_options
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -161,22 +163,26 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
         options: what the loader offers, see its documentation.
 
     Raises:
-        ValueError: no data set has that name.
-        TypeError: the loader has no such option.
+        ConfigError: no data set has that name, or its loader no such option, or not of that type. It is a
+            ``ValueError``.
         FileNotFoundError: the data is not there.
         ImportError: the data comes with a package that is not installed.
     """
     if name not in _loaders:
         close = difflib.get_close_matches(name, _loaders, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown data set {name!r}: the data sets are {', '.join(names())}{hint}")
+        raise ConfigError(f"unknown data set {name!r}: the data sets are {', '.join(names())}{hint}")
     loader = _loaders[name]
     parameters = inspect.signature(loader).parameters
     known = [key for key in parameters if key != "root"]
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     wrong = [key for key in options if key not in known]
     if wrong and not free:
-        raise TypeError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
+        raise ConfigError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
+    options = checked_options(loader, options)
+    seed = options.get("seed", 0)
+    if isinstance(seed, int) and seed < 0:
+        raise ConfigError(f"data.options.seed must not be negative, got {seed}")
     return loader(root, **options)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from lac.backbone import PRETRAINED, Backbone, is_trained
+from lac.config import ConfigError
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.files import atomic_path
 from lac_kernels.cache import cache_folder, make_folder
@@ -43,9 +44,9 @@ class FrameFeatures:
 
     def __init__(self, backbone: str, *, fps: float, size: int | tuple[int, int], rate: float) -> None:
         if not isinstance(backbone, str):
-            raise ValueError(f"the option backbone must be a name such as {PRETRAINED!r}, or None, got {backbone!r}")
+            raise ConfigError(f"the option backbone must be a name such as {PRETRAINED!r}, or None, got {backbone!r}")
         if not is_trained(backbone):
-            raise ValueError(
+            raise ConfigError(
                 f"backbone {backbone!r} has no trained weights, so its features mean nothing: give {PRETRAINED!r}, or "
                 "train it with model.backbone and data.options.backbone=null"
             )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lac.config import ConfigError
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
 from lac.data.untrimmed import untrim
@@ -135,9 +136,9 @@ def load(
     number = _movement_number(movement)
     name = MOVEMENTS[number - 1]
     if longest < 0 or not 0 < speed[0] <= speed[1]:
-        raise ValueError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
+        raise ConfigError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
     if share is not None and not 0 <= share < 1:
-        raise ValueError(f"share of other movements must lie in [0, 1), got {share}")
+        raise ConfigError(f"share of other movements must lie in [0, 1), got {share}")
     recordings = _recordings(root)
     splits: dict[bool, list[Clip]] = {True: [], False: []}
     for one in recordings:
@@ -173,7 +174,7 @@ def _movement_number(movement: str | int) -> int:
         return MOVEMENTS.index(text) + 1
     if text.isdecimal() and 1 <= int(text) <= len(MOVEMENTS):
         return int(text)
-    raise ValueError(
+    raise ConfigError(
         f"unknown movement {movement!r}: give a number from 1 to {len(MOVEMENTS)} or one of " + ", ".join(MOVEMENTS)
     )
 
