@@ -12,12 +12,15 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; rename it to ``path`` when the block ends well.
 
     The folder is made when it is missing. After the block the temporary file is flushed to the disk (fsync)
     and renamed with ``os.replace``, so that a reader sees the old file or the whole new one. If the block
     raises, the temporary file is removed and ``path`` stays as it was.
+
+    With ``keep`` the old file is kept under that name once the new one is whole on the disk. A kill just between the
+    two renames leaves the old file there and none at ``path``.
 
     The temporary name keeps the suffix of ``path``, because writers such as ``numpy.save`` and matplotlib
     choose the format by it.
@@ -40,6 +43,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None:

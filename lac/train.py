@@ -10,6 +10,7 @@ A run folder holds::
     model.safetensors    the encoder's weights; its arguments as JSON in the metadata
     loss.safetensors     the loss's own parameters (gaps, margin, scale...)
     trainer.pt           all that is needed to go on: step, weights, optimiser, history
+    trainer.previous.pt  the one before it
     metrics.json         the evaluation of the encoder and of its controls, versions, seconds
     plots/alignment.png  similarity scores and alignment of two validation clips
     plots/curves.png     loss terms, learning rate, learned gaps over the steps
@@ -31,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import lac
 import lac.data
 from lac import checkpoint
 from lac.checkpoint import CheckpointError
@@ -252,38 +254,44 @@ def _read(unread: list[Tensor], names: Sequence[str], state: State, steps: int, 
 def save(state: State, folder: Path) -> None:
     """Write the checkpoint of a run folder: the state to go on from, then the weights on their own.
 
+    The state before is kept as ``trainer.previous.pt``, and only once the new one is whole.
+
     Raises:
         OSError: a file cannot be written; the one it should replace stays.
     """
     checkpoint.write_state(
         folder / checkpoint.STATE,
         {
+            "lac": lac.__version__,
             "step": state.step,
             "encoder": state.encoder.state_dict(),
             "loss": state.loss.state_dict(),
             "optimiser": state.optimiser.state_dict(),
             "history": state.history,
         },
+        keep=folder / checkpoint.PREVIOUS,
     )
     checkpoint.write_encoder(folder, state.encoder)
     checkpoint.write_weights(folder / checkpoint.LOSS, state.loss)
 
 
 def restore(state: State, folder: Path) -> None:
-    """Bring ``state`` to the last checkpoint in ``folder``; leave it as it is if there is none yet.
+    """Bring ``state`` to the last whole checkpoint in ``folder``; leave it as it is if there is none yet.
+
+    Where the newest is damaged, the one before it is taken, and the log of "lac" says so.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or belongs to other settings.
+        CheckpointError: no checkpoint is whole, or it belongs to other settings or another version.
     """
-    path = folder / checkpoint.STATE
-    if not path.exists():
+    saved = checkpoint.read_last_state(folder)
+    if saved is None:
         return
-    saved = checkpoint.read_state(path)
-    missing = {"step", "encoder", "loss", "optimiser", "history"} - set(saved)
+    path = folder / checkpoint.STATE
+    missing = {"lac", "step", "encoder", "loss", "optimiser", "history"} - set(saved)
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it is no checkpoint of lac-train")
-    checkpoint.load_weights(state.encoder, saved["encoder"], path)
-    checkpoint.load_weights(state.loss, saved["loss"], path)
+    checkpoint.load_weights(state.encoder, saved["encoder"], path, saved["lac"])
+    checkpoint.load_weights(state.loss, saved["loss"], path, saved["lac"])
     try:
         state.optimiser.load_state_dict(saved["optimiser"])
     except ValueError as error:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_run import SETTINGS, write_clips
 
+import lac
 import lac.data
 from lac import checkpoint, train
 from lac.checkpoint import CheckpointError
@@ -281,7 +282,7 @@ def test_a_run_leaves_its_folder(run, straight):
     events = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(events) == 1
     assert names - events == {
-        "config.yaml", "model.safetensors", "loss.safetensors", "trainer.pt", "metrics.json",
+        "config.yaml", "model.safetensors", "loss.safetensors", "trainer.pt", "trainer.previous.pt", "metrics.json",
         "plots/alignment.png", "plots/curves.png",
     }  # fmt: skip
     assert torch.equal(run.encoder.head.weight, straight.encoder.head.weight)
@@ -345,33 +346,160 @@ def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):
 
 @pytest.fixture
 def copy_of_run(run, tmp_path):
-    for name in ("config.yaml", "model.safetensors", "trainer.pt"):
+    for name in ("config.yaml", *CHECKPOINT):
         (tmp_path / name).write_bytes((run.folder / name).read_bytes())
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["trainer.pt", "model.safetensors"])
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\x80\x04N." + b[:9]])
+CHECKPOINT = ("trainer.pt", "model.safetensors", "loss.safetensors")
+
+
+def use(folder, dataset, name):
+    """What reads a file of a checkpoint."""
+    if name == "trainer.pt":
+        return gone_on(folder, dataset)
+    if name == "model.safetensors":
+        return checkpoint.read_encoder(folder)
+    return checkpoint.read_loss(folder, settings())
+
+
+def flipped(content, bit):
+    return content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :]
+
+
+@pytest.mark.parametrize("name", CHECKPOINT)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[: len(b) // 2],
+        lambda b: b"",
+        lambda b: b[:-1],
+        lambda b: b + b"0",
+        lambda b: b"\x80\x04N." + b[:9],
+        lambda b: flipped(b, 4 * len(b)),
+        lambda b: flipped(b, b.index(b"sha256:") * 8 + 8 * 20),
+    ],
+    ids=["half", "empty", "one byte less", "one byte more", "other", "one bit", "one bit of the digest"],
+)
 def test_a_damaged_checkpoint_is_named(copy_of_run, dataset, name, damage):
     path = copy_of_run / name
     path.write_bytes(damage(path.read_bytes()))
-    use = gone_on if name == "trainer.pt" else lambda folder, _: train.load_run(folder)
     with pytest.raises(CheckpointError, match=rf"{name} is damaged"):
-        use(copy_of_run, dataset)
+        use(copy_of_run, dataset, name)
+
+
+@pytest.mark.slow
+def test_one_flipped_bit_anywhere_is_found(copy_of_run, dataset):
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        name = CHECKPOINT[rng.integers(3)]
+        path = copy_of_run / name
+        content = path.read_bytes()
+        path.write_bytes(flipped(content, int(rng.integers(8 * len(content)))))
+        with pytest.raises(CheckpointError, match=rf"{name} is damaged"):
+            use(copy_of_run, dataset, name)
+        path.write_bytes(content)
+    for name in CHECKPOINT:
+        use(copy_of_run, dataset, name)
+
+
+def two_checkpoints(folder, dataset):
+    """A run that was stopped at step 10, with the checkpoint of step 5 before it."""
+
+    def save(state):
+        train.save(state, folder)
+        if state.step == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fitted(settings(), dataset, save=save)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: flipped(b, 4 * len(b)), None])
+def test_the_checkpoint_before_a_damaged_one_is_taken(straight, dataset, tmp_path, caplog, damage):
+    two_checkpoints(tmp_path, dataset)
+    newest = tmp_path / "trainer.pt"
+    if damage:
+        newest.write_bytes(damage(newest.read_bytes()))
+    else:  # killed between two renames
+        newest.unlink()
+    state, reached = gone_on(tmp_path, dataset)
+    assert reached == 5
+    assert same(state, straight)
+    assert state.history == straight.history
+    assert f"{newest} is {'damaged' if damage else 'missing'}; going on" in caplog.text
+    assert "at step 5" in caplog.text
+    # It has become the newest, so that the next checkpoint does not push it out for a damaged one.
+    assert checkpoint.read_state(newest)["step"] == 5
+    assert not (tmp_path / "trainer.previous.pt").exists()
+
+
+def test_two_damaged_checkpoints_are_refused(dataset, tmp_path):
+    two_checkpoints(tmp_path, dataset)
+    for name in ("trainer.pt", "trainer.previous.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"trainer\.previous\.pt is damaged"):
+        gone_on(tmp_path, dataset)
+
+
+def test_other_readers_take_the_files(run, straight):
+    from safetensors.torch import load_file
+
+    weights = load_file(run.folder / "model.safetensors")
+    assert torch.equal(weights["head.weight"], straight.encoder.head.weight)
+    state = torch.load(run.folder / "trainer.pt", weights_only=True)
+    assert state["step"] == 12
+    assert state["lac"] == lac.__version__
 
 
 def test_a_checkpoint_of_another_model_is_named(copy_of_run, dataset):
     with pytest.raises(CheckpointError, match=r"trainer\.pt does not fit FrameEncoder: .*size mismatch|Missing"):
         gone_on(copy_of_run, dataset, settings(model_width=16))
     checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3})
-    with pytest.raises(CheckpointError, match="lacks encoder, history, loss, optimiser"):
+    with pytest.raises(CheckpointError, match="lacks encoder, history, lac, loss, optimiser"):
         gone_on(copy_of_run, dataset)
 
 
 def test_weights_without_the_encoder_arguments_are_named(copy_of_run):
     checkpoint.write_weights(copy_of_run / "model.safetensors", torch.nn.Linear(2, 2))
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged, or no checkpoint of lac"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors holds no FrameEncoder"):
         train.load_run(copy_of_run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config | {"pooling": "mean"}, "unknown arguments pooling"),
+        (lambda config: {k: v for k, v in config.items() if k != "backbone"}, "missing ones backbone"),
+    ],
+)
+def test_an_encoder_of_another_version_is_told_as_such(run, tmp_path, monkeypatch, change, words):
+    monkeypatch.setattr(lac, "__version__", "7.0")
+    checkpoint.write_weights(tmp_path / "model.safetensors", run.encoder, {"FrameEncoder": change(run.encoder.config)})
+    monkeypatch.undo()
+    with pytest.raises(
+        CheckpointError, match=rf"written by lac 7\.0, this is lac {lac.__version__}.*{words}"
+    ) as caught:
+        checkpoint.read_encoder(tmp_path)
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_version_that_does_not_fit_names_both(dataset, tmp_path, monkeypatch):
+    state = train.start(settings(), dataset, CPU)
+    monkeypatch.setattr(lac, "__version__", "7.0")
+    state.encoder.head = torch.nn.Linear(8, 5)
+    train.save(state, tmp_path)
+    monkeypatch.undo()
+    for read in (gone_on, lambda folder, dataset: checkpoint.read_encoder(folder)):
+        with pytest.raises(CheckpointError, match=rf"does not fit.*by lac 7\.0, this is lac {lac.__version__}"):
+            read(tmp_path, dataset)
+
+
+def test_a_backbone_that_no_file_can_make_again_is_not_written(tmp_path):
+    encoder = lac.FrameEncoder(4, width=8, heads=2, backbone=torch.nn.Conv2d(3, 4, 1))
+    with pytest.raises(TypeError, match=r"a module of your own \(Conv2d\).*state_dict"):
+        checkpoint.write_encoder(tmp_path, encoder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_runs_no_code(copy_of_run, dataset):
@@ -379,8 +507,8 @@ def test_a_checkpoint_runs_no_code(copy_of_run, dataset):
         def __reduce__(self):
             return Path.touch, (copy_of_run / "owned",)
 
-    torch.save({"step": Evil()}, copy_of_run / "trainer.pt")
-    with pytest.raises(CheckpointError):
+    checkpoint.write_state(copy_of_run / "trainer.pt", {"step": Evil()})
+    with pytest.raises(CheckpointError, match=r"trainer\.pt is whole, but torch .* cannot read it"):
         gone_on(copy_of_run, dataset)
     assert not (copy_of_run / "owned").exists()
 
