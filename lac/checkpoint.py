@@ -104,6 +104,11 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether a run folder holds a checkpoint."""
+    return (folder / STATE).exists() or (folder / PREVIOUS).exists()
+
+
 def read_last_state(folder: Path) -> dict[str, Any] | None:
     """The newest state in a run folder that is whole; ``None`` if none was ever written.
 

@@ -27,6 +27,8 @@ from typing import Any, Literal
 import yaml
 
 CONFIG = "config.yaml"  # its name in a run folder
+# Settings that only say where the loss starts to learn: its weights stand for them.
+_WEIGHTS_OF_THE_LOSS = ("gaps", "embed_dim", "gap_open", "gap_extend", "margin", "scale")
 
 
 class ConfigError(ValueError):
@@ -131,25 +133,61 @@ class TrainConfig:
         )
 
     @classmethod
-    def read(cls, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    def read(
+        cls,
+        path: str | Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        weights_of: TrainConfig | None = None,
+    ) -> TrainConfig:
         """The YAML file ``path`` (``None``: all defaults) with overrides as ``{"train.steps": 200}`` on top.
 
+        With ``weights_of``, the settings of a run whose weights are to be taken, all that the weights stand for comes
+        from there: the model, and what the loss has learned.
+
         Raises:
-            ConfigError: see :meth:`from_mapping`; also a file that is not YAML.
+            ConfigError: see :meth:`from_mapping`; also a file that is not YAML, or a setting that is not that of the
+                weights.
             OSError: the file cannot be read.
         """
-        mapping: dict[str, Any] = {}
-        if path is not None:
-            try:
-                loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{path} is not a YAML file: {error}") from error
-            if loaded is not None and not isinstance(loaded, dict):
-                raise ConfigError(f"{path} must hold sections (data, augment, model, loss, train), got {loaded!r:.60}")
-            mapping = loaded or {}
+        mapping = {} if path is None else _read_yaml(path)
         for name, value in (overrides or {}).items():
             _set(mapping, name, value)
+        config = cls.from_mapping(mapping)
+        if weights_of is None:
+            return config
+        for section, names in {"model": tuple(config.model), "loss": _WEIGHTS_OF_THE_LOSS}.items():
+            there, here = (_plain(getattr(one, section)) for one in (weights_of, config))
+            for name in names:
+                if name in mapping.get(section, {}) and here[name] != there[name]:
+                    raise ConfigError(
+                        f"{section}.{name} is {there[name]!r} in the run whose weights are taken, {here[name]!r} does "
+                        "not go with them: leave it out"
+                    )
+                _set(mapping, f"{section}.{name}", there[name])
         return cls.from_mapping(mapping)
+
+    @classmethod
+    def of_run(cls, folder: str | Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+        """The settings of a run folder: as :meth:`read`, but its ``config.yaml`` must hold every setting.
+
+        Raises:
+            ConfigError: see :meth:`read`; also a setting that is missing, lest a default take its place unseen.
+            OSError: there is no such file.
+        """
+        path = Path(folder) / CONFIG
+        mapping = _read_yaml(path)
+        every = cls.from_mapping(mapping).to_mapping()
+        missing = [
+            f"{part}.{name}" for part, names in every.items() for name in names if name not in mapping.get(part, {})
+        ]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise ConfigError(
+                f"{path} lacks {', '.join(missing[:3])}{more}, but that of a run holds every setting: it has been cut "
+                "or changed, or another version of lac wrote it; bring the file back"
+            )
+        return cls.read(path, overrides)
 
     def to_mapping(self) -> dict[str, Any]:
         """The nested mapping that :meth:`from_mapping` takes back."""
@@ -158,6 +196,16 @@ class TrainConfig:
     def to_yaml(self) -> str:
         """The text of ``config.yaml``."""
         return str(yaml.safe_dump(_plain(self.to_mapping()), sort_keys=False))
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError(f"{path} must hold sections (data, augment, model, loss, train), got {loaded!r:.60}")
+    return loaded or {}
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -15,15 +15,18 @@ A run folder holds::
     plots/alignment.png  similarity scores and alignment of two validation clips
     plots/curves.png     loss terms, learning rate, learned gaps over the steps
     events.out.tfevents* TensorBoard
+    .lock                held by the process that trains there
 """
 
 from __future__ import annotations
 
+import errno
 import math
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,7 +45,7 @@ from lac.data.augment import Batch, view_batches
 from lac.encoder import FrameEncoder
 from lac.environment import describe
 from lac.evaluate import EvalResult, controls, embed_clips, evaluate_dataset
-from lac.files import atomic_path, write_json
+from lac.files import LOCK, atomic_path, left_behind, locked, write_json
 from lac.loss import LACLoss
 from lac.plots import plot_alignment, plot_curves, save_figure
 
@@ -132,6 +135,7 @@ def start(
             encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model).to(device)
         with _naming("loss"):
             loss = (make_loss or (lambda: LACLoss(**config.loss)))().to(device)
+            checkpoint.check_backend(config, device)
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
@@ -192,8 +196,9 @@ def fit(
         Diverged: a loss or gradient was not finite; the message names the step. Nothing was saved since.
     """
     options = config.train
-    encoder, loss = state.encoder.train(), state.loss.train()
-    device = next(encoder.parameters()).device
+    state.encoder.train()
+    state.loss.train()
+    device = next(state.encoder.parameters()).device
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
     unread: list[Tensor] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -204,13 +209,7 @@ def fit(
                 group["lr"] = lr * group.get("rate", 1.0)
 
             first, second = (batch.to(device) for batch in draw(clips, config, step))
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.amp):
-                z1 = encoder(first.frames, times=first.times, lengths=first.lengths)
-                z2 = encoder(second.frames, times=second.times, lengths=second.lengths)
-            terms = loss.terms(
-                z1.float(), z2.float(),
-                times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths,
-            )  # fmt: skip
+            terms = _terms(state, first, second, amp=options.amp)
             state.optimiser.zero_grad(set_to_none=True)
             terms.total.mean().backward()
             gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
@@ -226,6 +225,34 @@ def fit(
                     progress(report)
             if saving and save is not None:
                 save(state)
+
+
+def _terms(state: State, first: Batch, second: Batch, *, amp: bool) -> Any:
+    """The parts of the loss of two batches on the device of the encoder."""
+    with torch.autocast(first.frames.device.type, torch.bfloat16, enabled=amp):
+        z1 = state.encoder(first.frames, times=first.times, lengths=first.lengths)
+        z2 = state.encoder(second.frames, times=second.times, lengths=second.lengths)
+    return state.loss.terms(
+        z1.float(), z2.float(),
+        times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths,
+    )  # fmt: skip
+
+
+def rehearse(state: State, clips: Sequence[Clip], config: TrainConfig) -> None:
+    """Draw a batch and compute the loss of a corner of it, so that a wrong setting is found before anything is written.
+
+    Raises:
+        ConfigError: the views or the loss refuse a setting.
+    """
+    with _naming("augment"):
+        batches = draw(clips, config, step=0)
+    device = next(state.encoder.parameters()).device
+    first, second = (
+        Batch(b.frames[:2, :8], b.times[:2, :8], b.lengths[:2].clamp(max=8), None, b.source[:2, :8]).to(device)
+        for b in batches
+    )
+    with _naming("loss"), torch.no_grad():
+        _terms(state, first, second, amp=config.train.amp)
 
 
 def _stream(seed: int, step: int) -> int:
@@ -299,6 +326,18 @@ def restore(state: State, folder: Path) -> None:
     state.step, state.history = saved["step"], saved["history"]
 
 
+def begin_with(state: State, run: str | Path) -> None:
+    """Give ``state`` the weights of the encoder and of the loss of a run folder; the optimiser stays fresh.
+
+    Raises:
+        CheckpointError: they are missing, damaged, or of another model.
+    """
+    for name, module in ((checkpoint.ENCODER, state.encoder), (checkpoint.LOSS, state.loss)):
+        path = Path(run) / name
+        weights, about = checkpoint.read_weights(path)
+        checkpoint.load_weights(module, weights, path, about.get("version"))
+
+
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[FrameEncoder, TrainConfig, Dataset]:
     """The trained encoder of a run folder (in evaluation mode), its settings, and its data set.
 
@@ -308,7 +347,7 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
         ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
     """
     folder = Path(folder)
-    config = TrainConfig.read(folder / CONFIG)
+    config = TrainConfig.of_run(folder)
     encoder = checkpoint.read_encoder(folder, device)
     return encoder, config, lac.data.load(config.data.name, config.data.root, **config.data.options)
 
@@ -339,38 +378,109 @@ def train(
     folder: str | Path,
     *,
     resume: bool = False,
+    init: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """A whole run: train, save, evaluate against the controls, draw.
 
+    The first checkpoint is written before the first step. Nothing is written before all settings have been tried.
+
     Args:
         config: all settings.
-        folder: the run folder; made if missing.
-        resume: go on with the run in ``folder`` from its last checkpoint, from the beginning if it has none.
+        folder: the run folder; made if missing. No other process can train in it at the same time.
+        resume: go on with the run in ``folder`` from its last checkpoint.
+        init: a run folder whose weights to begin with, see :func:`begin_with` and ``TrainConfig.read``.
         progress: called at every logging step.
 
     Raises:
         ConfigError: a setting that cannot be, such as a device that is not there.
-        FileExistsError: the folder holds something, and ``resume`` is false.
-        CheckpointError: the checkpoint to go on from is damaged.
-        Diverged: the loss is no longer finite; the last checkpoint stays.
-        OSError: a file cannot be written; the last checkpoint stays.
+        FileExistsError: ``folder`` holds something, and ``resume`` is false. What a run left that ended before its
+            first checkpoint does not count.
+        BlockingIOError: another process trains in ``folder``.
+        CheckpointError, Diverged, OSError: see :func:`restore`, :func:`fit` and :func:`save`.
+        ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
     """
     folder = Path(folder)
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        hint = f"go on with it by --resume {folder}, or " if (folder / CONFIG).is_file() else ""
-        raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
-    device = pick_device(config.train.device)
-    dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
-    state = start(config, dataset, device)
-    with _naming("augment"):
-        draw(dataset.train, config, step=0)  # so that a wrong setting is found before anything is written
-    if resume:
-        restore(state, folder)
-    else:
-        with atomic_path(folder / CONFIG) as temporary:
-            temporary.write_text(config.to_yaml(), encoding="utf-8")
+    with ExitStack() as stack:
+        if resume:
+            if not checkpoint.is_saved(folder):
+                raise CheckpointError(
+                    f"{folder} holds no checkpoint: its run ended before the first; start it again, without --resume"
+                )
+            stack.enter_context(locked(folder))
+        else:
+            _check_vacant(folder)
+        device = pick_device(config.train.device)
+        dataset = lac.data.load(config.data.name, config.data.root, **config.data.options)
+        state = start(config, dataset, device)
+        if init is not None:
+            begin_with(state, init)
+        rehearse(state, dataset.train, config)
+        _check_space(state, folder)
+        if resume:
+            restore(state, folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+            _check_vacant(folder)  # for another process may have been faster
+            with atomic_path(folder / CONFIG) as temporary:
+                temporary.write_text(config.to_yaml(), encoding="utf-8")
+        save(state, folder)
+        return _run(config, folder, dataset, state, progress)
 
+
+def _check_vacant(folder: Path) -> None:
+    """Whether a new run may have the folder: it is missing or empty, or holds what a run left before it saved.
+
+    Raises:
+        FileExistsError: it may not.
+    """
+    if not folder.exists():
+        return
+    ours = {LOCK, CONFIG, *(path.name for name in (CONFIG, checkpoint.STATE) for path in left_behind(folder / name))}
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= ours and _is_own_config(folder / CONFIG):
+        return
+    hint = f"go on with it by --resume {folder}, or " if checkpoint.is_saved(folder) else ""
+    raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
+
+
+def _is_own_config(path: Path) -> bool:
+    """Whether it is missing, or to the letter what a run writes: then no line of the user's is lost."""
+    if not path.exists():
+        return True
+    with suppress(ConfigError):
+        return TrainConfig.read(path).to_yaml() == path.read_text(encoding="utf-8")
+    return False
+
+
+def _check_space(state: State, folder: Path) -> None:
+    """Whether the disk has room for the checkpoints.
+
+    Raises:
+        OSError: it has not.
+    """
+    tensors = [*state.encoder.state_dict().values(), *state.loss.state_dict().values()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    # Weights with two moments of AdamW: the newest, the one before, the next; the weights alone, old and new; pictures.
+    needed = 3 * 3 * weights + 2 * weights + 2_000_000
+    there = [folder / name for name in (checkpoint.STATE, checkpoint.PREVIOUS, checkpoint.ENCODER, checkpoint.LOSS)]
+    needed -= sum(path.stat().st_size for path in there if path.exists())
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        sizes = f"a run needs about {needed / 1e6:.0f} MB there, and {free / 1e6:.0f} MB are free"
+        raise OSError(errno.ENOSPC, f"No space left on device: {sizes}", str(folder))
+
+
+def _run(
+    config: TrainConfig,
+    folder: Path,
+    dataset: Dataset,
+    state: State,
+    progress: Callable[[Progress], None] | None,
+) -> Result:
+    """Train, evaluate and draw, in a folder that holds the settings and a checkpoint."""
+    device = next(state.encoder.parameters()).device
     with _events(folder, state.step) as log:
 
         def report(numbers: Progress) -> None:

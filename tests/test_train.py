@@ -2,6 +2,7 @@ import copy
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,7 +136,7 @@ replace, seen = os.replace, []
 def replace_or_die(source, target):
     if str(target).endswith("trainer.pt"):
         seen.append(target)
-        if len(seen) == 2:
+        if len(seen) == 3:  # the first is that of step 0
             os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
 os.replace = replace_or_die
@@ -283,7 +284,7 @@ def test_a_run_leaves_its_folder(run, straight):
     assert len(events) == 1
     assert names - events == {
         "config.yaml", "model.safetensors", "loss.safetensors", "trainer.pt", "trainer.previous.pt", "metrics.json",
-        "plots/alignment.png", "plots/curves.png",
+        "plots/alignment.png", "plots/curves.png", ".lock",
     }  # fmt: skip
     assert torch.equal(run.encoder.head.weight, straight.encoder.head.weight)
 
@@ -334,6 +335,118 @@ def test_a_folder_that_holds_something_is_refused(run, tmp_path):
     with pytest.raises(FileExistsError):
         train.train(settings(), tmp_path / "thesis.tex")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def config_of(root, **changes):
+    return settings(data_name="folder", data_root=str(root), **changes)
+
+
+def test_what_a_run_left_before_its_first_checkpoint_is_no_obstacle(root, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(config_of(root, train_lr=0.1).to_yaml())
+    for left in (".lock", ".trainer.abcd1234.pt"):
+        (folder / left).touch()
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint.*start it again, without --resume"):
+        train.train(config_of(root), folder, resume=True)
+    train.train(config_of(root, train_steps=1), folder)
+    assert TrainConfig.of_run(folder) == config_of(root, train_steps=1)
+
+
+@pytest.mark.parametrize("text", ["train: {steps: 3}", "# by hand\n", "{"])
+def test_a_configuration_of_the_user_is_not_written_over(root, tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(FileExistsError, match="not an empty folder; choose"):
+        train.train(config_of(root), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == text
+
+
+def test_the_first_checkpoint_is_that_of_step_0(root, tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise Killed
+
+    monkeypatch.setattr(train, "fit", stop)
+    with pytest.raises(Killed):
+        train.train(config_of(root), tmp_path)
+    state = checkpoint.read_state(tmp_path / "trainer.pt")
+    assert state["step"] == 0
+    assert {"config.yaml", "model.safetensors", "loss.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(root, run, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_500_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"needs about \d+ MB there, and 2 MB are free") as caught:
+        train.train(config_of(root), tmp_path / "new" / "run")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="No space left"):
+        train.train(config_of(root), run.folder, resume=True)
+
+
+def test_the_room_that_is_asked_for_is_enough(run):
+    """Of the tensors, that is: names and numbers take the rest in so small a run."""
+    state = train.start(settings(), lac.data.load("folder", TrainConfig.of_run(run.folder).data.root), CPU)
+    weights = sum(t.numel() * t.element_size() for t in state.encoder.state_dict().values())
+    written = sum((run.folder / name).stat().st_size for name in (*CHECKPOINT, "trainer.previous.pt"))
+    assert written < 11 * weights + 2_000_000
+
+
+_HOLDS = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from files import locked
+with locked(Path(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+def test_one_trainer_a_folder(root, run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    folder = tmp_path / "run"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+    command = [sys.executable, "-c", _HOLDS, str(Path(lac.__file__).parent), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=f"process {other.pid} is at work in this folder"):
+            train.train(config_of(root), folder, resume=True)
+        assert {name: (folder / name).read_bytes() for name in before} == before
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / ".lock").symlink_to(folder / ".lock")
+        with pytest.raises(BlockingIOError):
+            train.train(config_of(root), tmp_path / "new")
+        other.kill()
+    train.train(config_of(root), folder, resume=True)
+
+
+def test_another_run_begins_with_the_weights(root, run, tmp_path):
+    config = TrainConfig.read(
+        None,
+        {"data.name": "folder", "data.root": str(root), "train.steps": 1, "train.batch": 3, "augment.frames": 8},
+        weights_of=TrainConfig.of_run(run.folder),
+    )
+    assert config.model == settings().model
+    state = train.start(config, lac.data.load("folder", root), CPU)
+    train.begin_with(state, run.folder)
+    assert torch.equal(state.encoder.head.weight, run.encoder.head.weight)
+    learned = checkpoint.read_loss(run.folder, settings()).state_dict()
+    assert all(torch.equal(value, learned[name]) for name, value in state.loss.state_dict().items())
+    assert state.step == 0
+    assert not state.optimiser.state
+    result = train.train(config, tmp_path / "run", init=run.folder)
+    before = checkpoint.read_state(tmp_path / "run" / "trainer.previous.pt")
+    assert before["step"] == 0
+    assert torch.equal(before["encoder"]["head.weight"], run.encoder.head.weight)
+    assert not torch.equal(result.encoder.head.weight, run.encoder.head.weight)
+
+
+def test_weights_that_do_not_fit_are_refused(dataset, run):
+    state = train.start(settings(model_width=16), dataset, CPU)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit FrameEncoder"):
+        train.begin_with(state, run.folder)
 
 
 def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):

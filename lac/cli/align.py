@@ -70,14 +70,14 @@ def _command(argv: list[str] | None) -> int:
 
     from lac.checkpoint import read_encoder, read_loss
     from lac.cli.clips import check_frames, read_clips
-    from lac.config import CONFIG, TrainConfig
+    from lac.config import TrainConfig
     from lac.data.video import RATE, write_side_by_side
     from lac.files import write_json
     from lac.plots import save_figure
     from lac.train import align_clips, draw_aligned, pick_device
 
     folder = Path(arguments.run)
-    config = TrainConfig.read(folder / CONFIG)
+    config = TrainConfig.of_run(folder)
     options = config.data.options | ({} if arguments.rate is None else {"rate": arguments.rate})
     root = arguments.root or config.data.root
     data = replace(config.data, root=root, options=options)

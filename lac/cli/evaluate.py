@@ -125,9 +125,9 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     """The encoder of a run folder, the data set of the run or the one asked for, and the run's seed."""
     import lac.data
     from lac.checkpoint import read_encoder
-    from lac.config import CONFIG, TrainConfig
+    from lac.config import TrainConfig
 
-    config = TrainConfig.read(Path(arguments.run, CONFIG))
+    config = TrainConfig.of_run(arguments.run)
     data = config.data
     name = arguments.data or data.name
     same = name == data.name

@@ -108,14 +108,14 @@ def _command(argv: list[str] | None) -> int:
     import lac.data
     from lac.checkpoint import read_encoder
     from lac.cli.clips import check_frames, read_clips
-    from lac.config import CONFIG, TrainConfig
+    from lac.config import TrainConfig
     from lac.evaluate import embed_clips
     from lac.files import write_json
     from lac.plots import plot_retrieval, save_figure
     from lac.train import pick_device
 
     folder = Path(arguments.run)
-    config = TrainConfig.read(folder / CONFIG)
+    config = TrainConfig.of_run(folder)
     data = replace(config.data, root=arguments.root or config.data.root)
     device = pick_device(arguments.device)
     encoder = read_encoder(folder, device)
