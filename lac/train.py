@@ -41,7 +41,7 @@ from lac import checkpoint
 from lac.checkpoint import CheckpointError
 from lac.config import CONFIG, ConfigError, TrainConfig, TrainSection
 from lac.data import Clip, Dataset
-from lac.data.augment import Batch, view_batches
+from lac.data.augment import Batch, collate, two_views, view, view_batches
 from lac.encoder import FrameEncoder
 from lac.environment import describe
 from lac.evaluate import EvalResult, controls, embed_clips, evaluate_dataset
@@ -168,10 +168,15 @@ def draw(clips: Sequence[Clip], config: TrainConfig, step: int) -> tuple[Batch, 
     options = config.augment | ({"distractors": clips} if config.augment["longest"] else {})
     if config.train.views == "same":
         return view_batches(clips, chosen, seed=seed, step=step, **options)
-    partners = [_partner(clips, k, rng) for k in chosen]
-    first, _ = view_batches(clips, chosen, seed=seed, step=step, **options)
-    _, second = view_batches(clips, partners, seed=seed, step=step, **options)
-    return first, second
+    alone = {name: value for name, value in options.items() if name != "offset"}
+    pairs = [
+        (
+            view(clips[k], np.random.default_rng([seed, step, place]), **alone),
+            two_views(clips[_partner(clips, k, rng)], np.random.default_rng([seed, step, place]), **options)[1],
+        )
+        for place, k in enumerate(chosen)
+    ]
+    return collate([first for first, _ in pairs]), collate([second for _, second in pairs])
 
 
 def _partner(clips: Sequence[Clip], k: int, rng: np.random.Generator) -> int:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -14,7 +15,9 @@ import lac
 from lac.cli import align, doctor, evaluate, retrieve
 from lac.cli.train import main
 from lac.config import TrainConfig
+from lac.environment import package_version
 from lac.files import locked
+from lac_kernels import cpu, ops
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +211,29 @@ def test_a_file_that_cannot_be_written_ends_the_command_with_one_line(root, tmp_
 def test_the_doctor_says_what_can_run(capsys):
     assert doctor.main([]) == 0
     shown = capsys.readouterr().out
-    assert f"lac           {lac.__version__}" in shown
+    lines = dict(line.split(maxsplit=1) for line in shown.splitlines() if line and not line.startswith(" "))
+    assert lines["lac"] == lac.__version__
     assert "eager       can run" in shown
     assert "\x1b" not in shown
+    for package in ("av", "pillow", "pyyaml", "biopython", "efficientnet-lite-pytorch"):
+        assert lines[package] == (package_version(package) or "not installed")
+
+
+def test_the_doctor_finds_the_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LAC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", sys.executable)  # any program has a library of its own
+    monkeypatch.setattr(ops, "unavailable", lambda backend, device: "not asked here")  # it would compile
+    assert doctor.main([]) == 0
+    shown = capsys.readouterr().out
+    assert f" {tmp_path / 'cache'} (not there yet)\n" in shown
+    assert "not built yet" in shown
+    assert not (tmp_path / "cache").exists()
+    path = cpu._library_path(cpu._compiler())
+    path.parent.mkdir()
+    path.write_bytes(b"library")
+    path.with_suffix(".sha256").write_text(hashlib.sha256(b"library").hexdigest())
+    assert doctor.main([]) == 0
+    assert f" {path}\n" in capsys.readouterr().out
 
 
 def test_the_guide_runs(tmp_path, capsys, monkeypatch):

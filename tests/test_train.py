@@ -19,6 +19,7 @@ from lac import checkpoint, train
 from lac.checkpoint import CheckpointError
 from lac.config import ConfigError, TrainConfig
 from lac.data import Clip
+from lac.data.augment import view_batches
 
 CPU = torch.device("cpu")
 
@@ -256,6 +257,14 @@ def test_views_of_one_clip_or_of_one_action():
     for one, two in zip(clip_numbers(first), clip_numbers(second), strict=True):
         assert actions[one] == actions[two]
         assert (one == two) == (actions[one] == "c")
+
+
+def test_views_of_one_action_are_the_first_of_one_clip_and_the_second_of_the_other():
+    clips, config = clips_of("aaaabbbb"), settings(train_batch=6, train_views="action")
+    for k, batch in enumerate(train.draw(clips, config, 3)):
+        alike = view_batches(clips, clip_numbers(batch), seed=0, step=3, **config.augment)[k]
+        assert torch.equal(batch.frames, alike.frames)
+        assert torch.equal(batch.times, alike.times)
 
 
 def test_a_batch_depends_on_seed_and_step_only():

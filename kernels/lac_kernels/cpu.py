@@ -154,6 +154,15 @@ def _library() -> ctypes.CDLL | str:
     return library
 
 
+def built() -> Path | None:
+    """Where the library of this machine is, whole; None if it is still to be built, or cannot be."""
+    try:
+        path = _library_path(_compiler())
+        return path if path.exists() and _is_whole(path) else None
+    except (_CannotBuild, OSError):
+        return None
+
+
 def unavailable(device: torch.device) -> str | None:
     if device.type != "cpu":
         return "it needs tensors on the CPU; move them there or choose another backend"
