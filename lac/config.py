@@ -312,7 +312,7 @@ def _as(value: Any, kind: Any) -> tuple[bool, Any]:
     if origin is float:
         # YAML 1.1 reads 1e-3 (no dot) as text.
         try:
-            return isinstance(value, numbers.Real | str), float(value)
+            return isinstance(value, numbers.Real | str) and not math.isnan(float(value)), float(value)
         except (TypeError, ValueError):
             return False, value
     if origin is Path:

@@ -26,7 +26,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,11 +131,13 @@ def start(
                 f"model.backbone {name!r} takes images (3, H, W), but a frame of {dataset.name} has shape {shape}; for "
                 "videos set data.options.backbone=null, else leave model.backbone out"
             )
-        with _naming("model"):
-            encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model).to(device)
-        with _naming("loss"):
-            loss = (make_loss or (lambda: LACLoss(**config.loss)))().to(device)
-            checkpoint.check_backend(config, device)
+        # Nothing but the settings can be wrong here, in whatever words torch says so.
+        with _naming("model", ValueError, TypeError, RuntimeError, ArithmeticError):
+            encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model)
+        with _naming("loss", ValueError, TypeError, RuntimeError, ArithmeticError):
+            loss = (make_loss or (lambda: LACLoss(**config.loss)))()
+        checkpoint.check_backend(config, device)
+        encoder, loss = encoder.to(device), loss.to(device)
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
@@ -148,10 +150,11 @@ def start(
 
 
 @contextmanager
-def _naming(section: str) -> Iterator[None]:
+def _naming(section: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds are the fault of a section of the settings."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except kinds as error:
         raise ConfigError(f"section {section}: {error}") from error
 
 
@@ -249,15 +252,19 @@ def rehearse(state: State, clips: Sequence[Clip], config: TrainConfig) -> None:
     Raises:
         ConfigError: the views or the loss refuse a setting.
     """
-    with _naming("augment"):
+    with _naming("augment", ValueError, ArithmeticError):
         batches = draw(clips, config, step=0)
     device = next(state.encoder.parameters()).device
     first, second = (
         Batch(b.frames[:2, :8], b.times[:2, :8], b.lengths[:2].clamp(max=8), None, b.source[:2, :8]).to(device)
         for b in batches
     )
-    with _naming("loss"), torch.no_grad():
-        _terms(state, first, second, amp=config.train.amp)
+    with _naming("loss", ValueError), torch.no_grad():
+        total = _terms(state, first, second, amp=config.train.amp).total
+        if not total.isfinite().all():
+            raise ValueError(
+                f"it is {total.mean().item()} for the first clips: a setting of it or of the views is too large"
+            )
 
 
 def _stream(seed: int, step: int) -> int:
@@ -399,8 +406,8 @@ def train(
 
     Raises:
         ConfigError: a setting that cannot be, such as a device that is not there.
-        FileExistsError: ``folder`` holds something, and ``resume`` is false. What a run left that ended before its
-            first checkpoint does not count.
+        FileExistsError: ``folder`` holds something, and ``resume`` is false. What a run left that ended before it
+            had saved a step does not count, and is removed.
         BlockingIOError: another process trains in ``folder``.
         CheckpointError, Diverged, OSError: see :func:`restore`, :func:`fit` and :func:`save`.
         ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
@@ -428,6 +435,8 @@ def train(
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder))
             _check_vacant(folder)  # for another process may have been faster
+            for path in _remains(folder):
+                path.unlink()
             with atomic_path(folder / CONFIG) as temporary:
                 temporary.write_text(config.to_yaml(), encoding="utf-8")
         save(state, folder)
@@ -435,27 +444,34 @@ def train(
 
 
 def _check_vacant(folder: Path) -> None:
-    """Whether a new run may have the folder: it is missing or empty, or holds what a run left before it saved.
+    """Whether a new run may have the folder: it is missing or empty, or holds what a run left at step 0.
 
     Raises:
         FileExistsError: it may not.
     """
-    if not folder.exists():
-        return
-    ours = {LOCK, CONFIG, *(path.name for name in (CONFIG, checkpoint.STATE) for path in left_behind(folder / name))}
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= ours and _is_own_config(folder / CONFIG):
+    if not folder.exists() or (folder.is_dir() and set(folder.iterdir()) <= {folder / LOCK, *_remains(folder)}):
         return
     hint = f"go on with it by --resume {folder}, or " if checkpoint.is_saved(folder) else ""
     raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
 
 
-def _is_own_config(path: Path) -> bool:
-    """Whether it is missing, or to the letter what a run writes: then no line of the user's is lost."""
-    if not path.exists():
-        return True
-    with suppress(ConfigError):
-        return TrainConfig.read(path).to_yaml() == path.read_text(encoding="utf-8")
-    return False
+def _remains(folder: Path) -> set[Path]:
+    """The files of a run that was ended before its first step, or came to nothing before it saved another one.
+
+    A ``config.yaml`` that is not to the letter what a run writes is the user's, and a checkpoint of a later step has
+    something to lose: then there are none.
+    """
+    config, states = folder / CONFIG, [folder / checkpoint.STATE, folder / checkpoint.PREVIOUS]
+    try:
+        if config.exists() and TrainConfig.read(config).to_yaml() != config.read_text(encoding="utf-8"):
+            return set()
+        if any(checkpoint.read_state(path)["step"] for path in states if path.exists()):
+            return set()
+    except (ConfigError, CheckpointError):
+        return set()
+    names = [config, *states, folder / checkpoint.ENCODER, folder / checkpoint.LOSS]
+    temporary = {left for path in names for left in left_behind(path)}
+    return {path for path in names if path.exists()} | temporary | set(folder.glob("events.out.tfevents.*"))
 
 
 def _check_space(state: State, folder: Path) -> None:
@@ -473,7 +489,7 @@ def _check_space(state: State, folder: Path) -> None:
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free < needed:
-        sizes = f"a run needs about {needed / 1e6:.0f} MB there, and {free / 1e6:.0f} MB are free"
+        sizes = f"a run needs about {needed / 1e6:.1f} MB there, and {free / 1e6:.1f} MB are free"
         raise OSError(errno.ENOSPC, f"No space left on device: {sizes}", str(folder))
 
 

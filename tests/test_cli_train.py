@@ -147,6 +147,11 @@ def test_a_bad_clip_does_not_end_the_run(tmp_path, capsys):
         (["--set", "loss.backend=triton", "--device", "cpu"], "loss.backend 'triton' cannot run on cpu"),
         (["--set", "loss.gaps=contextual"], "pass embed_dim"),
         (["--set", "loss.gaps=contextual", "--set", "loss.embed_dim=5"], "section loss: "),
+        (["--set", "loss.scale=.inf"], "section loss: it is nan for the first clips"),
+        (["--set", "loss.margin=.nan"], "loss.margin must be a number, got nan"),
+        (["--set", "augment.region=.inf"], "section augment: "),
+        (["--set", "model.embed_dim=-1"], "section model: "),
+        (["--set", "model.heads=0"], "section model: "),
         (["--set", "loss.gaps=nonsense"], "section loss: gaps must be one of"),
     ],
 )
