@@ -43,6 +43,11 @@ class DataSection:
     root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in self.options:
+            if not isinstance(name, str):
+                raise ConfigError(f"data.options must have names, got {name!r}")
+
 
 @dataclass(frozen=True)
 class TrainSection:
@@ -90,6 +95,8 @@ class TrainSection:
         for name in ("warmup", "weight_decay", "seed"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if self.seed >= 1 << 63:
+            raise ConfigError(f"train.seed must be below 2^63, got {self.seed}")
         for name in ("lr", "weight_decay"):
             if math.isinf(getattr(self, name)):
                 raise ConfigError(f"train.{name} must be finite, got {getattr(self, name)}")
@@ -120,7 +127,7 @@ class TrainConfig:
         known = [section.name for section in dataclasses.fields(cls)]
         for name, section in mapping.items():
             if name not in known:
-                raise ConfigError(f"unknown section {name!r} in the configuration{_nearest(name, known)}")
+                raise ConfigError(f"unknown section {name!r} in the configuration{_nearest(str(name), known)}")
             if not isinstance(section, Mapping):
                 raise ConfigError(f"section {name!r} must be a mapping of settings, got {section!r}")
         part = {name: mapping.get(name, {}) for name in known}

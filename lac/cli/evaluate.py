@@ -67,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    if arguments.seed is not None and arguments.seed < 0:
-        raise UsageError(f"--seed must not be negative, got {arguments.seed}")
+    if arguments.seed is not None and not 0 <= arguments.seed < 1 << 63:
+        raise UsageError(f"--seed must not be negative, and below 2^63, got {arguments.seed}")
     if arguments.stride < 1:
         raise UsageError(f"--stride must be at least 1, got {arguments.stride}")
     if arguments.features and not arguments.data and (arguments.root or arguments.option):
