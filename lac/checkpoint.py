@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from lac.backbone import without_file
-from lac.config import ConfigError, TrainConfig
+from lac.config import CONFIG, ConfigError, TrainConfig
 from lac.encoder import FrameEncoder
 from lac.files import atomic_path
 from lac.loss import LACLoss
@@ -221,7 +221,8 @@ def check_backend(config: TrainConfig, device: torch.device) -> None:
         reason = ops.unavailable(backend, device)
         if reason is not None:
             raise ConfigError(
-                f"loss.backend {backend!r} cannot run on {device}: {reason}; loss.backend=auto always can"
+                f"loss.backend {backend!r} cannot run on {device}: {reason}. loss.backend=auto can; of a run that is "
+                f"there already it stands in {CONFIG}"
             )
 
 

@@ -259,7 +259,11 @@ def rehearse(state: State, clips: Sequence[Clip], config: TrainConfig) -> None:
         Batch(b.frames[:2, :8], b.times[:2, :8], b.lengths[:2].clamp(max=8), None, b.source[:2, :8]).to(device)
         for b in batches
     )
-    with _naming("loss", ValueError), torch.no_grad():
+    with (
+        _naming("loss", ValueError),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
         total = _terms(state, first, second, amp=config.train.amp).total
         if not total.isfinite().all():
             raise ValueError(
@@ -328,7 +332,8 @@ def restore(state: State, folder: Path) -> None:
     path = folder / checkpoint.STATE
     missing = {"lac", "step", "encoder", "loss", "optimiser", "history"} - set(saved)
     if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it is no checkpoint of lac-train")
+        written = f"by lac {saved['lac']}, this is lac {lac.__version__}" if "lac" in saved else "by something else"
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
     checkpoint.load_weights(state.encoder, saved["encoder"], path, saved["lac"])
     checkpoint.load_weights(state.loss, saved["loss"], path, saved["lac"])
     try:

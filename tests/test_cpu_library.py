@@ -186,6 +186,13 @@ def test_what_belongs_to_another_user_is_refused_to_root_too(folder, tmp_path, m
     assert refused(str(folder), "belongs to another user")
 
 
+def test_without_user_numbers_nothing_is_checked(folder, monkeypatch):
+    folder.chmod(0o777)
+    assert refused("others may write to")
+    monkeypatch.delattr(os, "getuid")
+    assert again() is None
+
+
 def test_a_library_elsewhere_is_judged_where_it_is(folder, tmp_path):
     assert again() is None
     (library,) = folder.glob("*.so")
