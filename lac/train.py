@@ -463,20 +463,24 @@ def _check_vacant(folder: Path) -> None:
 def _remains(folder: Path) -> set[Path]:
     """The files of a run that was ended before its first step, or came to nothing before it saved another one.
 
-    A ``config.yaml`` that is not to the letter what a run writes is the user's, and a checkpoint of a later step has
-    something to lose: then there are none.
+    A ``config.yaml`` that is not to the letter what a run writes is the user's, a checkpoint of a later step has
+    something to lose, and weights without a checkpoint may have been kept on purpose: of these none is among them.
     """
     config, states = folder / CONFIG, [folder / checkpoint.STATE, folder / checkpoint.PREVIOUS]
+    temporary = {left for path in (config, *states) for left in left_behind(path)}
+    if not config.exists():
+        return temporary
     try:
-        if config.exists() and TrainConfig.read(config).to_yaml() != config.read_text(encoding="utf-8"):
-            return set()
-        if any(checkpoint.read_state(path)["step"] for path in states if path.exists()):
-            return set()
+        own = TrainConfig.read(config).to_yaml() == config.read_text(encoding="utf-8")
+        steps = [checkpoint.read_state(path)["step"] for path in states if path.exists()]
     except (ConfigError, CheckpointError):
         return set()
-    names = [config, *states, folder / checkpoint.ENCODER, folder / checkpoint.LOSS]
-    temporary = {left for path in names for left in left_behind(path)}
-    return {path for path in names if path.exists()} | temporary | set(folder.glob("events.out.tfevents.*"))
+    if not own or any(steps):
+        return set()
+    weights = [folder / checkpoint.ENCODER, folder / checkpoint.LOSS] if steps else []
+    temporary |= {left for path in weights for left in left_behind(path)}
+    whole = {path for path in (config, *states, *weights) if path.exists()}
+    return whole | temporary | set(folder.glob("events.out.tfevents.*"))
 
 
 def _check_space(state: State, folder: Path) -> None:

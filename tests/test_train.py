@@ -400,6 +400,15 @@ def test_a_configuration_of_the_user_is_not_written_over(root, tmp_path, text):
     assert (tmp_path / "config.yaml").read_text() == text
 
 
+@pytest.mark.parametrize("names", [["model.safetensors"], ["config.yaml", "model.safetensors"], ["trainer.pt"]])
+def test_weights_that_somebody_kept_are_not_removed(root, run, tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        train.train(config_of(root), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
 def test_the_first_checkpoint_is_that_of_step_0(root, tmp_path, monkeypatch):
     def stop(*arguments, **options):
         raise Killed
