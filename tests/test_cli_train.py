@@ -97,23 +97,36 @@ def test_the_settings_of_a_run_have_no_defaults(root, tmp_path, capsys, change, 
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "config.yaml"]
 
 
+@pytest.fixture
+def begin_only(monkeypatch):
+    """Runs are interrupted after the checkpoint of step 0."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lac.train._run", interrupted)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="flock")
-def test_a_second_trainer_is_refused(root, tmp_path, capsys):
-    assert main(arguments(root, tmp_path / "run", train_steps=1)) == 0
+def test_a_second_trainer_is_refused(root, tmp_path, capsys, begin_only):
+    assert main(arguments(root, tmp_path / "run")) == 130
+    assert f"go on with: lac-train --resume {tmp_path / 'run'}" in capsys.readouterr().out
     with locked(tmp_path / "run"):
         assert main(["--resume", str(tmp_path / "run")]) == 1
     assert f"error: process {os.getpid()} is at work in this folder; wait for it: {tmp_path}" in capsys.readouterr().err
+    assert main(["--resume", str(tmp_path / "run")]) == 130
 
 
-def test_a_run_that_ended_before_its_first_checkpoint(root, tmp_path, capsys):
+def test_a_run_that_ended_before_its_first_checkpoint(root, tmp_path, capsys, begin_only):
     assert main(["--resume", str(tmp_path / "run")]) == 2
     assert "start it again, by --out" in capsys.readouterr().err
     (tmp_path / "run").mkdir()
-    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(root), "train.steps": 1})
+    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(root)})
     (tmp_path / "run" / "config.yaml").write_text(config.to_yaml())
     assert main(["--resume", str(tmp_path / "run")]) == 1
     assert "start it again, without --resume" in capsys.readouterr().err
-    assert main(["-c", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "run")]) == 0
+    assert main(["-c", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "run")]) == 130
+    assert (tmp_path / "run" / "trainer.pt").is_file()
 
 
 def test_a_bad_clip_does_not_end_the_run(tmp_path, capsys):
