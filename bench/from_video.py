@@ -60,12 +60,13 @@ def one_seed(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
     """
     from rich.console import Console
 
+    from lac.checkpoint import is_saved
     from lac.cli import align, retrieve
     from lac.cli.common import results_table
     from lac.train import train
 
     root, seed = Path(str(config.data.root)), config.train.seed
-    result = train(config, folder, resume=folder.exists())
+    result = train(config, folder, resume=is_saved(folder))
     if result.not_evaluated:
         raise ValueError(f"{root}: {result.not_evaluated}")
     data = result.metrics["data"]

@@ -660,6 +660,12 @@ def speed_up(row: Row, rows: Iterable[Row], naive: str) -> float | None:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#22272e", "#8b949e")
 
 
+def growing(shapes: Iterable[Shape]) -> tuple[list[Shape], list[Shape]]:
+    """The square shapes of one batch that has most sizes, and those of one size that has most batches."""
+    square = {shape for shape in shapes if shape.n == shape.m and not shape.lengths1}
+    return _longest(square, key=lambda shape: shape.batch), _longest(square, key=lambda shape: shape.n)
+
+
 def growth_figure(rows: Sequence[Row], *, title: str = "") -> Figure:
     """Time and memory against N (square, at the batch that has most sizes) and against B (likewise), logarithmic.
 
@@ -672,11 +678,8 @@ def growth_figure(rows: Sequence[Row], *, title: str = "") -> Figure:
     from matplotlib.figure import Figure
 
     timed = [row for row in rows if row.get("ms_p50")]
-    shapes = {shape_of(row) for row in timed}
-    shapes = {shape for shape in shapes if shape.n == shape.m and not shape.lengths1}
     columns: list[tuple[str, str, list[Shape]]] = []
-    by_n = _longest(shapes, key=lambda shape: shape.batch)
-    by_batch = _longest(shapes, key=lambda shape: shape.n)
+    by_n, by_batch = growing([shape_of(row) for row in timed])
     if len(by_n) > 1:
         columns.append(("N = M", f"B = {by_n[0].batch}", by_n))
     if len(by_batch) > 1:

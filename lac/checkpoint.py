@@ -1,9 +1,17 @@
-"""The weights and the state of a run on disk: written whole or not at all, read with checks."""
+"""The weights and the state of a run on disk: written whole or not at all, read with checks.
+
+Every file carries the SHA-256 digest of its own content (with zeros in the place of the digest), so that one flipped
+bit anywhere is found, and the version of lac that wrote it. They are still what they seem: any reader of safetensors,
+and ``torch.load``, take them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,93 +21,178 @@ import torch
 from torch import nn
 
 from lac.backbone import without_file
-from lac.config import TrainConfig
+from lac.config import CONFIG, ConfigError, TrainConfig
 from lac.encoder import FrameEncoder
 from lac.files import atomic_path
 from lac.loss import LACLoss
+from lac_kernels import ops
 
 ENCODER = "model.safetensors"
 LOSS = "loss.safetensors"
 STATE = "trainer.pt"
+PREVIOUS = "trainer.previous.pt"
+
+_MARK = b"sha256:"  # the digest follows
+_BLANK = b"0" * 64
+_log = logging.getLogger("lac")
 
 
 class CheckpointError(ValueError):
-    """A file of a run folder that cannot be used: missing, cut short, or of another model."""
+    """A file of a run folder that cannot be used: missing, damaged, of another model or version."""
 
 
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write nested dicts and lists of tensors, numbers and strings.
+class Damaged(CheckpointError):
+    """A file that is not what was written."""
+
+
+def _write(path: Path, content: bytes, keep: Path | None = None) -> None:
+    """Write ``content``, which holds a mark and a blank, with its digest in place of the blank."""
+    at = content.index(_MARK + _BLANK) + len(_MARK)
+    view = memoryview(content)
+    with atomic_path(path, keep=keep) as temporary, temporary.open("wb") as file:
+        file.writelines((view[:at], hashlib.sha256(view).hexdigest().encode(), view[at + len(_BLANK) :]))
+
+
+def _read(path: Path) -> bytes:
+    """What :func:`_write` wrote.
+
+    Raises:
+        Damaged: the digest does not fit, or there is none.
+        OSError: it cannot be opened.
+    """
+    content = path.read_bytes()
+    at = content.find(_MARK) + len(_MARK)
+    end = at + len(_BLANK)
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:at])
+    digest.update(_BLANK)
+    digest.update(view[end:])
+    if digest.hexdigest().encode() != content[at:end]:
+        raise Damaged(_damaged(path))
+    return content
+
+
+def write_state(path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
+    """Write nested dicts and lists of tensors, numbers and strings; ``keep`` as in :func:`lac.files.atomic_path`.
 
     Raises:
         OSError: see :func:`lac.files.atomic_path`; the file that was there before is untouched.
     """
     buffer = io.BytesIO()  # torch's own writer turns a full disk into a RuntimeError without the path
     torch.save(state, buffer)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    buffer.write(_MARK + _BLANK)
+    _write(path, buffer.getvalue(), keep)
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """What :func:`write_state` wrote, on the CPU. Runs no code that the file may hold (``weights_only``).
 
     Raises:
-        CheckpointError: the file is damaged.
+        Damaged: the file is not as it was written.
+        CheckpointError: torch cannot read it.
         OSError: it cannot be opened.
     """
-    content = io.BytesIO(path.read_bytes())
+    content = io.BytesIO(_read(path))
     try:
         state = torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load documents no set of errors for a damaged file
-        raise CheckpointError(_damaged(path)) from error
+    except Exception as error:  # torch.load documents no set of errors
+        raise CheckpointError(
+            f"{path} is whole, but torch {torch.__version__} cannot read it: {str(error).strip().splitlines()[0]}"
+        ) from error
     if not isinstance(state, dict):
-        raise CheckpointError(_damaged(path))
+        raise CheckpointError(f"{path} holds a {type(state).__name__}: it is no checkpoint of lac")
     return state
 
 
-def write_weights(path: Path, module: nn.Module, metadata: dict[str, str] | None = None) -> None:
-    """Write a module's parameters and buffers as safetensors."""
+def is_saved(folder: Path) -> bool:
+    """Whether a run folder holds a checkpoint."""
+    return (folder / STATE).exists() or (folder / PREVIOUS).exists()
+
+
+def read_last_state(folder: Path) -> dict[str, Any] | None:
+    """The newest state in a run folder that is whole; ``None`` if none was ever written.
+
+    Where the newest is damaged, the one before it takes its place, and the log of "lac" says so.
+
+    Raises:
+        CheckpointError: none of them can be read.
+    """
+    newest, before = folder / STATE, folder / PREVIOUS
+    if not before.exists():
+        return read_state(newest) if newest.exists() else None
+    try:
+        return read_state(newest)
+    except (FileNotFoundError, Damaged):
+        state = read_state(before)
+        what = "damaged" if newest.exists() else "missing"
+        _log.warning("%s is %s; going on from the one before it, at step %s", newest, what, state.get("step"))
+        before.replace(newest)  # else the next checkpoint would push it out
+        return state
+
+
+def write_weights(path: Path, module: nn.Module, about: dict[str, Any] | None = None) -> None:
+    """Write a module's parameters and buffers as safetensors; ``about``, for JSON, goes into the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    content = safetensors.torch.save(tensors, metadata)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    # One entry, for safetensors writes several in any order.
+    metadata = {"lac": json.dumps({"version": _version(), "digest": (_MARK + _BLANK).decode()} | (about or {}))}
+    _write(path, safetensors.torch.save(tensors, metadata))
 
 
 def write_encoder(folder: Path, encoder: FrameEncoder) -> None:
-    """Write ``model.safetensors``: the weights, and the encoder's arguments in the metadata."""
-    write_weights(folder / ENCODER, encoder, {"FrameEncoder": json.dumps(encoder.config)})
-
-
-def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors of a safetensors file by name, on the CPU, and its metadata.
+    """Write ``model.safetensors``: the weights, and the encoder's arguments in the metadata.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged.
+        TypeError: the backbone is a module that is not known by name, so nothing could make it again.
+    """
+    if encoder.backbone is not None and encoder.config["backbone"] is None:
+        raise TypeError(
+            f"the backbone is a module of your own ({type(encoder.backbone).__name__}), which no file can make again: "
+            "save encoder.state_dict() by torch.save and load it into an encoder that you make, or name a backbone"
+        )
+    write_weights(folder / ENCODER, encoder, {"FrameEncoder": encoder.config})
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors by name, on the CPU, and the metadata that :func:`write_weights` wrote.
+
+    Raises:
+        Damaged: the file is not as it was written.
+        CheckpointError: there is no such file.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is not there; give the folder of a run that has saved at least once")
+    content = _read(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(_damaged(path)) from error
+        size = int.from_bytes(content[:8], "little")
+        about = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["lac"])
+        return safetensors.torch.load(content), about
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} holds no weights of lac") from error
 
 
 def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncoder:
     """The encoder of a run folder, in evaluation mode.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged, or its weights do not fit its arguments.
+        CheckpointError: there is no such file, it is damaged, of another version, or its weights do not fit.
     """
     path = folder / ENCODER
-    weights, metadata = read_weights(path)
-    try:
-        config = json.loads(metadata["FrameEncoder"])
-        # The checkpoint has the weights: the file that the backbone started from is not needed.
-        encoder = FrameEncoder(**config | {"backbone": without_file(config["backbone"])})
-        encoder.config["backbone"] = config["backbone"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(_damaged(path)) from error
-    load_weights(encoder, weights, path)
+    weights, about = read_weights(path)
+    config = about.get("FrameEncoder")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} holds no FrameEncoder")
+    known = set(inspect.signature(FrameEncoder).parameters)
+    if set(config) != known:
+        parts = {"unknown arguments": set(config) - known, "missing ones": known - set(config)}
+        reasons = [f"{what} {', '.join(sorted(names))}" for what, names in parts.items() if names]
+        raise CheckpointError(
+            f"{path} was written by lac {about.get('version')}, this is lac {_version()}, whose FrameEncoder takes "
+            f"other arguments ({'; '.join(reasons)}); use lac {about.get('version')}, or train again"
+        )
+    # The checkpoint has the weights: the file that the backbone started from is not needed.
+    encoder = FrameEncoder(**config | {"backbone": without_file(config["backbone"])})
+    encoder.config["backbone"] = config["backbone"]
+    load_weights(encoder, weights, path, about.get("version"))
     return encoder.to(device).eval()
 
 
@@ -108,24 +201,54 @@ def read_loss(folder: Path, config: TrainConfig, device: torch.device | str = "c
 
     Raises:
         CheckpointError: as :func:`read_encoder`.
+        ConfigError: the backend of the run cannot run on the device.
     """
+    check_backend(config, torch.device(device))
     loss = LACLoss(**config.loss)
-    load_weights(loss, read_weights(folder / LOSS)[0], folder / LOSS)
+    weights, about = read_weights(folder / LOSS)
+    load_weights(loss, weights, folder / LOSS, about.get("version"))
     return loss.to(device).eval()
 
 
-def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+def check_backend(config: TrainConfig, device: torch.device) -> None:
+    """Whether the backend that the settings name can run on the device.
+
+    Raises:
+        ConfigError: it cannot; the message says why, and what can.
+    """
+    backend = config.loss["backend"]
+    if backend in ops.BACKENDS:  # the loss itself refuses other names
+        reason = ops.unavailable(backend, device)
+        if reason is not None:
+            raise ConfigError(
+                f"loss.backend {backend!r} cannot run on {device}: {reason}. loss.backend=auto can; of a run that is "
+                f"there already it stands in {CONFIG}"
+            )
+
+
+def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:
     """``module.load_state_dict`` with an error that names the file and the first thing that does not fit.
 
     Raises:
-        CheckpointError: names or shapes differ.
+        CheckpointError: names or shapes differ; also the versions are named, if ``version``, of the file, is another.
     """
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[1:2] or [str(error)]
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {first[0].strip()}") from error
+        written = "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}{written}: {first[0].strip()}") from error
+
+
+def _version() -> str:
+    import lac
+
+    return lac.__version__
 
 
 def _damaged(path: Path) -> str:
-    return f"{path} is damaged, or no checkpoint of lac; train again in a new folder, or bring the file back"
+    if path.name in (ENCODER, LOSS):
+        remedy = f"lac-train --resume {path.parent} writes it again from {STATE}"
+    else:
+        remedy = "train again in a new folder"
+    return f"{path} is damaged, or no checkpoint of lac: its digest does not fit; bring the file back, or {remedy}"

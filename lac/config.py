@@ -15,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,8 @@ from typing import Any, Literal
 import yaml
 
 CONFIG = "config.yaml"  # its name in a run folder
+# Settings that only say where the loss starts to learn: its weights stand for them.
+_WEIGHTS_OF_THE_LOSS = ("gaps", "embed_dim", "gap_open", "gap_extend", "margin", "scale")
 
 
 class ConfigError(ValueError):
@@ -38,6 +42,11 @@ class DataSection:
     name: str = "watch"
     root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.options:
+            if not isinstance(name, str):
+                raise ConfigError(f"data.options must have names, got {name!r}")
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,13 @@ class TrainSection:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if self.seed >= 1 << 63:
+            raise ConfigError(f"train.seed must be below 2^63, got {self.seed}")
+        for name in ("lr", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise ConfigError(f"train.{name} must be finite, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,7 @@ class TrainConfig:
         known = [section.name for section in dataclasses.fields(cls)]
         for name, section in mapping.items():
             if name not in known:
-                raise ConfigError(f"unknown section {name!r} in the configuration{_nearest(name, known)}")
+                raise ConfigError(f"unknown section {name!r} in the configuration{_nearest(str(name), known)}")
             if not isinstance(section, Mapping):
                 raise ConfigError(f"section {name!r} must be a mapping of settings, got {section!r}")
         part = {name: mapping.get(name, {}) for name in known}
@@ -126,25 +140,61 @@ class TrainConfig:
         )
 
     @classmethod
-    def read(cls, path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    def read(
+        cls,
+        path: str | Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        weights_of: TrainConfig | None = None,
+    ) -> TrainConfig:
         """The YAML file ``path`` (``None``: all defaults) with overrides as ``{"train.steps": 200}`` on top.
 
+        With ``weights_of``, the settings of a run whose weights are to be taken, all that the weights stand for comes
+        from there: the model, and what the loss has learned.
+
         Raises:
-            ConfigError: see :meth:`from_mapping`; also a file that is not YAML.
+            ConfigError: see :meth:`from_mapping`; also a file that is not YAML, or a setting that is not that of the
+                weights.
             OSError: the file cannot be read.
         """
-        mapping: dict[str, Any] = {}
-        if path is not None:
-            try:
-                loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{path} is not a YAML file: {error}") from error
-            if loaded is not None and not isinstance(loaded, dict):
-                raise ConfigError(f"{path} must hold sections (data, augment, model, loss, train), got {loaded!r:.60}")
-            mapping = loaded or {}
+        mapping = {} if path is None else _read_yaml(path)
         for name, value in (overrides or {}).items():
             _set(mapping, name, value)
+        config = cls.from_mapping(mapping)
+        if weights_of is None:
+            return config
+        for section, names in {"model": tuple(config.model), "loss": _WEIGHTS_OF_THE_LOSS}.items():
+            there, here = (_plain(getattr(one, section)) for one in (weights_of, config))
+            for name in names:
+                if name in mapping.get(section, {}) and here[name] != there[name]:
+                    raise ConfigError(
+                        f"{section}.{name} is {there[name]!r} in the run whose weights are taken, {here[name]!r} does "
+                        "not go with them: leave it out"
+                    )
+                _set(mapping, f"{section}.{name}", there[name])
         return cls.from_mapping(mapping)
+
+    @classmethod
+    def of_run(cls, folder: str | Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+        """The settings of a run folder: as :meth:`read`, but its ``config.yaml`` must hold every setting.
+
+        Raises:
+            ConfigError: see :meth:`read`; also a setting that is missing, lest a default take its place unseen.
+            OSError: there is no such file.
+        """
+        path = Path(folder) / CONFIG
+        mapping = _read_yaml(path)
+        every = cls.from_mapping(mapping).to_mapping()
+        missing = [
+            f"{part}.{name}" for part, names in every.items() for name in names if name not in mapping.get(part, {})
+        ]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise ConfigError(
+                f"{path} lacks {', '.join(missing[:3])}{more}, but that of a run holds every setting: it has been cut "
+                "or changed, or another version of lac wrote it; bring the file back"
+            )
+        return cls.read(path, overrides)
 
     def to_mapping(self) -> dict[str, Any]:
         """The nested mapping that :meth:`from_mapping` takes back."""
@@ -153,6 +203,16 @@ class TrainConfig:
     def to_yaml(self) -> str:
         """The text of ``config.yaml``."""
         return str(yaml.safe_dump(_plain(self.to_mapping()), sort_keys=False))
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError(f"{path} must hold sections (data, augment, model, loss, train), got {loaded!r:.60}")
+    return loaded or {}
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -169,6 +229,22 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of {name} is not YAML: {value!r}") from error
+
+
+def checked_options(loader: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a data set, each of the type that its loader declares; where it declares none, as they are.
+
+    Raises:
+        ConfigError: a value has another type.
+    """
+    try:
+        hints = typing.get_type_hints(loader)
+    except NameError:  # types that only a type checker imports
+        hints = {}
+    return {
+        name: _converted(value, hints[name], f"data.options.{name}") if name in hints else value
+        for name, value in options.items()
+    }
 
 
 def _set(mapping: dict[str, Any], name: str, value: Any) -> None:
@@ -242,18 +318,33 @@ def _as(value: Any, kind: Any) -> tuple[bool, Any]:
     if isinstance(value, bool):
         return False, value
     if origin is int:
-        return isinstance(value, int), value
+        return isinstance(value, numbers.Integral), value
     if origin is float:
         # YAML 1.1 reads 1e-3 (no dot) as text.
         try:
-            return isinstance(value, int | float | str), float(value)
+            return isinstance(value, numbers.Real | str) and not math.isnan(float(value)), float(value)
         except (TypeError, ValueError):
             return False, value
+    if origin is Path:
+        return isinstance(value, str | Path), value
     if origin in (tuple, list, Sequence):
-        return isinstance(value, list | tuple), value
+        return _as_list(value, origin, typing.get_args(kind))
     if origin in (dict, Mapping):
         return isinstance(value, dict), value
     return False, value
+
+
+def _as_list(value: Any, origin: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
+    """:func:`_as` for a list of ``kinds[0]``, or for a tuple of just these kinds."""
+    if not isinstance(value, list | tuple):
+        return False, value
+    if origin is not tuple or kinds[1:] == (...,):
+        kinds = kinds[:1] * len(value)
+    if kinds and len(kinds) != len(value):
+        return False, value
+    found = [_as(item, kind) for item, kind in zip(value, kinds, strict=True)] if kinds else []
+    converted = [item for _, item in found] if kinds else value
+    return all(accepted for accepted, _ in found), type(value)(converted)
 
 
 def _describe(hint: Any) -> str:

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+_log = logging.getLogger("lac")
+
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; rename it to ``path`` when the block ends well.
 
     The folder is made when it is missing. After the block the temporary file is flushed to the disk (fsync)
     and renamed with ``os.replace``, so that a reader sees the old file or the whole new one. If the block
     raises, the temporary file is removed and ``path`` stays as it was.
+
+    What a process that was killed left behind for the same path is removed once it is an hour old.
+
+    With ``keep`` the old file is kept under that name once the new one is whole on the disk. A kill just between the
+    two renames leaves the old file there and none at ``path``.
 
     The temporary name keeps the suffix of ``path``, because writers such as ``numpy.save`` and matplotlib
     choose the format by it.
@@ -29,6 +45,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
@@ -40,6 +57,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None:
@@ -48,6 +67,48 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def left_behind(path: Path) -> list[Path]:
+    """The temporary files of :func:`atomic_path` for ``path``, of processes that write it or were killed doing so."""
+    return list(path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"))
+
+
+def _sweep(path: Path) -> None:
+    for left in left_behind(path):
+        with contextlib.suppress(OSError):  # another process may do the same
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a folder from every other process that asks for it in this way, until the block or the process ends.
+
+    However the process ends: the lock is one of the system (flock) on the file ``.lock``, which stays. Where the system
+    or the file system knows no such locks, nothing is locked.
+
+    Raises:
+        BlockingIOError: another process has it; the message names it.
+        OSError: the file cannot be written.
+    """
+    path = folder / LOCK
+    with path.open("a+", encoding="ascii") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                who = f"process {file.read(20) or '(unknown)'}"
+                raise BlockingIOError(
+                    error.errno, f"{who} is at work in this folder; wait for it", str(folder)
+                ) from error
+            except OSError as error:
+                _log.warning("%s cannot be locked (%s): see that no other process writes there", folder, error)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def write_json(path: str | Path, obj: Any) -> None:

@@ -10,19 +10,23 @@ A run folder holds::
     model.safetensors    the encoder's weights; its arguments as JSON in the metadata
     loss.safetensors     the loss's own parameters (gaps, margin, scale...)
     trainer.pt           all that is needed to go on: step, weights, optimiser, history
+    trainer.previous.pt  the one before it
     metrics.json         the evaluation of the encoder and of its controls, versions, seconds
     plots/alignment.png  similarity scores and alignment of two validation clips
     plots/curves.png     loss terms, learning rate, learned gaps over the steps
     events.out.tfevents* TensorBoard
+    .lock                held by the process that trains there
 """
 
 from __future__ import annotations
 
+import errno
 import math
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,17 +35,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import lac
 import lac.data
 from lac import checkpoint
 from lac.checkpoint import CheckpointError
 from lac.config import CONFIG, ConfigError, TrainConfig, TrainSection
 from lac.data import Clip, Dataset
-from lac.data.augment import Batch, view_batches
+from lac.data.augment import Batch, collate, two_views, view, view_batches
 from lac.data.doubts import doubts
 from lac.encoder import FrameEncoder
 from lac.environment import describe
 from lac.evaluate import EvalResult, controls, embed_clips, evaluate_dataset
-from lac.files import atomic_path, write_json
+from lac.files import LOCK, atomic_path, left_behind, locked, write_json
 from lac.loss import LACLoss
 from lac.plots import plot_alignment, plot_curves, save_figure
 
@@ -89,7 +94,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"device {name!r} cannot be used: {reason}; use 'auto' or 'cpu'") from error
@@ -127,10 +132,13 @@ def start(
                 f"model.backbone {name!r} takes images (3, H, W), but a frame of {dataset.name} has shape {shape}; for "
                 "videos set data.options.backbone=null, else leave model.backbone out"
             )
-        with _naming("model"):
-            encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model).to(device)
-        with _naming("loss"):
-            loss = (make_loss or (lambda: LACLoss(**config.loss)))().to(device)
+        # Nothing but the settings can be wrong here, in whatever words torch says so.
+        with _naming("model", ValueError, TypeError, RuntimeError, ArithmeticError):
+            encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model)
+        with _naming("loss", ValueError, TypeError, RuntimeError, ArithmeticError):
+            loss = (make_loss or (lambda: LACLoss(**config.loss)))()
+        checkpoint.check_backend(config, device)
+        encoder, loss = encoder.to(device), loss.to(device)
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.train.weight_decay},
@@ -143,10 +151,11 @@ def start(
 
 
 @contextmanager
-def _naming(section: str) -> Iterator[None]:
+def _naming(section: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds are the fault of a section of the settings."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except kinds as error:
         raise ConfigError(f"section {section}: {error}") from error
 
 
@@ -163,10 +172,15 @@ def draw(clips: Sequence[Clip], config: TrainConfig, step: int) -> tuple[Batch, 
     options = config.augment | ({"distractors": clips} if config.augment["longest"] else {})
     if config.train.views == "same":
         return view_batches(clips, chosen, seed=seed, step=step, **options)
-    partners = [_partner(clips, k, rng) for k in chosen]
-    first, _ = view_batches(clips, chosen, seed=seed, step=step, **options)
-    _, second = view_batches(clips, partners, seed=seed, step=step, **options)
-    return first, second
+    alone = {name: value for name, value in options.items() if name != "offset"}
+    pairs = [
+        (
+            view(clips[k], np.random.default_rng([seed, step, place]), **alone),
+            two_views(clips[_partner(clips, k, rng)], np.random.default_rng([seed, step, place]), **options)[1],
+        )
+        for place, k in enumerate(chosen)
+    ]
+    return collate([first for first, _ in pairs]), collate([second for _, second in pairs])
 
 
 def _partner(clips: Sequence[Clip], k: int, rng: np.random.Generator) -> int:
@@ -191,8 +205,9 @@ def fit(
         Diverged: a loss or gradient was not finite; the message names the step. Nothing was saved since.
     """
     options = config.train
-    encoder, loss = state.encoder.train(), state.loss.train()
-    device = next(encoder.parameters()).device
+    state.encoder.train()
+    state.loss.train()
+    device = next(state.encoder.parameters()).device
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
     unread: list[Tensor] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -203,13 +218,7 @@ def fit(
                 group["lr"] = lr * group.get("rate", 1.0)
 
             first, second = (batch.to(device) for batch in draw(clips, config, step))
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.amp):
-                z1 = encoder(first.frames, times=first.times, lengths=first.lengths)
-                z2 = encoder(second.frames, times=second.times, lengths=second.lengths)
-            terms = loss.terms(
-                z1.float(), z2.float(),
-                times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths,
-            )  # fmt: skip
+            terms = _terms(state, first, second, amp=options.amp)
             state.optimiser.zero_grad(set_to_none=True)
             terms.total.mean().backward()
             gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
@@ -225,6 +234,42 @@ def fit(
                     progress(report)
             if saving and save is not None:
                 save(state)
+
+
+def _terms(state: State, first: Batch, second: Batch, *, amp: bool) -> Any:
+    """The parts of the loss of two batches on the device of the encoder."""
+    with torch.autocast(first.frames.device.type, torch.bfloat16, enabled=amp):
+        z1 = state.encoder(first.frames, times=first.times, lengths=first.lengths)
+        z2 = state.encoder(second.frames, times=second.times, lengths=second.lengths)
+    return state.loss.terms(
+        z1.float(), z2.float(),
+        times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths,
+    )  # fmt: skip
+
+
+def rehearse(state: State, clips: Sequence[Clip], config: TrainConfig) -> None:
+    """Draw a batch and compute the loss of a corner of it, so that a wrong setting is found before anything is written.
+
+    Raises:
+        ConfigError: the views or the loss refuse a setting.
+    """
+    with _naming("augment", ValueError, ArithmeticError):
+        batches = draw(clips, config, step=0)
+    device = next(state.encoder.parameters()).device
+    first, second = (
+        Batch(b.frames[:2, :8], b.times[:2, :8], b.lengths[:2].clamp(max=8), None, b.source[:2, :8]).to(device)
+        for b in batches
+    )
+    with (
+        _naming("loss", ValueError),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
+        total = _terms(state, first, second, amp=config.train.amp).total
+        if not total.isfinite().all():
+            raise ValueError(
+                f"it is {total.mean().item()} for the first clips: a setting of it or of the views is too large"
+            )
 
 
 def _stream(seed: int, step: int) -> int:
@@ -253,43 +298,62 @@ def _read(unread: list[Tensor], names: Sequence[str], state: State, steps: int, 
 def save(state: State, folder: Path) -> None:
     """Write the checkpoint of a run folder: the state to go on from, then the weights on their own.
 
+    The state before is kept as ``trainer.previous.pt``, and only once the new one is whole.
+
     Raises:
         OSError: a file cannot be written; the one it should replace stays.
     """
     checkpoint.write_state(
         folder / checkpoint.STATE,
         {
+            "lac": lac.__version__,
             "step": state.step,
             "encoder": state.encoder.state_dict(),
             "loss": state.loss.state_dict(),
             "optimiser": state.optimiser.state_dict(),
             "history": state.history,
         },
+        keep=folder / checkpoint.PREVIOUS,
     )
     checkpoint.write_encoder(folder, state.encoder)
     checkpoint.write_weights(folder / checkpoint.LOSS, state.loss)
 
 
 def restore(state: State, folder: Path) -> None:
-    """Bring ``state`` to the last checkpoint in ``folder``; leave it as it is if there is none yet.
+    """Bring ``state`` to the last whole checkpoint in ``folder``; leave it as it is if there is none yet.
+
+    Where the newest is damaged, the one before it is taken, and the log of "lac" says so.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or belongs to other settings.
+        CheckpointError: no checkpoint is whole, or it belongs to other settings or another version.
     """
-    path = folder / checkpoint.STATE
-    if not path.exists():
+    saved = checkpoint.read_last_state(folder)
+    if saved is None:
         return
-    saved = checkpoint.read_state(path)
-    missing = {"step", "encoder", "loss", "optimiser", "history"} - set(saved)
+    path = folder / checkpoint.STATE
+    missing = {"lac", "step", "encoder", "loss", "optimiser", "history"} - set(saved)
     if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it is no checkpoint of lac-train")
-    checkpoint.load_weights(state.encoder, saved["encoder"], path)
-    checkpoint.load_weights(state.loss, saved["loss"], path)
+        written = f"by lac {saved['lac']}, this is lac {lac.__version__}" if "lac" in saved else "by something else"
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
+    checkpoint.load_weights(state.encoder, saved["encoder"], path, saved["lac"])
+    checkpoint.load_weights(state.loss, saved["loss"], path, saved["lac"])
     try:
         state.optimiser.load_state_dict(saved["optimiser"])
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
     state.step, state.history = saved["step"], saved["history"]
+
+
+def begin_with(state: State, run: str | Path) -> None:
+    """Give ``state`` the weights of the encoder and of the loss of a run folder; the optimiser stays fresh.
+
+    Raises:
+        CheckpointError: they are missing, damaged, or of another model.
+    """
+    for name, module in ((checkpoint.ENCODER, state.encoder), (checkpoint.LOSS, state.loss)):
+        path = Path(run) / name
+        weights, about = checkpoint.read_weights(path)
+        checkpoint.load_weights(module, weights, path, about.get("version"))
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[FrameEncoder, TrainConfig, Dataset]:
@@ -301,7 +365,7 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
         ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
     """
     folder = Path(folder)
-    config = TrainConfig.read(folder / CONFIG)
+    config = TrainConfig.of_run(folder)
     encoder = checkpoint.read_encoder(folder, device)
     dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
     return encoder, config, dataset
@@ -333,38 +397,122 @@ def train(
     folder: str | Path,
     *,
     resume: bool = False,
+    init: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """A whole run: train, save, evaluate against the controls, draw.
 
+    The first checkpoint is written before the first step. Nothing is written before all settings have been tried.
+
     Args:
         config: all settings.
-        folder: the run folder; made if missing.
-        resume: go on with the run in ``folder`` from its last checkpoint, from the beginning if it has none.
+        folder: the run folder; made if missing. No other process can train in it at the same time.
+        resume: go on with the run in ``folder`` from its last checkpoint.
+        init: a run folder whose weights to begin with, see :func:`begin_with` and ``TrainConfig.read``.
         progress: called at every logging step.
 
     Raises:
         ConfigError: a setting that cannot be, such as a device that is not there.
-        FileExistsError: the folder holds something, and ``resume`` is false.
-        CheckpointError: the checkpoint to go on from is damaged.
-        Diverged: the loss is no longer finite; the last checkpoint stays.
-        OSError: a file cannot be written; the last checkpoint stays.
+        FileExistsError: ``folder`` holds something, and ``resume`` is false. What a run left that ended before it
+            had saved a step does not count, and is removed.
+        BlockingIOError: another process trains in ``folder``.
+        CheckpointError, Diverged, OSError: see :func:`restore`, :func:`fit` and :func:`save`.
+        ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
     """
     folder = Path(folder)
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        hint = f"go on with it by --resume {folder}, or " if (folder / CONFIG).is_file() else ""
-        raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
-    device = pick_device(config.train.device)
-    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
-    state = start(config, dataset, device)
-    with _naming("augment"):
-        draw(dataset.train, config, step=0)  # so that a wrong setting is found before anything is written
-    if resume:
-        restore(state, folder)
-    else:
-        with atomic_path(folder / CONFIG) as temporary:
-            temporary.write_text(config.to_yaml(), encoding="utf-8")
+    with ExitStack() as stack:
+        if resume:
+            if not checkpoint.is_saved(folder):
+                raise CheckpointError(
+                    f"{folder} holds no checkpoint: its run ended before the first; start it again, without --resume"
+                )
+            stack.enter_context(locked(folder))
+        else:
+            _check_vacant(folder)
+        device = pick_device(config.train.device)
+        dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
+        state = start(config, dataset, device)
+        if init is not None:
+            begin_with(state, init)
+        rehearse(state, dataset.train, config)
+        _check_space(state, folder)
+        if resume:
+            restore(state, folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+            _check_vacant(folder)  # for another process may have been faster
+            for path in _remains(folder):
+                path.unlink()
+            with atomic_path(folder / CONFIG) as temporary:
+                temporary.write_text(config.to_yaml(), encoding="utf-8")
+        save(state, folder)
+        return _run(config, folder, dataset, state, progress)
 
+
+def _check_vacant(folder: Path) -> None:
+    """Whether a new run may have the folder: it is missing or empty, or holds what a run left at step 0.
+
+    Raises:
+        FileExistsError: it may not.
+    """
+    if not folder.exists() or (folder.is_dir() and set(folder.iterdir()) <= {folder / LOCK, *_remains(folder)}):
+        return
+    hint = f"go on with it by --resume {folder}, or " if checkpoint.is_saved(folder) else ""
+    raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
+
+
+def _remains(folder: Path) -> set[Path]:
+    """The files of a run that was ended before its first step, or came to nothing before it saved another one.
+
+    A ``config.yaml`` that is not to the letter what a run writes is the user's, a checkpoint of a later step has
+    something to lose, and weights without a checkpoint may have been kept on purpose: of these none is among them.
+    """
+    config, states = folder / CONFIG, [folder / checkpoint.STATE, folder / checkpoint.PREVIOUS]
+    temporary = {left for path in (config, *states) for left in left_behind(path)}
+    if not config.exists():
+        return temporary
+    try:
+        own = TrainConfig.read(config).to_yaml() == config.read_text(encoding="utf-8")
+        steps = [checkpoint.read_state(path)["step"] for path in states if path.exists()]
+    except (ConfigError, CheckpointError):
+        return set()
+    if not own or any(steps):
+        return set()
+    weights = [folder / checkpoint.ENCODER, folder / checkpoint.LOSS] if steps else []
+    temporary |= {left for path in weights for left in left_behind(path)}
+    whole = {path for path in (config, *states, *weights) if path.exists()}
+    return whole | temporary | set(folder.glob("events.out.tfevents.*"))
+
+
+def _check_space(state: State, folder: Path) -> None:
+    """Whether the disk has room for the checkpoints.
+
+    Raises:
+        OSError: it has not.
+    """
+    tensors = [*state.encoder.state_dict().values(), *state.loss.state_dict().values()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    # Weights with two moments of AdamW: the newest, the one before, the next; the weights alone, old and new; pictures.
+    needed = 3 * 3 * weights + 2 * weights + 2_000_000
+    there = [folder / name for name in (checkpoint.STATE, checkpoint.PREVIOUS, checkpoint.ENCODER, checkpoint.LOSS)]
+    needed -= sum(path.stat().st_size for path in there if path.exists())
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        sizes = f"a run needs about {needed / 1e6:.1f} MB there, and {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, f"No space left on device: {sizes}", str(folder))
+
+
+def _run(
+    config: TrainConfig,
+    folder: Path,
+    dataset: Dataset,
+    state: State,
+    progress: Callable[[Progress], None] | None,
+) -> Result:
+    """Train, evaluate and draw, in a folder that holds the settings and a checkpoint."""
+    device = next(state.encoder.parameters()).device
     with _events(folder, state.step) as log:
 
         def report(numbers: Progress) -> None:

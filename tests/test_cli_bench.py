@@ -158,7 +158,7 @@ def test_interrupt_keeps_the_finished_rows(no_limits, tmp_path, capsys, monkeypa
         (["--backends", "fastest"], "loop, wavefront, eager, cpu, triton"),
         (["--threads", "0"], "at least 1"),
         (["--seconds", "0"], "--seconds"),
-        (["--device", "meta"], "CPU and CUDA"),
+        (["--device", "meta"], "'meta' cannot be used"),
         (["--device", "tpu"], "'tpu'"),
     ],
 )

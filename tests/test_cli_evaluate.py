@@ -9,9 +9,9 @@ import torch
 from tiny_run import SETTINGS, flags, write_clips
 
 from lac import checkpoint
-from lac.cli import common, train
+from lac.cli import train
 from lac.cli.clips import read_clips
-from lac.cli.common import UsageError, results_table, run
+from lac.cli.common import results_table
 from lac.cli.evaluate import main
 from lac.config import CONFIG, TrainConfig
 from lac.data import Clip, Dataset
@@ -205,9 +205,9 @@ def test_usage(argv, words, capsys):
 def test_what_is_not_there(run_folder, clips, tmp_path, capsys):
     refused([tmp_path / "none"], 1, "No such file", CONFIG, capsys=capsys)
     refused(["--features", tmp_path / "none"], 1, "no features: expected files", capsys=capsys)
-    refused(["--features", clips, "--data", "wach"], 1, "did you mean 'watch'?", capsys=capsys)
-    refused([run_folder, "--option", "hz=3"], 1, "no option 'hz'", capsys=capsys)
-    refused([run_folder, "--device", "cuda:99"], 1, "cuda:99", capsys=capsys)
+    refused(["--features", clips, "--data", "wach"], 2, "did you mean 'watch'?", capsys=capsys)
+    refused([run_folder, "--option", "hz=3"], 2, "no option 'hz'", capsys=capsys)
+    refused([run_folder, "--device", "cuda:99"], 2, "cuda:99", capsys=capsys)
 
 
 def test_encoder_of_another_data_set(run_folder, tmp_path, capsys):
@@ -246,40 +246,6 @@ def test_full_disk_keeps_the_old_results(clips, tmp_path, monkeypatch, capsys):
 # What the commands share
 
 
-def raising(error):
-    def command(argv):
-        raise error
-
-    return command
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "line"),
-    [
-        (UsageError("say what"), 2, "error: say what"),
-        (ValueError("bad [red]value[/red]\n  here"), 1, "error: bad [red]value[/red] here"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), 1, "error: No such file: a/b"),
-        (ImportError("pip install it"), 1, "error: pip install it"),
-        (ValueError(), 1, "error: ValueError"),
-        (KeyboardInterrupt(), 130, "error: interrupted"),
-    ],
-)
-def test_errors_become_one_line(error, code, line, capsys, monkeypatch):
-    monkeypatch.delenv("LAC_TRACEBACK", raising=False)
-    assert run(raising(error), []) == code
-    assert capsys.readouterr().err.strip() == line
-    assert run(raising(error), ["--traceback"]) == code
-    assert "Traceback" in capsys.readouterr().err
-    monkeypatch.setenv("LAC_TRACEBACK", "1")
-    assert run(raising(error), []) == code
-    assert "Traceback" in capsys.readouterr().err
-
-
-def test_mistakes_of_the_program_are_not_hidden():
-    with pytest.raises(KeyError):
-        run(raising(KeyError("bug")), [])
-
-
 def test_a_clip_that_is_left_out_is_not_unknown():
     data = TrainConfig.read(None, SETTINGS).data
     dataset = Dataset(
@@ -288,16 +254,6 @@ def test_a_clip_that_is_left_out_is_not_unknown():
     assert [clip.name for clip in read_clips(["b"], data, "cpu", dataset)] == ["b"]
     with pytest.raises(ValueError, match="clip 'c' is left out: why"):
         read_clips(["b", "c"], data, "cpu", dataset)
-
-
-def test_arguments_and_exit_codes(monkeypatch):
-    seen = []
-    monkeypatch.setattr(common.sys, "argv", ["lac-x", "--a", "--traceback", "b"])
-    assert run(lambda argv: seen.append(argv) or 3) == 3
-    assert seen == [["--a", "b"]]
-    assert run(raising(SystemExit(2)), []) == 2
-    assert run(raising(SystemExit(None)), []) == 0
-    assert run(raising(SystemExit("text")), []) == 1
 
 
 def test_table_fits_a_terminal_whatever_the_numbers_are():

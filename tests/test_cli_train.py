@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -7,12 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_run import flags, write_clips
+import torch
+from tiny_run import SETTINGS, flags, write_clips
 
 import lac
-from lac.cli import doctor
+from lac.cli import align, doctor, evaluate, retrieve
 from lac.cli.train import main
 from lac.config import TrainConfig
+from lac.environment import package_version
+from lac.files import locked
+from lac_kernels import cpu, ops
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,86 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     assert main(["--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
-    assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    shown = capsys.readouterr().out
+    assert not [line for line in shown.splitlines() if line.startswith("step ")]
+    finished = f"finished at step 12; to go on from its weights in a new run: lac-train --init {tmp_path / 'run'}"
+    assert finished in shown
+    assert main(["--resume", str(tmp_path / "run"), "--set", "train.steps=20"]) == 2
+    assert finished in capsys.readouterr().err
+
+    # So it is done.
+    more = arguments(root, tmp_path / "more", train_steps=1)
+    assert main([*more, "--init", str(tmp_path / "run")]) == 0
+    assert torch.load(tmp_path / "more" / "trainer.previous.pt")["step"] == 0
+    capsys.readouterr()
+    for setting, words in {
+        "model.width=16": "model.width is 8 in the run whose weights are taken",
+        "loss.gap_open=3": "loss.gap_open is 0.5 in the run",
+    }.items():
+        assert main([*arguments(root, tmp_path / "x"), "--set", setting, "--init", str(tmp_path / "run")]) == 2
+        assert words in capsys.readouterr().err
+    assert main([*arguments(root, tmp_path / "x"), "--init", str(tmp_path / "none")]) == 1
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: "", "lacks data.name, data.root, data.options and"),
+        (lambda text: text.partition("train:")[0], "lacks train.steps, train.batch, train.views and 10 more"),
+        (lambda text: text.replace("  warmup: 3\n", ""), "lacks train.warmup, but that of a run holds every setting"),
+        (lambda text: text[: len(text) // 2], "config.yaml"),
+        (lambda text: text.replace("warmup", "wormup"), "did you mean 'warmup'?"),
+    ],
+)
+def test_the_settings_of_a_run_have_no_defaults(root, tmp_path, capsys, change, words):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    text = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(root)}).to_yaml()
+    (folder / "config.yaml").write_text(change(text))
+    run = str(folder)
+    for command, argv in (
+        (main, ["--resume", run]),
+        (main, [*arguments(root, tmp_path / "x"), "--init", run]),
+        (evaluate.main, [run]),
+        (align.main, [run, "clip0", "clip1"]),
+        (retrieve.main, [run]),
+    ):
+        assert command(argv) == 2
+        assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "config.yaml"]
+
+
+@pytest.fixture
+def begin_only(monkeypatch):
+    """Runs are interrupted after the checkpoint of step 0."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lac.train._run", interrupted)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+def test_a_second_trainer_is_refused(root, tmp_path, capsys, begin_only):
+    assert main(arguments(root, tmp_path / "run")) == 130
+    assert f"go on with: lac-train --resume {tmp_path / 'run'}" in capsys.readouterr().out
+    with locked(tmp_path / "run"):
+        assert main(["--resume", str(tmp_path / "run")]) == 1
+    assert f"error: process {os.getpid()} is at work in this folder; wait for it: {tmp_path}" in capsys.readouterr().err
+    assert main(["--resume", str(tmp_path / "run")]) == 130
+
+
+def test_a_run_that_ended_before_its_first_checkpoint(root, tmp_path, capsys, begin_only):
+    assert main(["--resume", str(tmp_path / "run")]) == 2
+    assert "start it again, by --out" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(root)})
+    (tmp_path / "run" / "config.yaml").write_text(config.to_yaml())
+    assert main(["--resume", str(tmp_path / "run")]) == 1
+    assert "start it again, without --resume" in capsys.readouterr().err
+    assert main(["-c", str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "run")]) == 130
+    assert (tmp_path / "run" / "trainer.pt").is_file()
 
 
 def test_a_bad_clip_does_not_end_the_run(tmp_path, capsys):
@@ -72,6 +156,16 @@ def test_a_bad_clip_does_not_end_the_run(tmp_path, capsys):
         (["--set", "loss.gap_open=-1"], "section loss: gap_open"),
         (["--set", "model.heads=3"], "section model: width must be"),
         (["--set", "augment.region=0.5"], "section augment: region must be"),
+        (["--set", "loss.backend=nonsense"], "section loss: backend must be one of"),
+        (["--set", "loss.backend=triton", "--device", "cpu"], "loss.backend 'triton' cannot run on cpu"),
+        (["--set", "loss.gaps=contextual"], "pass embed_dim"),
+        (["--set", "loss.gaps=contextual", "--set", "loss.embed_dim=5"], "section loss: "),
+        (["--set", "loss.scale=.inf"], "section loss: scale must be positive and finite"),
+        (["--set", "loss.margin=.nan"], "loss.margin must be a number, got nan"),
+        (["--set", "augment.region=.inf"], "section augment: "),
+        (["--set", "model.embed_dim=-1"], "section model: "),
+        (["--set", "model.heads=0"], "section model: "),
+        (["--set", "loss.gaps=nonsense"], "section loss: gaps must be one of"),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(given, message, tmp_path, capsys, monkeypatch):
@@ -87,8 +181,6 @@ def test_wrong_usage_is_one_line_and_code_2(given, message, tmp_path, capsys, mo
     ("given", "message"),
     [
         (["--data", "folder", "--root", "nowhere"], "nowhere/features"),
-        (["--data", "folder", "--set", "data.options={speed: 3}"], "no option 'speed'"),
-        (["--data", "wach"], "did you mean 'watch'?"),
         (["-c", "missing.yaml"], "No such file or directory: missing.yaml"),
     ],
 )
@@ -137,9 +229,29 @@ def test_a_file_that_cannot_be_written_ends_the_command_with_one_line(root, tmp_
 def test_the_doctor_says_what_can_run(capsys):
     assert doctor.main([]) == 0
     shown = capsys.readouterr().out
-    assert f"lac           {lac.__version__}" in shown
+    lines = dict(line.split(maxsplit=1) for line in shown.splitlines() if line and not line.startswith(" "))
+    assert lines["lac"] == lac.__version__
     assert "eager       can run" in shown
     assert "\x1b" not in shown
+    for package in ("av", "pillow", "pyyaml", "biopython", "efficientnet-lite-pytorch"):
+        assert lines[package] == (package_version(package) or "not installed")
+
+
+def test_the_doctor_finds_the_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LAC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", sys.executable)  # any program has a library of its own
+    monkeypatch.setattr(ops, "unavailable", lambda backend, device: "not asked here")  # it would compile
+    assert doctor.main([]) == 0
+    shown = capsys.readouterr().out
+    assert f" {tmp_path / 'cache'} (not there yet)\n" in shown
+    assert "not built yet" in shown
+    assert not (tmp_path / "cache").exists()
+    path = cpu._library_path(cpu._compiler())
+    path.parent.mkdir()
+    path.write_bytes(b"library")
+    path.with_suffix(".sha256").write_text(hashlib.sha256(b"library").hexdigest())
+    assert doctor.main([]) == 0
+    assert f" {path}\n" in capsys.readouterr().out
 
 
 def test_the_guide_runs(tmp_path, capsys, monkeypatch):

@@ -1,9 +1,12 @@
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import yaml
 from tiny_run import SETTINGS
 
 from lac import FrameEncoder, LACLoss
-from lac.config import ConfigError, TrainConfig, parse_override
+from lac.config import ConfigError, TrainConfig, checked_options, parse_override
 
 
 def test_the_defaults_are_those_of_the_classes():
@@ -44,6 +47,7 @@ def test_partial_files_are_completed(tmp_path):
         ("data.options=3", r"data\.options must be a mapping, got 3"),
         ("train.steps=0", r"train\.steps must be at least 1, got 0"),
         ("train.lr=-1", r"train\.lr must be positive, got -1"),
+        ("train.lr=.inf", r"train\.lr must be finite, got inf"),
         ("train.seed=-1", r"train\.seed must not be negative, got -1"),
         ("train.lr.deep=1", r"train\.lr must be a number, got \{'deep': 1\}"),
         ("model.input_dim=3", r"unknown setting model\.input_dim"),
@@ -68,3 +72,15 @@ def test_a_wrong_file_is_named(tmp_path, text):
 def test_yaml_numbers_without_a_dot_are_numbers():
     assert yaml.safe_load("1e-3") == "1e-3"  # the trap
     assert TrainConfig.read(None, dict([parse_override("train.lr=1e-3")])).train.lr == 1e-3
+
+
+def test_numbers_of_numpy_are_numbers():
+    def load(root=None, *, rate: float = 1.0, size: int | Sequence[int] = 1, span: tuple[float, float] = (0, 1)):
+        return None
+
+    given = {"rate": np.float32(2.5), "size": np.int64(3), "span": [1, "1e-3"]}
+    assert checked_options(load, given) == {"rate": 2.5, "size": 3, "span": [1.0, 1e-3]}
+    assert checked_options(load, {"size": [4, 5]}) == {"size": [4, 5]}
+    for wrong in ({"size": [4, "x"]}, {"span": [1]}, {"span": [1, 2, 3]}, {"rate": True}, {"rate": "fast"}):
+        with pytest.raises(ConfigError, match=rf"data\.options\.{next(iter(wrong))} must be"):
+            checked_options(load, wrong)

@@ -590,17 +590,6 @@ def test_other_devices_are_refused():
 
 @pytest.mark.slow
 @needs_engine
-def test_compiled_once_then_loaded(fresh_library, tmp_path, caplog):
-    assert cpu.unavailable(torch.device("cpu")) is None
-    (library,) = (tmp_path / "cache").iterdir()
-    made = library.stat().st_mtime_ns
-    cpu._library.cache_clear()
-    assert cpu.unavailable(torch.device("cpu")) is None
-    assert library.stat().st_mtime_ns == made
-
-
-@pytest.mark.slow
-@needs_engine
 @pytest.mark.parametrize("flags", [("-mno-avx512f",), ("-mno-avx", "-mno-avx2", "-mno-avx512f", "-mno-fma")])
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86-64 compilers")
 def test_narrower_processors(flags, fresh_library):

@@ -2,11 +2,12 @@ import errno
 import json
 import os
 import stat
+import time
 
 import pytest
 
 from lac import files
-from lac.files import atomic_path, write_json
+from lac.files import atomic_path, locked, write_json
 
 
 def test_written_whole(tmp_path):
@@ -68,3 +69,47 @@ def test_json_of_something_else_writes_nothing(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"a": object()})
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_swept_when_it_is_old(tmp_path):
+    old, young, other = (tmp_path / f".a.{name}.txt" for name in ("abcd1234", "efgh5678", "mine"))
+    for path in (old, young, other):
+        path.write_text("half")
+        os.utime(path, (time.time() - (100 if path is young else 4000),) * 2)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert sorted(os.listdir(tmp_path)) == sorted([young.name, other.name, "a.txt"])
+
+
+def test_the_old_file_is_kept_once_the_new_one_is_whole(tmp_path, monkeypatch):
+    path, before = tmp_path / "a.json", tmp_path / "a.before.json"
+    for k in range(3):
+        with atomic_path(path, keep=before) as temporary:
+            temporary.write_text(str(k))
+    assert (path.read_text(), before.read_text()) == ("2", "1")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"), atomic_path(path, keep=before) as temporary:
+        temporary.write_text("3")
+    assert (path.read_text(), before.read_text()) == ("2", "1")
+
+
+def test_a_folder_is_locked_once(tmp_path):
+    mine = f"process {os.getpid()} is at work"
+    with locked(tmp_path), pytest.raises(BlockingIOError, match=mine), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
+    def none(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", none)
+    with locked(tmp_path):
+        pass
+    assert "cannot be locked" in caplog.text

@@ -2,6 +2,7 @@ import copy
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 import torch
 from tiny_run import SETTINGS, write_clips
 
+import lac
 import lac.data
 from lac import checkpoint, train
 from lac.checkpoint import CheckpointError
 from lac.config import ConfigError, TrainConfig
 from lac.data import Clip
+from lac.data.augment import view_batches
 
 CPU = torch.device("cpu")
 
@@ -100,7 +103,9 @@ def test_the_state_of_the_random_generator_is_left_alone(dataset):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    fitted(settings(train_steps=1), dataset)
+    config = settings(train_steps=1, model_dropout=0.5)
+    train.rehearse(train.start(config, dataset, CPU), dataset.train, config)
+    fitted(config, dataset)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -134,7 +139,7 @@ replace, seen = os.replace, []
 def replace_or_die(source, target):
     if str(target).endswith("trainer.pt"):
         seen.append(target)
-        if len(seen) == 2:
+        if len(seen) == 3:  # the first is that of step 0
             os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
 os.replace = replace_or_die
@@ -256,6 +261,14 @@ def test_views_of_one_clip_or_of_one_action():
         assert (one == two) == (actions[one] == "c")
 
 
+def test_views_of_one_action_are_the_first_of_one_clip_and_the_second_of_the_other():
+    clips, config = clips_of("aaaabbbb"), settings(train_batch=6, train_views="action")
+    for k, batch in enumerate(train.draw(clips, config, 3)):
+        alike = view_batches(clips, clip_numbers(batch), seed=0, step=3, **config.augment)[k]
+        assert torch.equal(batch.frames, alike.frames)
+        assert torch.equal(batch.times, alike.times)
+
+
 def test_a_batch_depends_on_seed_and_step_only():
     clips = clips_of("aaaa")
     config = settings(train_batch=10)
@@ -281,8 +294,8 @@ def test_a_run_leaves_its_folder(run, straight):
     events = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(events) == 1
     assert names - events == {
-        "config.yaml", "model.safetensors", "loss.safetensors", "trainer.pt", "metrics.json",
-        "plots/alignment.png", "plots/curves.png",
+        "config.yaml", "model.safetensors", "loss.safetensors", "trainer.pt", "trainer.previous.pt", "metrics.json",
+        "plots/alignment.png", "plots/curves.png", ".lock",
     }  # fmt: skip
     assert torch.equal(run.encoder.head.weight, straight.encoder.head.weight)
 
@@ -335,6 +348,167 @@ def test_a_folder_that_holds_something_is_refused(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def config_of(root, **changes):
+    return settings(data_name="folder", data_root=str(root), **changes)
+
+
+@pytest.fixture
+def train_only(monkeypatch):
+    """Runs end after the last checkpoint, without evaluation and pictures."""
+
+    def stop(*arguments):
+        raise Killed
+
+    monkeypatch.setattr(train, "_evaluate", stop)
+
+    def train_only(*arguments, **options):
+        with pytest.raises(Killed):
+            train.train(*arguments, **options)
+
+    return train_only
+
+
+def test_what_a_run_left_before_its_first_checkpoint_is_no_obstacle(root, tmp_path, train_only):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(config_of(root, train_lr=0.1).to_yaml())
+    for left in (".lock", ".trainer.abcd1234.pt"):
+        (folder / left).touch()
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint.*start it again, without --resume"):
+        train.train(config_of(root), folder, resume=True)
+    train_only(config_of(root, train_steps=1), folder)
+    assert TrainConfig.of_run(folder) == config_of(root, train_steps=1)
+    assert not list(folder.glob(".trainer.*"))
+
+
+def test_a_run_that_came_to_nothing_is_no_obstacle(root, straight, tmp_path, train_only):
+    for _ in range(2):
+        with pytest.raises(train.Diverged):
+            train.train(config_of(root, train_lr=1e12, train_warmup=0), tmp_path)
+    assert checkpoint.read_state(tmp_path / "trainer.pt")["step"] == 0
+    train_only(config_of(root), tmp_path)
+    assert torch.equal(checkpoint.read_encoder(tmp_path).head.weight, straight.encoder.head.weight)
+    assert len(list(tmp_path.glob("events.*"))) == 1
+    with pytest.raises(FileExistsError, match="--resume"):
+        train.train(config_of(root), tmp_path)
+
+
+@pytest.mark.parametrize("spoil", [lambda folder: (folder / "notes").touch(), lambda folder: None])
+def test_a_run_that_has_saved_a_step_is_an_obstacle(root, tmp_path, train_only, spoil):
+    train_only(config_of(root), tmp_path)
+    spoil(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match="--resume"):
+        train.train(config_of(root), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("text", ["train: {steps: 3}", "# by hand\n", "{"])
+def test_a_configuration_of_the_user_is_not_written_over(root, tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(FileExistsError, match="not an empty folder; choose"):
+        train.train(config_of(root), tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("names", [["model.safetensors"], ["config.yaml", "model.safetensors"], ["trainer.pt"]])
+def test_weights_that_somebody_kept_are_not_removed(root, run, tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes((run.folder / name).read_bytes())
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        train.train(config_of(root), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_the_first_checkpoint_is_that_of_step_0(root, tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise Killed
+
+    monkeypatch.setattr(train, "fit", stop)
+    with pytest.raises(Killed):
+        train.train(config_of(root), tmp_path)
+    state = checkpoint.read_state(tmp_path / "trainer.pt")
+    assert state["step"] == 0
+    assert {"config.yaml", "model.safetensors", "loss.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(root, run, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_500_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"needs about 2\.\d MB there, and 1\.5 MB are free") as caught:
+        train.train(config_of(root), tmp_path / "new" / "run")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="No space left"):
+        train.train(config_of(root), run.folder, resume=True)
+
+
+def test_the_room_that_is_asked_for_is_enough(run):
+    """Of the tensors, that is: names and numbers take the rest in so small a run."""
+    state = train.start(settings(), lac.data.load("folder", TrainConfig.of_run(run.folder).data.root), CPU)
+    weights = sum(t.numel() * t.element_size() for t in state.encoder.state_dict().values())
+    written = sum((run.folder / name).stat().st_size for name in (*CHECKPOINT, "trainer.previous.pt"))
+    assert written < 11 * weights + 2_000_000
+
+
+_HOLDS = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from files import locked
+with locked(Path(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+def test_one_trainer_a_folder(root, run, tmp_path, train_only):
+    shutil.copytree(run.folder, tmp_path / "run")
+    folder = tmp_path / "run"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+    command = [sys.executable, "-c", _HOLDS, str(Path(lac.__file__).parent), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=f"process {other.pid} is at work in this folder"):
+            train.train(config_of(root), folder, resume=True)
+        assert {name: (folder / name).read_bytes() for name in before} == before
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / ".lock").symlink_to(folder / ".lock")
+        with pytest.raises(BlockingIOError):
+            train.train(config_of(root), tmp_path / "new")
+        other.kill()
+    train_only(config_of(root), folder, resume=True)
+
+
+def test_another_run_begins_with_the_weights(root, run, tmp_path, train_only):
+    config = TrainConfig.read(
+        None,
+        {"data.name": "folder", "data.root": str(root), "train.steps": 1, "train.batch": 3, "augment.frames": 8},
+        weights_of=TrainConfig.of_run(run.folder),
+    )
+    assert config.model == settings().model
+    state = train.start(config, lac.data.load("folder", root), CPU)
+    train.begin_with(state, run.folder)
+    assert torch.equal(state.encoder.head.weight, run.encoder.head.weight)
+    learned = checkpoint.read_loss(run.folder, settings()).state_dict()
+    assert all(torch.equal(value, learned[name]) for name, value in state.loss.state_dict().items())
+    assert state.step == 0
+    assert not state.optimiser.state
+    train_only(config, tmp_path / "run", init=run.folder)
+    before = checkpoint.read_state(tmp_path / "run" / "trainer.previous.pt")
+    assert before["step"] == 0
+    assert torch.equal(before["encoder"]["head.weight"], run.encoder.head.weight)
+    after = checkpoint.read_encoder(tmp_path / "run")
+    assert not torch.equal(after.head.weight, run.encoder.head.weight)
+
+
+def test_weights_that_do_not_fit_are_refused(dataset, run):
+    state = train.start(settings(model_width=16), dataset, CPU)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit FrameEncoder"):
+        train.begin_with(state, run.folder)
+
+
 def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):
     config = settings(data_name="folder", data_root=str(write_clips(tmp_path / "clips", labels=False)), train_steps=2)
     result = train.train(config, tmp_path / "run")
@@ -345,33 +519,163 @@ def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):
 
 @pytest.fixture
 def copy_of_run(run, tmp_path):
-    for name in ("config.yaml", "model.safetensors", "trainer.pt"):
+    for name in ("config.yaml", *CHECKPOINT):
         (tmp_path / name).write_bytes((run.folder / name).read_bytes())
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["trainer.pt", "model.safetensors"])
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\x80\x04N." + b[:9]])
+CHECKPOINT = ("trainer.pt", "model.safetensors", "loss.safetensors")
+
+
+def use(folder, dataset, name):
+    """What reads a file of a checkpoint."""
+    if name == "trainer.pt":
+        return gone_on(folder, dataset)
+    if name == "model.safetensors":
+        return checkpoint.read_encoder(folder)
+    return checkpoint.read_loss(folder, settings())
+
+
+def flipped(content, bit):
+    return content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :]
+
+
+@pytest.mark.parametrize("name", CHECKPOINT)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[: len(b) // 2],
+        lambda b: b"",
+        lambda b: b[:-1],
+        lambda b: b + b"0",
+        lambda b: b"\x80\x04N." + b[:9],
+        lambda b: flipped(b, 4 * len(b)),
+        lambda b: flipped(b, b.index(b"sha256:") * 8 + 8 * 20),
+    ],
+    ids=["half", "empty", "one byte less", "one byte more", "other", "one bit", "one bit of the digest"],
+)
 def test_a_damaged_checkpoint_is_named(copy_of_run, dataset, name, damage):
     path = copy_of_run / name
     path.write_bytes(damage(path.read_bytes()))
-    use = gone_on if name == "trainer.pt" else lambda folder, _: train.load_run(folder)
     with pytest.raises(CheckpointError, match=rf"{name} is damaged"):
-        use(copy_of_run, dataset)
+        use(copy_of_run, dataset, name)
+
+
+@pytest.mark.slow
+def test_one_flipped_bit_anywhere_is_found(copy_of_run, dataset):
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        name = CHECKPOINT[rng.integers(3)]
+        path = copy_of_run / name
+        content = path.read_bytes()
+        path.write_bytes(flipped(content, int(rng.integers(8 * len(content)))))
+        with pytest.raises(CheckpointError, match=rf"{name} is damaged"):
+            use(copy_of_run, dataset, name)
+        path.write_bytes(content)
+    for name in CHECKPOINT:
+        use(copy_of_run, dataset, name)
+
+
+def two_checkpoints(folder, dataset):
+    """A run that was stopped at step 10, with the checkpoint of step 5 before it."""
+
+    def save(state):
+        train.save(state, folder)
+        if state.step == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fitted(settings(), dataset, save=save)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: flipped(b, 4 * len(b)), None])
+def test_the_checkpoint_before_a_damaged_one_is_taken(straight, dataset, tmp_path, caplog, damage):
+    two_checkpoints(tmp_path, dataset)
+    newest = tmp_path / "trainer.pt"
+    if damage:
+        newest.write_bytes(damage(newest.read_bytes()))
+    else:  # killed between two renames
+        newest.unlink()
+    state, reached = gone_on(tmp_path, dataset)
+    assert reached == 5
+    assert same(state, straight)
+    assert state.history == straight.history
+    assert f"{newest} is {'damaged' if damage else 'missing'}; going on" in caplog.text
+    assert "at step 5" in caplog.text
+    # It has become the newest, so that the next checkpoint does not push it out for a damaged one.
+    assert checkpoint.read_state(newest)["step"] == 5
+    assert not (tmp_path / "trainer.previous.pt").exists()
+
+
+def test_two_damaged_checkpoints_are_refused(dataset, tmp_path):
+    two_checkpoints(tmp_path, dataset)
+    for name in ("trainer.pt", "trainer.previous.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"trainer\.previous\.pt is damaged"):
+        gone_on(tmp_path, dataset)
+
+
+def test_other_readers_take_the_files(run, straight):
+    from safetensors.torch import load_file
+
+    weights = load_file(run.folder / "model.safetensors")
+    assert torch.equal(weights["head.weight"], straight.encoder.head.weight)
+    state = torch.load(run.folder / "trainer.pt", weights_only=True)
+    assert state["step"] == 12
+    assert state["lac"] == lac.__version__
 
 
 def test_a_checkpoint_of_another_model_is_named(copy_of_run, dataset):
     with pytest.raises(CheckpointError, match=r"trainer\.pt does not fit FrameEncoder: .*size mismatch|Missing"):
         gone_on(copy_of_run, dataset, settings(model_width=16))
     checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3})
-    with pytest.raises(CheckpointError, match="lacks encoder, history, loss, optimiser"):
+    with pytest.raises(CheckpointError, match=r"lacks encoder, history, lac, loss, optimiser: .*by something else"):
+        gone_on(copy_of_run, dataset)
+    checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3, "lac": "7.0"})
+    with pytest.raises(CheckpointError, match=rf"lacks encoder.*written by lac 7\.0, this is lac {lac.__version__}"):
         gone_on(copy_of_run, dataset)
 
 
 def test_weights_without_the_encoder_arguments_are_named(copy_of_run):
     checkpoint.write_weights(copy_of_run / "model.safetensors", torch.nn.Linear(2, 2))
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged, or no checkpoint of lac"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors holds no FrameEncoder"):
         train.load_run(copy_of_run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config | {"pooling": "mean"}, "unknown arguments pooling"),
+        (lambda config: {k: v for k, v in config.items() if k != "backbone"}, "missing ones backbone"),
+    ],
+)
+def test_an_encoder_of_another_version_is_told_as_such(run, tmp_path, monkeypatch, change, words):
+    monkeypatch.setattr(lac, "__version__", "7.0")
+    checkpoint.write_weights(tmp_path / "model.safetensors", run.encoder, {"FrameEncoder": change(run.encoder.config)})
+    monkeypatch.undo()
+    with pytest.raises(
+        CheckpointError, match=rf"written by lac 7\.0, this is lac {lac.__version__}.*{words}"
+    ) as caught:
+        checkpoint.read_encoder(tmp_path)
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_version_that_does_not_fit_names_both(dataset, tmp_path, monkeypatch):
+    state = train.start(settings(), dataset, CPU)
+    monkeypatch.setattr(lac, "__version__", "7.0")
+    state.encoder.head = torch.nn.Linear(8, 5)
+    train.save(state, tmp_path)
+    monkeypatch.undo()
+    for read in (gone_on, lambda folder, dataset: checkpoint.read_encoder(folder)):
+        with pytest.raises(CheckpointError, match=rf"does not fit.*by lac 7\.0, this is lac {lac.__version__}"):
+            read(tmp_path, dataset)
+
+
+def test_a_backbone_that_no_file_can_make_again_is_not_written(tmp_path):
+    encoder = lac.FrameEncoder(4, width=8, heads=2, backbone=torch.nn.Conv2d(3, 4, 1))
+    with pytest.raises(TypeError, match=r"a module of your own \(Conv2d\).*state_dict"):
+        checkpoint.write_encoder(tmp_path, encoder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkpoint_runs_no_code(copy_of_run, dataset):
@@ -379,8 +683,8 @@ def test_a_checkpoint_runs_no_code(copy_of_run, dataset):
         def __reduce__(self):
             return Path.touch, (copy_of_run / "owned",)
 
-    torch.save({"step": Evil()}, copy_of_run / "trainer.pt")
-    with pytest.raises(CheckpointError):
+    checkpoint.write_state(copy_of_run / "trainer.pt", {"step": Evil()})
+    with pytest.raises(CheckpointError, match=r"trainer\.pt is whole, but torch .* cannot read it"):
         gone_on(copy_of_run, dataset)
     assert not (copy_of_run / "owned").exists()
 

@@ -2,11 +2,13 @@
 
 The algorithm is described at the top of `cpu.cpp`. The library is kept in the user's cache folder (cache.py)
 under a name made from the source, the compiler and the processor, so it is built once per machine and never used on
-another. Without a C++ compiler the engine is `unavailable`.
+another. Its digest lies beside it: a damaged library is built again, one that others could have written is refused.
+Without a C++ compiler the engine is `unavailable`.
 
 Threads follow `torch.get_num_threads()`. They live for one call, so nothing is left that a fork could break.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -16,13 +18,14 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lac_kernels.cache import cache_folder
+from lac_kernels.cache import cache_folder, make_folder, others_can_write
 from lac_kernels.reference import compute_dtype
 
 _SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -35,6 +38,8 @@ _NO_DIRECTION: tuple[int, ...] = (0,) * 13
 _FORWARD, _GRADIENT, _HARD, _SECOND = range(4)
 _ROWS, _COLS, _HEADER = 64, 192, 40  # as in cpu.cpp
 _CELLS_PER_THREAD = 1 << 18  # a thread more for each: below this starting it costs more than it brings
+
+_REMEDY = "LAC_CACHE to a folder of yours (chmod 700)"
 
 _log = logging.getLogger("lac")
 
@@ -63,7 +68,8 @@ def _compiler() -> Path:
 
 
 def _compile(compiler: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
+    """Build the library and put it at `to`, then its digest beside it: without that it is not whole."""
+    _sweep(to.parent)
     descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=to.parent)
     os.close(descriptor)
     try:
@@ -77,11 +83,54 @@ def _compile(compiler: Path, to: Path) -> None:
                     _log.warning("compiling the CPU engine with %s, once (up to a minute) ...", compiler.name)
                     _, errors = process.communicate()
             if process.returncode == 0:
+                digest = _digest(Path(temporary))
+                os.chmod(temporary, 0o700)  # the linker made it by the umask
                 os.replace(temporary, to)
+                Path(temporary).write_text(digest, encoding="ascii")
+                os.replace(temporary, to.with_suffix(".sha256"))
                 return
         raise _CannotBuild(f"{compiler} failed; set CXX to another compiler ({errors.strip()[:500]})")
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a compilation left that was killed, an hour ago or more."""
+    for left in folder.glob("tmp*.so"):
+        with contextlib.suppress(OSError):  # another process may do the same
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the library is there and is what the compiler wrote. One that was cut would end the process (SIGBUS)."""
+    try:
+        found = _digest(path)
+    except FileNotFoundError:
+        return False
+    beside = path.with_suffix(".sha256")
+    if beside.exists() and beside.read_bytes() == found.encode():
+        return True
+    _log.warning("the compiled CPU engine %s is damaged or was not finished; compiling it again", path)
+    return False
+
+
+def _library_path(compiler: Path) -> Path:
+    """Where the library of this source, compiler and processor is kept."""
+    stat = compiler.stat()
+    parts = (_SOURCE.read_bytes(), f"{_FLAGS} {compiler} {stat.st_size} {stat.st_mtime_ns}".encode())
+    name = hashlib.sha256(b"\0".join((*parts, _processor().encode()))).hexdigest()[:24]
+    return cache_folder() / f"cpu-{name}.so"
+
+
+def _refuse_what_others_wrote(path: Path) -> None:
+    reason = others_can_write(path)
+    if reason is not None:
+        raise _CannotBuild(f"it loads no code that others could have written: {reason}, or set {_REMEDY}")
 
 
 @cache
@@ -89,17 +138,17 @@ def _library() -> ctypes.CDLL | str:
     """The compiled library, or why there is none."""
     try:
         compiler = _compiler()
-        stat = compiler.stat()
-        parts = (_SOURCE.read_bytes(), f"{_FLAGS} {compiler} {stat.st_size} {stat.st_mtime_ns}".encode())
-        name = hashlib.sha256(b"\0".join((*parts, _processor().encode()))).hexdigest()[:24]
-        path = cache_folder() / f"cpu-{name}.so"
-        if not path.exists():
+        path = _library_path(compiler)
+        make_folder(path.parent)
+        _refuse_what_others_wrote(path.parent)
+        if not _is_whole(path):
             _compile(compiler, path)
+        _refuse_what_others_wrote(path)
         library = ctypes.CDLL(str(path))
     except _CannotBuild as reason:
         return str(reason)
     except OSError as error:
-        return f"its library could not be written or loaded ({error}); set LAC_CACHE to a folder of yours"
+        return f"its library could not be written or loaded ({error}); set {_REMEDY}"
     library.lac_run.argtypes = [ctypes.c_char_p, ctypes.c_int64]
     library.lac_run.restype = ctypes.c_int
     library.lac_poison.argtypes = [ctypes.c_int]
@@ -113,6 +162,15 @@ def poison(byte: int) -> None:
     if isinstance(library, str):
         raise RuntimeError(f"the cpu engine is not available: {library}")
     library.lac_poison(byte)
+
+
+def built() -> Path | None:
+    """Where the library of this machine is, whole; None if it is still to be built, or cannot be."""
+    try:
+        path = _library_path(_compiler())
+        return path if path.exists() and _is_whole(path) else None
+    except (_CannotBuild, OSError):
+        return None
 
 
 def unavailable(device: torch.device) -> str | None:

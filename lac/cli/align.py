@@ -72,7 +72,7 @@ def _command(argv: list[str] | None) -> int:
 
     from lac.checkpoint import read_encoder, read_loss
     from lac.cli.clips import check_frames, read_clips
-    from lac.config import CONFIG, TrainConfig
+    from lac.config import TrainConfig
     from lac.data.doubts import still
     from lac.data.video import RATE, write_side_by_side
     from lac.files import write_json
@@ -80,7 +80,7 @@ def _command(argv: list[str] | None) -> int:
     from lac.train import align_clips, draw_aligned, pick_device
 
     folder = Path(arguments.run)
-    config = TrainConfig.read(folder / CONFIG)
+    config = TrainConfig.of_run(folder)
     options = config.data.options | ({} if arguments.rate is None else {"rate": arguments.rate})
     root = arguments.root or config.data.root
     data = replace(config.data, root=root, options=options)
@@ -192,3 +192,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print(f"doubt           {doubt}")
     for name in ("alignment.png", "alignment.json"):
         console.print(f"{name:<16}{out / name}")
+
+
+if __name__ == "__main__":
+    entry()

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lac.cli.common import UsageError, run
@@ -87,7 +88,7 @@ def _command(argv: list[str] | None) -> int:
     import torch
     from rich.console import Console
 
-    from lac.benchmark import Shape, context, growth_figure, own_sides
+    from lac.benchmark import Shape, append_rows, context, growth_figure, own_sides
     from lac.config import ConfigError
     from lac.files import atomic_path
     from lac.train import pick_device
@@ -103,10 +104,17 @@ def _command(argv: list[str] | None) -> int:
     for name in arguments.backends or ():
         if name not in sides:
             raise UsageError(f"--backends: {name!r} is none of {', '.join(sides)}")
-    if arguments.threads and (device.type != "cpu" or min(arguments.threads) < 1):
-        raise UsageError("--threads are counts of at least 1, for the CPU")
+    if arguments.threads and (
+        device.type != "cpu" or not 1 <= min(arguments.threads) <= max(arguments.threads) <= 1024
+    ):
+        raise UsageError("--threads are counts of at least 1 and at most 1024, for the CPU")
     if not arguments.seconds > 0:
         raise UsageError(f"--seconds must be positive, got {arguments.seconds}")
+    # What would be refused at the end is refused before anything is timed.
+    if arguments.plot:
+        _check_plot(arguments.plot, shapes)
+    if arguments.out:
+        append_rows(arguments.out, ())
     chosen = [side for name, side in sides.items() if name in (arguments.backends or sides)]
     usual = torch.get_num_threads()
     threads = arguments.threads or ([usual] if device.type == "cuda" else sorted({1, usual}))
@@ -139,6 +147,23 @@ def _command(argv: list[str] | None) -> int:
     if arguments.out:
         console.print(f"rows        {arguments.out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _check_plot(path: str, shapes: Sequence[Shape]) -> None:
+    """Whether the shapes can be drawn, and written in a format of that name.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    from matplotlib.figure import Figure
+
+    from lac.benchmark import growing
+
+    if not any(len(found) > 1 for found in growing(shapes)):
+        raise UsageError("--plot needs square shapes that differ in N = M or in the batch alone")
+    formats = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lower()[1:] not in formats:
+        raise UsageError(f"--plot {path}: must end in one of {', '.join(f'.{name}' for name in sorted(formats))}")
 
 
 def _measured(
@@ -229,3 +254,7 @@ def _short(number: str | float | None) -> str:
         return "-"
     number = float(number)
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+if __name__ == "__main__":
+    entry()

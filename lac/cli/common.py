@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +24,12 @@ class UsageError(Exception):
 
 
 def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Call ``command(arguments)`` and return its exit code; turn the errors that a user can cause into one
-    line.
+    """Call ``command(arguments)`` and return its exit code; turn every error into one line.
 
-    ``UsageError`` gives 2, Ctrl-C 130, and ``ValueError``, ``TypeError``, ``OSError`` (missing file, full
-    disk) and ``ImportError`` (missing extra) give 1. ``--traceback`` among the arguments, or
-    ``LAC_TRACEBACK=1`` in the environment, shows the traceback too; the flag is taken out before ``command``
-    sees the arguments. argparse's own ``SystemExit`` (2 for usage, 0 for ``--help``) becomes the returned
+    The code is 2 for ``UsageError`` and ``ConfigError`` (the command line or a setting), 130 for Ctrl-C, 1 for all
+    else: what a user can cause, and mistakes of the program, which the line calls internal. ``--traceback`` among the
+    arguments, or ``LAC_TRACEBACK=1`` in the environment, shows the traceback too; the flag is taken out before
+    ``command`` sees the arguments. argparse's own ``SystemExit`` (2 for usage, 0 for ``--help``) becomes the returned
     code.
 
     Args:
@@ -45,10 +45,12 @@ def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None =
         return exit_.code if isinstance(exit_.code, int) else EXIT_FAILURE if exit_.code else 0
     except KeyboardInterrupt:
         return _report("interrupted", EXIT_INTERRUPT, traceback)
-    except UsageError as error:
-        return _report(str(error), EXIT_USAGE, traceback)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        return _report(_message(error), EXIT_FAILURE, traceback)
+    except Exception as error:
+        from lac.config import ConfigError
+
+        if isinstance(error, UsageError | ConfigError):
+            return _report(str(error), EXIT_USAGE, traceback)
+        return _report(_message(error) + ("" if traceback else _hint(error)), EXIT_FAILURE, traceback)
 
 
 def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
@@ -130,7 +132,40 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename is not None else ""
         return f"{error.strerror}{where}"
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    if _is_out_of_memory(error):
+        reason = text.strip().partition("\n")[0]
+        return f"out of memory ({reason}); take fewer or shorter clips at a time (train.batch, augment.frames)"
+    return text if _is_expected(error) else f"internal: {type(error).__name__}: {error}"
+
+
+def _hint(error: Exception) -> str:
+    if _is_expected(error):
+        return " (--traceback shows where)"
+    return " (this is a bug; run again with --traceback and report it)"
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether an error is one that a user can cause, and not a mistake of the program.
+
+    A ``ValueError``, ``TypeError`` or ``RuntimeError`` is, where a ``raise`` statement made it: somebody thought of it.
+    One that Python or torch raise by themselves, say for ``1 + "a"`` or for shapes that do not fit, is a mistake.
+    """
+    if isinstance(error, OSError | ImportError) or _is_out_of_memory(error):
+        return True
+    place = error.__traceback__
+    if place is None or not isinstance(error, ValueError | TypeError | RuntimeError):
+        return False
+    while place.tb_next is not None:
+        place = place.tb_next
+    return place.tb_frame.f_code.co_code[place.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # no torch, no error of it
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's words on a CPU
 
 
 def _report(message: str, code: int, traceback: bool) -> int:

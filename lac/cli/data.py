@@ -111,3 +111,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
     for note in report["notes"]:
         console.print(f"note            {note}")
     console.print(f"report          {out / 'conversion.json'}")
+
+
+if __name__ == "__main__":
+    entry()

@@ -68,8 +68,8 @@ def _command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     if (arguments.run is None) == (arguments.features is None):
         raise UsageError("give a run folder (lac-eval RUN), or a folder of embeddings (lac-eval --features DIR)")
-    if arguments.seed is not None and arguments.seed < 0:
-        raise UsageError(f"--seed must not be negative, got {arguments.seed}")
+    if arguments.seed is not None and not 0 <= arguments.seed < 1 << 63:
+        raise UsageError(f"--seed must not be negative, and below 2^63, got {arguments.seed}")
     if arguments.stride < 1:
         raise UsageError(f"--stride must be at least 1, got {arguments.stride}")
     if arguments.features and not arguments.data and (arguments.root or arguments.option):
@@ -130,9 +130,9 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     """The encoder of a run folder, the data set of the run or the one asked for, and the run's seed."""
     import lac.data
     from lac.checkpoint import read_encoder
-    from lac.config import CONFIG, TrainConfig
+    from lac.config import TrainConfig
 
-    config = TrainConfig.read(Path(arguments.run, CONFIG))
+    config = TrainConfig.of_run(arguments.run)
     data = config.data
     name = arguments.data or data.name
     same = name == data.name
@@ -184,3 +184,7 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
 
 def _size(dataset: Dataset) -> int:
     return math.prod(dataset.feature_shape)
+
+
+if __name__ == "__main__":
+    entry()

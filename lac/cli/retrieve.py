@@ -108,7 +108,7 @@ def _command(argv: list[str] | None) -> int:
     import lac.data
     from lac.checkpoint import read_encoder
     from lac.cli.clips import check_embeddings, check_frames, find_video, read_clips, video_of
-    from lac.config import CONFIG, TrainConfig
+    from lac.config import TrainConfig
     from lac.data.doubts import still
     from lac.evaluate import embed_clips
     from lac.files import write_json
@@ -116,7 +116,7 @@ def _command(argv: list[str] | None) -> int:
     from lac.train import pick_device
 
     folder = Path(arguments.run)
-    config = TrainConfig.read(folder / CONFIG)
+    config = TrainConfig.of_run(folder)
     data = replace(config.data, root=arguments.root or config.data.root)
     device = pick_device(arguments.device)
     encoder = read_encoder(folder, device)
@@ -306,3 +306,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print(f"doubt           {doubt}")
     for name in ("retrieval.png", "retrieval.json"):
         console.print(f"{name:<16}{out / name}")
+
+
+if __name__ == "__main__":
+    entry()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _EXAMPLES = """examples:
   lac-train --data folder --root my/data       your own features, see docs/guide.md
   lac-train --set train.steps=2000 --set loss.temperature=0.5
   lac-train --resume runs/watch-20260131-120000
+  lac-train --init runs/mine --data folder --root more/data --set train.lr=3e-4
 """
 
 
@@ -62,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1... (default: auto)")
     parser.add_argument("--amp", action="store_true", help="run the encoder in bfloat16")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in DIR, with its own settings")
+    parser.add_argument(
+        "--init",
+        metavar="DIR",
+        help="begin with the weights of the run in DIR, and its model; all else is as given here",
+    )
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -69,27 +76,21 @@ def _parser() -> argparse.ArgumentParser:
 def _command(argv: list[str] | None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
-
-    from lac.config import ConfigError
-
-    try:
-        return _train(*_settings(parser, arguments), resume=arguments.resume is not None)
-    except ConfigError as error:
-        raise UsageError(str(error)) from error
+    return _train(*_settings(parser, arguments), resume=arguments.resume is not None, init=arguments.init)
 
 
-def _train(config: TrainConfig, folder: Path, *, resume: bool) -> int:
+def _train(config: TrainConfig, folder: Path, *, resume: bool, init: str | None) -> int:
     from rich.console import Console
 
-    from lac.config import CONFIG
+    from lac.checkpoint import is_saved
     from lac.train import train
 
     console = Console()
     try:
         with _reporter(console) as progress:
-            result = train(config, folder, resume=resume, progress=progress)
+            result = train(config, folder, resume=resume, init=init, progress=progress)
     except KeyboardInterrupt:
-        if (folder / CONFIG).is_file():
+        if is_saved(folder):
             console.print(f"go on with: lac-train --resume {folder}", highlight=False, soft_wrap=True)
         raise
     if result.not_evaluated is None:
@@ -101,7 +102,18 @@ def _train(config: TrainConfig, folder: Path, *, resume: bool) -> int:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     for name, path in {"run folder": result.folder, "alignment": result.pictures[0]}.items():
         console.print(f"{name:<12}{path}", highlight=False, soft_wrap=True)
+    if resume and not result.metrics["seconds_cover_steps"]:
+        console.print(_finished(folder), highlight=False, soft_wrap=True)
     return 0
+
+
+def _finished(folder: Path) -> str:
+    """That a run is finished, and how to go on all the same; empty if it is not."""
+    try:
+        step = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["steps"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    return f"finished at step {step}; to go on from its weights in a new run: lac-train --init {folder} ..."
 
 
 @contextmanager
@@ -177,12 +189,23 @@ def _settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     what = {"data.name": arguments.data, "train.seed": arguments.seed, "train.amp": arguments.amp or None}
     if arguments.resume is not None:
         folder = Path(arguments.resume)
-        for flag in ("config", "set", "data", "out", "seed", "amp"):
+        for flag in ("config", "set", "data", "out", "seed", "amp", "init"):
             if getattr(arguments, flag) != parser.get_default(flag):
-                raise UsageError(f"--resume goes on with the settings of the run; leave out --{flag}")
+                finished = _finished(folder)
+                raise UsageError(
+                    f"--resume goes on with the settings of the run; leave out --{flag}"
+                    + (f". This run is {finished}" if finished else "")
+                )
         if not (folder / CONFIG).is_file():
-            raise UsageError(f"{folder} is not a run folder: it holds no {CONFIG}")
-        return TrainConfig.read(folder / CONFIG, _given(where)), folder
+            raise UsageError(
+                f"there is no run in {folder}: it holds no {CONFIG}; start it again, by --out {folder} without --resume"
+            )
+        return TrainConfig.of_run(folder, _given(where)), folder
     overrides = dict(parse_override(text) for text in arguments.set)
-    config = TrainConfig.read(arguments.config, overrides | _given(where | what))
+    weights_of = None if arguments.init is None else TrainConfig.of_run(arguments.init)
+    config = TrainConfig.read(arguments.config, overrides | _given(where | what), weights_of=weights_of)
     return config, Path(arguments.out or f"runs/{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+if __name__ == "__main__":
+    entry()

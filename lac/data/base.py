@@ -7,14 +7,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
+from lac.config import ConfigError, checked_options
 from lac.data.reading import file_name
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,22 +172,26 @@ def load(name: str, root: str | Path | None = None, *, device: str | torch.devic
         options: what the loader offers, see its documentation.
 
     Raises:
-        ValueError: no data set has that name.
-        TypeError: the loader has no such option.
+        ConfigError: no data set has that name, or its loader no such option, or not of that type. It is a
+            ``ValueError``.
         FileNotFoundError: the data is not there.
         ImportError: the data comes with a package that is not installed.
     """
     if name not in _loaders:
         close = difflib.get_close_matches(name, _loaders, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown data set {name!r}: the data sets are {', '.join(names())}{hint}")
+        raise ConfigError(f"unknown data set {name!r}: the data sets are {', '.join(names())}{hint}")
     loader = _loaders[name]
     parameters = inspect.signature(loader).parameters
     known = [key for key in parameters if key not in ("root", "device")]
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     wrong = [key for key in options if key not in known]
     if wrong and not free:
-        raise TypeError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
+        raise ConfigError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
+    options = checked_options(loader, options)
+    seed = options.get("seed", 0)
+    if isinstance(seed, int) and seed < 0:
+        raise ConfigError(f"data.options.seed must not be negative, got {seed}")
     return loader(root, **options | ({"device": device} if "device" in parameters else {}))
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from lac.backbone import PRETRAINED, Backbone, is_trained
+from lac.config import ConfigError
 from lac.data.reading import read_npz
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.files import atomic_path
-from lac_kernels.cache import cache_folder
+from lac_kernels.cache import cache_folder, make_folder
 
 _CHUNK = 32  # frames that are held at once
 _log = logging.getLogger("lac")
@@ -53,9 +54,9 @@ class FrameFeatures:
         device: str | torch.device = "auto",
     ) -> None:
         if not isinstance(backbone, str):
-            raise ValueError(f"the option backbone must be a name such as {PRETRAINED!r}, or None, got {backbone!r}")
+            raise ConfigError(f"the option backbone must be a name such as {PRETRAINED!r}, or None, got {backbone!r}")
         if not is_trained(backbone):
-            raise ValueError(
+            raise ConfigError(
                 f"backbone {backbone!r} has no trained weights, so its features mean nothing: give {PRETRAINED!r}, or "
                 "train it with model.backbone and data.options.backbone=null"
             )
@@ -96,6 +97,7 @@ class FrameFeatures:
         if found is None:
             found = self._compute(video)
             try:
+                make_folder(self.folder.parent)
                 with atomic_path(path) as temporary, temporary.open("wb") as file:
                     np.savez(file, **found._asdict())
             except OSError as error:

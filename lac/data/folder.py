@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from lac.backbone import PRETRAINED
+from lac.config import ConfigError
 from lac.data.base import Clip, Dataset
 from lac.data.features import FrameFeatures, to_images
 from lac.data.reading import file_name, naming, number, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
-
-if TYPE_CHECKING:
-    import torch
 
 FPS = 10.0
 SIZE = 112
@@ -85,7 +84,7 @@ def load(
         raise FileNotFoundError("the data set 'folder' needs root= (--root): a folder with features/*.npy or videos/*")
     base = Path(root)
     if not 0 < rate < math.inf:
-        raise ValueError(f"rate must be > 0 frames a second, got {rate}")
+        raise ConfigError(f"rate must be > 0 frames a second, got {rate}")
     kind, sources = "features", _files(base, "features", ".npy")
     if not sources:
         kind, sources = "videos", videos(base)
@@ -316,7 +315,7 @@ def _split(base: Path, kind: str, names: list[str], val_share: float, seed: int)
                 )
         return splits[0], splits[1]
     if not 0 < val_share < 1:
-        raise ValueError(f"val_share must lie between 0 and 1, got {val_share}")
+        raise ConfigError(f"val_share must lie between 0 and 1, got {val_share}")
     if len(names) < 2:
         raise ValueError(f"{base} has one clip only; a split into train and val needs two")
     count = min(max(1, math.floor(val_share * len(names) + 0.5)), len(names) - 1)

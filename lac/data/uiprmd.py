@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lac.config import ConfigError
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
 from lac.data.reading import naming, read_npz
@@ -137,9 +138,9 @@ def load(
     number = _movement_number(movement)
     name = MOVEMENTS[number - 1]
     if longest < 0 or len(speed) != 2 or not 0 < speed[0] <= speed[1] < math.inf:
-        raise ValueError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
+        raise ConfigError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
     if share is not None and not 0 <= share < 1:
-        raise ValueError(f"share of other movements must lie in [0, 1), got {share}")
+        raise ConfigError(f"share of other movements must lie in [0, 1), got {share}")
     path = _place(root)
     recordings = _packed(path) if path.is_file() else _official(path)
     splits: dict[bool, list[Clip]] = {True: [], False: []}
@@ -177,7 +178,7 @@ def _movement_number(movement: str | int) -> int:
         return MOVEMENTS.index(text) + 1
     if text.isdecimal() and 1 <= int(text) <= len(MOVEMENTS):
         return int(text)
-    raise ValueError(
+    raise ConfigError(
         f"unknown movement {movement!r}: give a number from 1 to {len(MOVEMENTS)} or one of " + ", ".join(MOVEMENTS)
     )
 

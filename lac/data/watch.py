@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from lac.config import ConfigError
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
 from lac.data.pickles import ArraysOnly
@@ -92,11 +93,11 @@ def load(
         ValueError: unknown action, an option out of range, or a file that is not the watch data.
     """
     if action != "all" and action not in ACTIONS:
-        raise ValueError(f"unknown action {action!r}: choose one of {', '.join(ACTIONS)} or 'all'")
+        raise ConfigError(f"unknown action {action!r}: choose one of {', '.join(ACTIONS)} or 'all'")
     if not 0 < rate <= RECORDED_RATE:
-        raise ValueError(f"rate must lie above 0 and at most at the recorded {RECORDED_RATE:g} Hz, got {rate}")
+        raise ConfigError(f"rate must lie above 0 and at most at the recorded {RECORDED_RATE:g} Hz, got {rate}")
     if repetitions < 1 or longest < 0:
-        raise ValueError(f"repetitions must be >= 1 and longest >= 0, got {repetitions} and {longest}")
+        raise ConfigError(f"repetitions must be >= 1 and longest >= 0, got {repetitions} and {longest}")
     actions = ACTIONS if action == "all" else (action,)
     path = _file() if root is None else Path(root)
     recordings = _recordings(path, rate)

@@ -1,0 +1,250 @@
+"""The compiled library in the cache: whole or built again, and loaded only from where nobody else can write."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lac_kernels import cpu
+from lac_kernels.cache import cache_folder, others_can_write
+
+CPU = torch.device("cpu")
+REASON = cpu.unavailable(CPU)
+pytestmark = [
+    pytest.mark.skipif(REASON is not None, reason=f"the cpu engine cannot run: {REASON}"),
+    pytest.mark.skipif(sys.platform == "win32", reason="shell scripts, modes and owners"),
+]
+
+USE = """
+import torch
+from lac import smith_waterman
+print(f"{smith_waterman(torch.eye(3), backend='cpu').item():.2f}")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty cache folder, and a quick compiler: it copies the library that this machine has built."""
+    monkeypatch.delenv("CXX", raising=False)
+    built = cpu._library_path(cpu._compiler())
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    compiler = tmp_path / "c++"
+    compiler.write_text(
+        f'#!/bin/sh\necho built >> "{tmp_path}/log"\nwhile [ "$1" != -o ]; do shift; done\ncat "{built}" > "$2"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("LAC_CACHE", str(folder))
+    cpu._library.cache_clear()
+    yield folder
+    cpu._library.cache_clear()
+
+
+def again() -> str | None:
+    """As the next process would find it."""
+    cpu._library.cache_clear()
+    return cpu.unavailable(CPU)
+
+
+def builds(folder: Path) -> int:
+    return len((folder.parent / "log").read_text().splitlines())
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | more
+
+
+def test_built_once_then_loaded(folder):
+    assert again() is None
+    assert {path.suffix for path in folder.iterdir()} == {".so", ".sha256"}
+    assert again() is None
+    assert builds(folder) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[:1000],
+        lambda b: b"",
+        lambda b: b[:-1],
+        lambda b: b[: len(b) // 2] + bytes([b[len(b) // 2] ^ 1]) + b[len(b) // 2 + 1 :],
+    ],
+    ids=["cut", "empty", "one byte short", "one bit"],
+)
+def test_a_damaged_library_is_built_again(folder, damage, caplog):
+    assert again() is None
+    (library,) = folder.glob("*.so")
+    whole = library.read_bytes()
+    library.unlink()  # the pages of the one in use stay
+    library.write_bytes(damage(whole))
+    assert again() is None
+    assert "compiling it again" in caplog.text
+    assert library.read_bytes() == whole
+    assert again() is None
+    assert builds(folder) == 2
+
+
+def test_a_cut_library_does_not_end_the_process(folder):
+    assert again() is None
+    (library,) = folder.glob("*.so")
+    content = library.read_bytes()
+    library.unlink()
+    library.write_bytes(content[:1000])
+    done = subprocess.run([sys.executable, "-c", USE], env=environment(), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "4.03\n"), done.stderr
+    assert "compiling it again" in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"", b"0" * 64])
+def test_a_library_without_its_digest_is_not_loaded(folder, content):
+    assert again() is None
+    (beside,) = folder.glob("*.sha256")
+    beside.unlink() if content is None else beside.write_bytes(content)
+    assert again() is None
+    assert builds(folder) == 2
+
+
+def test_what_a_killed_compilation_left_is_swept(folder):
+    old, young = folder / "tmpold.so", folder / "tmpyoung.so"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 4000,) * 2)
+    assert again() is None
+    assert young.exists()
+    assert not old.exists()
+
+
+@pytest.mark.slow
+def test_killed_while_compiling(folder):
+    compiler = Path(os.environ["CXX"])
+    compiler.write_text(compiler.read_text().replace("cat ", "kill -9 $PPID; cat "))
+    killed = subprocess.run([sys.executable, "-c", USE], env=environment(), capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    compiler.write_text(compiler.read_text().replace("kill -9 $PPID; ", ""))
+    assert again() is None
+
+
+@pytest.mark.slow
+def test_two_processes_compile_at_once(folder):
+    compiler = Path(os.environ["CXX"])
+    compiler.write_text(compiler.read_text().replace("cat ", "sleep 1; cat "))
+    command = [sys.executable, "-c", USE]
+    both = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0] for process in both] == ["4.03\n"] * 2
+    assert again() is None
+    assert {path.suffix for path in folder.iterdir()} == {".so", ".sha256"}
+
+
+def refused(*words: str) -> bool:
+    reason = again() or ""
+    assert "set LAC_CACHE to a folder of yours" in reason
+    for word in words:
+        assert word in reason
+    return True
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777])
+def test_a_folder_that_others_can_write_is_refused(folder, mode):
+    assert again() is None
+    folder.chmod(mode)
+    assert refused("others may write to", str(folder), f"{mode:o}", "chmod go-w")
+    folder.chmod(0o700)
+    assert again() is None
+
+
+def test_a_library_that_others_can_write_is_refused(folder):
+    assert again() is None
+    (library,) = folder.glob("*.so")
+    library.chmod(0o720)
+    assert refused("others may write to", str(library))
+
+
+def test_a_folder_below_one_that_everybody_can_write_is_refused(folder):
+    folder.parent.chmod(0o777)
+    assert refused("others may write to", str(folder.parent))
+    folder.parent.chmod(0o1777)  # as /tmp: only the owner of what is in it can move that away
+    assert again() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give files away")
+def test_what_belongs_to_another_user_is_refused_to_root_too(folder, tmp_path, monkeypatch):
+    assert again() is None
+    (library,) = folder.glob("*.so")
+    os.chown(library, 12345, -1)
+    assert refused(str(library), "belongs to another user (number 12345)")
+    os.chown(library, 0, -1)
+    os.chown(folder, 12345, -1)
+    assert refused(str(folder), "belongs to another user")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.setenv("LAC_CACHE", str(tmp_path / "link"))
+    assert refused(str(folder), "belongs to another user")
+
+
+def test_without_user_numbers_nothing_is_checked(folder, monkeypatch):
+    folder.chmod(0o777)
+    assert refused("others may write to")
+    monkeypatch.delattr(os, "getuid")
+    assert again() is None
+
+
+def test_a_library_elsewhere_is_judged_where_it_is(folder, tmp_path):
+    assert again() is None
+    (library,) = folder.glob("*.so")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    library.rename(elsewhere / "library")
+    library.symlink_to(elsewhere / "library")
+    assert again() is None
+    elsewhere.chmod(0o777)
+    assert refused("others may write to", str(elsewhere))
+
+
+def test_a_loose_umask_makes_a_folder_and_a_library_for_the_user_alone(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAC_CACHE", str(tmp_path / "new" / "cache"))
+    before = os.umask(0o002)
+    try:
+        assert again() is None
+        assert again() is None
+    finally:
+        os.umask(before)
+    assert others_can_write(next((tmp_path / "new" / "cache").glob("*.so"))) is None
+    assert builds(folder) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"LAC_CACHE": "/a"}, "/a"),
+        ({"LAC_CACHE": "a"}, "CWD/a"),
+        ({"LAC_CACHE": ""}, "HOME/.cache/lac"),
+        ({"LAC_CACHE": "", "XDG_CACHE_HOME": "/b"}, "/b/lac"),
+        ({"XDG_CACHE_HOME": "b"}, "HOME/.cache/lac"),
+        ({"XDG_CACHE_HOME": ""}, "HOME/.cache/lac"),
+        ({}, "HOME/.cache/lac"),
+    ],
+)
+def test_where_the_cache_is(variables, expected, tmp_path, monkeypatch):
+    for name in ("LAC_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", "/HOME")
+    monkeypatch.chdir(tmp_path)
+    expected = expected.replace("CWD", str(tmp_path)).replace("HOME", "/HOME", 1)
+    assert cache_folder() == Path(expected)
+
+
+def test_a_user_without_a_home_is_told(folder, monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("LAC_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    assert refused("there is no home folder")
