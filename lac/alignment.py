@@ -5,9 +5,68 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lac import functional
+from lac import checks, functional
 from lac.functional import HardAlignment, Lengths
 from lac.gaps import ConstantGaps, GapModel, LearnedGaps, Penalties
+
+
+def valid_frames(lengths: Tensor, t: int) -> Tensor:
+    """(B, T): which of t frames are within the lengths (B,)."""
+    return torch.arange(t, device=lengths.device) < lengths[:, None]
+
+
+def pair_times(
+    times1: Tensor | None,
+    times2: Tensor | None,
+    shape1: tuple[int, ...],
+    shape2: tuple[int, ...],
+    like: tuple[str, str],
+    lengths1: Tensor,
+    lengths2: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The times (B, N) and (B, M) of pairs, checked, in one dtype that keeps their differences; frame numbers if None.
+
+    float32 stays float32. float64 stays float64; so do integers, counted from the first frame of sequence 1, lest
+    they lose digits. Frames beyond a length repeat the last time, so that no interval there differs from 0.
+    """
+    checks.both_or_none("times1", times1, "times2", times2)
+    if times1 is None or times2 is None:
+        one, two = (
+            _held(torch.arange(t, device=k.device, dtype=torch.float32).expand(k.shape[0], t), k)
+            for t, k in ((shape1[-1], lengths1), (shape2[-1], lengths2))
+        )
+        return one, two
+    one = _times("times1", times1, shape1, like[0], lengths1)
+    two = _times("times2", times2, shape2, like[1], lengths2)
+    if one.dtype == two.dtype == torch.int64 and one.shape[1] and two.shape[1]:
+        start = torch.where(lengths1 > 0, one[:, 0], two[:, 0])[:, None]
+        one, two = one - start, two - start
+    whole = torch.int64 in (one.dtype, two.dtype)
+    dtype = torch.float64 if whole else torch.promote_types(one.dtype, two.dtype)
+    return one.to(dtype), two.to(dtype)
+
+
+def _times(name: str, given: Tensor, shape: tuple[int, ...], like: str, lengths: Tensor) -> Tensor:
+    times = checks.times(name, given, shape, like, lengths.device)
+    times = times.unsqueeze(0) if times.dim() == 1 else times
+    checks.in_order(name, times, lengths)
+    return _held(times, lengths)
+
+
+def _held(times: Tensor, lengths: Tensor) -> Tensor:
+    last = (lengths[:, None].long() - 1).clamp(min=0)
+    index = torch.arange(times.shape[1], device=times.device).expand_as(times)
+    return torch.where(lengths[:, None] > 0, times.gather(1, torch.minimum(index, last)), 0)
+
+
+def _embeddings(name: str, z: Tensor | None, shape: tuple[int, ...], lengths: Tensor) -> Tensor | None:
+    """Embeddings as a batch (B, T, E), 0 beyond the lengths."""
+    if z is None:
+        return None
+    checks.embeddings(name, z, shape)
+    checks.same_device(name, z, "scores", lengths.device)
+    batched = z.unsqueeze(0) if z.dim() == 2 else z
+    return torch.where(valid_frames(lengths, shape[-1])[:, :, None], batched, 0)
 
 
 class SmithWaterman(nn.Module):
@@ -19,8 +78,19 @@ class SmithWaterman(nn.Module):
         temperature: > 0, fixed, in the unit of the scores. Default 1.0.
         backend: as in `smith_waterman`. Default "auto".
 
-    All methods take scores (B, N, M) or (N, M), and for gap models that look at them the embeddings z1 (B, N, E), z2
-    (B, M, E) and times1 (B, N), times2 (B, M); times default to frame indices.
+    All methods take scores (B, N, M), or (N, M) for a single pair, with `lengths` as in `smith_waterman`, and for gap
+    models that look at them:
+
+        z1, z2: embeddings (B, N, E) and (B, M, E); (N, E) and (M, E) for a single pair.
+        times1, times2: (B, N) and (B, M); (N,) and (M,) for a single pair. Any real dtype, finite, not decreasing, both
+            or none; default the frame number. Values on a GPU are not checked.
+
+    Frames beyond a length may hold anything, also NaN, and reach neither a value nor a gradient.
+
+    Raises:
+        ValueError: an argument out of its range, an unknown backend; a shape that does not fit the scores, times that
+            decrease or are not finite, `times1` without `times2`, no embeddings for a gap model that needs them.
+        TypeError: arguments of the wrong type.
     """
 
     def __init__(
@@ -32,13 +102,13 @@ class SmithWaterman(nn.Module):
         super().__init__()
         if gaps is None:
             gaps = LearnedGaps()
-        elif isinstance(gaps, (tuple, list)):
+        elif isinstance(gaps, (tuple, list)) and len(gaps) == 2:
             gaps = ConstantGaps(*gaps)
         elif not isinstance(gaps, GapModel):
-            raise TypeError(f"gaps must be a lac.gaps.GapModel or a pair (open, extend), got {type(gaps).__name__}")
+            raise TypeError(f"gaps must be a lac.gaps.GapModel or a pair (open, extend), got {gaps!r}")
         self.gaps = gaps
-        self.temperature = temperature
-        self.backend = backend
+        self.temperature = checks.temperature(temperature)
+        self.backend = checks.backend(backend)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, backend={self.backend!r}"
@@ -50,18 +120,21 @@ class SmithWaterman(nn.Module):
         z2: Tensor | None = None,
         times1: Tensor | None = None,
         times2: Tensor | None = None,
+        lengths: Lengths | None = None,
     ) -> Penalties:
         """The gap model's (gap_open, gap_extend) for these pairs, broadcastable to the scores."""
-        batched = scores if scores.dim() == 3 else scores.unsqueeze(0)
-        b, n, m = batched.shape
-        if times1 is None:
-            times1 = torch.arange(n, device=scores.device, dtype=torch.float32).expand(b, n)
-        if times2 is None:
-            times2 = torch.arange(m, device=scores.device, dtype=torch.float32).expand(b, m)
-        z1 = batched.new_zeros((b, n, 0)) if z1 is None else z1.reshape(b, n, -1)
-        z2 = batched.new_zeros((b, m, 0)) if z2 is None else z2.reshape(b, m, -1)
-        gap_open, gap_extend = self.gaps(z1, z2, times1.reshape(b, n), times2.reshape(b, m))
-        if scores.dim() == 2:
+        checks.scores(scores)
+        single = scores.dim() == 2
+        batched = scores.unsqueeze(0) if single else scores
+        lengths1, lengths2 = checks.length_pair((None, None) if lengths is None else lengths, batched)
+        rows, columns = tuple(scores.shape[:-1]), tuple(scores.shape[:-2] + scores.shape[-1:])
+        times = pair_times(
+            times1, times2, rows, columns, ("the rows of scores", "the columns of scores"), lengths1, lengths2
+        )
+        gap_open, gap_extend = self.gaps(
+            _embeddings("z1", z1, rows, lengths1), _embeddings("z2", z2, columns, lengths2), *times
+        )
+        if single:
             gap_open, gap_extend = (x[0] if x.dim() == 3 else x for x in (gap_open, gap_extend))
         return gap_open, gap_extend
 
@@ -74,7 +147,7 @@ class SmithWaterman(nn.Module):
         times2: Tensor | None,
         lengths: Lengths | None,
     ) -> dict[str, Any]:
-        gap_open, gap_extend = self.penalties(scores, z1, z2, times1, times2)
+        gap_open, gap_extend = self.penalties(scores, z1, z2, times1, times2, lengths)
         return {"gap_open": gap_open, "gap_extend": gap_extend, "lengths": lengths, "backend": self.backend}
 
     def forward(

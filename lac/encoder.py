@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from lac import checks
 from lac.backbone import Backbone
+from lac.checks import Length
 
 
 class FrameEncoder(nn.Module):
@@ -31,11 +33,15 @@ class FrameEncoder(nn.Module):
             a name, such as "small" or "efficientnet_lite0" (see `lac.backbone`), for RGB from -1 to 1. It is trained
             with the rest. Default None: frames are features.
 
-    Shape: frames (B, T, ...), times (B, T) (default: the frame index), lengths (B,) -> (B, T, embed_dim), 0 at padding.
+    Shape: frames (B, T, ...) of the encoder's dtype (inside autocast of any floating dtype; with a `backbone` of yours
+    whatever it takes); times (B, T), any real dtype, finite and not decreasing, default the frame number; lengths (B,)
+    integers (a tensor, a list, or one int for all), default T -> (B, T, embed_dim), 0 at padding. Padded frames and
+    times may hold anything. Values on a GPU are not checked; lengths are clamped to 0..T there.
 
     Raises:
-        ValueError: frames that do not have `input_dim` features, times or lengths of the wrong shape, no backbone of
-            that name or with another number of features.
+        ValueError: a setting out of its range, no backbone of that name or with another number of features; frames that
+            do not have `input_dim` features, times or lengths of the wrong shape or out of range, times that decrease.
+        TypeError: settings or tensors of the wrong type.
         ImportError, OSError: a backbone by name whose package or weights are not there.
     """
 
@@ -53,10 +59,20 @@ class FrameEncoder(nn.Module):
         backbone: nn.Module | str | None = None,
     ) -> None:
         super().__init__()
+        for name, value in (("embed_dim", embed_dim), ("width", width), ("heads", heads)):
+            checks.count(name, value)
+        checks.count("layers", layers, least=0)
+        dropout, shortest, longest = (
+            checks.finite(name, x) for name, x in (("dropout", dropout), ("shortest", shortest), ("longest", longest))
+        )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         if width % (2 * heads):
             raise ValueError(f"width must be a multiple of 2 x heads, got width {width} and {heads} heads")
         if not 0 < shortest <= longest:
             raise ValueError(f"wavelengths must satisfy 0 < shortest <= longest, got {shortest} and {longest}")
+        if not isinstance(backbone, (str, nn.Module, type(None))):
+            raise TypeError(f"backbone must be a name, a torch.nn.Module or None, got {type(backbone).__name__}")
         self.backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
         if isinstance(self.backbone, Backbone):
             input_dim = self.backbone.features if input_dim is None else input_dim
@@ -67,6 +83,7 @@ class FrameEncoder(nn.Module):
                 )
         if input_dim is None:
             raise ValueError("input_dim must be the number of features of a frame; None is for a backbone by name")
+        checks.count("input_dim", input_dim)
         self.config: dict[str, Any] = {
             "input_dim": input_dim, "embed_dim": embed_dim, "width": width, "layers": layers, "heads": heads,
             "dropout": dropout, "shortest": shortest, "longest": longest,
@@ -80,25 +97,44 @@ class FrameEncoder(nn.Module):
         self.register_buffer("frequencies", 2 * math.pi / wavelengths, persistent=False)
         self.frequencies: Tensor
 
-    def forward(self, frames: Tensor, *, times: Tensor | None = None, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, frames: Tensor, *, times: Tensor | None = None, lengths: Length = None) -> Tensor:
         """Embeddings (B, T, embed_dim) of frames (B, T, ...)."""
+        self._check(frames)
         b, t = frames.shape[:2]
+        lengths = checks.lengths("lengths", lengths, b, t, frames.device)
         index = torch.arange(t, device=frames.device)
-        times = index.expand(b, t) if times is None else times
-        lengths = torch.full((b,), t, device=frames.device) if lengths is None else lengths
-        if times.shape != (b, t) or lengths.shape != (b,):
-            raise ValueError(
-                f"times must be {(b, t)} and lengths ({b},) for frames {tuple(frames.shape)}, "
-                f"got {tuple(times.shape)} and {tuple(lengths.shape)}"
-            )
         valid = index < lengths[:, None]
-        angles = torch.where(valid, times - times[:, :1], 0).float()[:, None, :, None] * self.frequencies
+        if times is None:
+            times = index.expand(b, t)
+        times = checks.times("times", times, (b, t), "the frames", frames.device)
+        checks.in_order("times", times, lengths)
+        wide = torch.promote_types(self.frequencies.dtype, torch.float32)
+        since = torch.where(valid, times - times[:, :1], 0).to(wide)  # differences first: times may be large
+        angles = since[:, None, :, None] * self.frequencies
         rotation = (angles.cos(), angles.sin())
         keys = valid | (index == 0)  # a sequence without a frame attends to one place, lest softmax see none
         x = self.input(self._features(frames, valid))
         for layer in self.layers:
             x = layer(x, rotation, keys[:, None, None, :])
         return torch.where(valid[:, :, None], self.head(self.norm(x)), 0)
+
+    def _check(self, frames: Tensor) -> None:
+        if not isinstance(frames, Tensor):
+            raise TypeError(f"frames must be a torch.Tensor, got {type(frames).__name__}")
+        if frames.dim() < 3:
+            raise ValueError(
+                f"frames must be (batch, frames, ...), got {tuple(frames.shape)}; for one sequence pass frames[None]"
+            )
+        weights = self.input.weight
+        checks.same_device("frames", frames, "the encoder", weights.device)
+        if (
+            self.backbone is None
+            and frames.dtype != weights.dtype
+            and not torch.is_autocast_enabled(weights.device.type)
+        ):
+            raise TypeError(
+                f"frames are {frames.dtype} but the encoder is {weights.dtype}; convert with frames.to({weights.dtype})"
+            )
 
     def _features(self, frames: Tensor, valid: Tensor) -> Tensor:
         b, t = frames.shape[:2]

@@ -16,15 +16,18 @@ sequences", 2023; K. Oei et al., "Self-Supervised Contrastive Learning for Video
 Alignment", 2024.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lac import checks
 from lac_kernels import ops, reference
 
-Lengths = tuple[Tensor | Sequence[int] | int | None, Tensor | Sequence[int] | int | None]
+Lengths = tuple[checks.Length, checks.Length]
+
+
+_REFERENCE = "backend='reference' decides cell by cell; use backend='eager'"
 
 
 class HardAlignment(NamedTuple):
@@ -46,62 +49,7 @@ class _Problem(NamedTuple):
     lengths1: Tensor | None
     lengths2: Tensor | None
     single: bool
-
-
-def _number(x: object) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool)
-
-
-def _gap(name: str, gap: float | Tensor, scores: Tensor, single: bool, dtype: torch.dtype) -> Tensor:
-    if isinstance(gap, Tensor):
-        if not gap.is_floating_point():
-            raise TypeError(f"{name} must be a float or a floating-point tensor, got a tensor of {gap.dtype}")
-        shape = tuple(scores.shape[1:] if single else scores.shape)
-        aligned = (1,) * (len(shape) - gap.dim()) + tuple(gap.shape)
-        if len(aligned) != len(shape) or any(g not in (1, s) for g, s in zip(aligned, shape, strict=True)):
-            raise ValueError(
-                f"{name} must broadcast to the scores' shape {shape}, got {tuple(gap.shape)}; "
-                "for one penalty per pair pass a tensor of shape (batch, 1, 1)"
-            )
-        if gap.device != scores.device and gap.dim() > 0:
-            raise ValueError(f"{name} is on {gap.device} but scores are on {scores.device}; move one of them")
-        return gap.to(device=scores.device, dtype=dtype).reshape((1,) * (3 - len(aligned)) + aligned)
-    if not _number(gap):
-        raise TypeError(f"{name} must be a float or a tensor, got {type(gap).__name__}")
-    if not gap >= 0:
-        raise ValueError(f"{name} is a cost and must not be negative, got {gap}")
-    return torch.full((1, 1, 1), float(gap), dtype=dtype, device=scores.device)
-
-
-def _temperature(temperature: float | Tensor, scores: Tensor, dtype: torch.dtype) -> Tensor:
-    if isinstance(temperature, Tensor):
-        if temperature.dim() != 0:
-            raise ValueError(f"temperature must be a float or a 0-d tensor, got shape {tuple(temperature.shape)}")
-        return temperature.to(device=scores.device, dtype=dtype)
-    if not _number(temperature):
-        raise TypeError(f"temperature must be a float or a 0-d tensor, got {type(temperature).__name__}")
-    if not 0 < temperature < float("inf"):
-        raise ValueError(
-            f"temperature must be positive and finite, got {temperature}; for the limit T -> 0 use hard_alignment"
-        )
-    return torch.full((), float(temperature), dtype=dtype, device=scores.device)
-
-
-def _lengths(name: str, given: Tensor | Sequence[int] | int | None, b: int, n: int, device: torch.device) -> Tensor:
-    if given is None:
-        return torch.full((b,), n, dtype=torch.int32, device=device)
-    lengths = given if isinstance(given, Tensor) else torch.as_tensor(given)
-    if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.is_complex():
-        raise TypeError(f"{name} must hold integers, got {lengths.dtype}")
-    if lengths.dim() == 0:
-        lengths = lengths.expand(b)
-    if lengths.shape != (b,):
-        raise ValueError(f"{name} must have shape ({b},), one length per pair, got {tuple(lengths.shape)}")
-    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
-        outside = [k for k in lengths.tolist() if not 0 <= k <= n]
-        if outside:
-            raise ValueError(f"{name} must lie between 0 and {n}, the size of the scores; got {outside[0]}")
-    return lengths.to(device=device, dtype=torch.int32).clamp(0, n).contiguous()
+    dtype: torch.dtype  # of the results
 
 
 def _problem(
@@ -112,36 +60,26 @@ def _problem(
     lengths: Lengths | None,
     backend: str,
 ) -> _Problem:
-    if not isinstance(scores, Tensor):
-        raise TypeError(f"scores must be a torch.Tensor, got {type(scores).__name__}")
-    if not scores.is_floating_point():
-        raise TypeError(f"scores must be floating point, got {scores.dtype}; convert with scores.float()")
-    if scores.dim() not in (2, 3):
-        raise ValueError(
-            f"scores must be (batch, n, m), or (n, m) for a single pair, got {tuple(scores.shape)}; "
-            "flatten other leading dimensions into the batch"
-        )
-    if backend not in ops.BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(ops.BACKENDS)}; got {backend!r}")
+    checks.scores(scores)
+    checks.backend(backend)
     single = scores.dim() == 2
     if single:
         scores = scores.unsqueeze(0)
-    b, n, m = scores.shape
-    dtype = reference.compute_dtype(scores.dtype)
-    lengths1 = lengths2 = None
-    if lengths is not None:
-        if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:
-            raise TypeError(f"lengths must be a pair (lengths1, lengths2), got {type(lengths).__name__}")
-        lengths1 = _lengths("lengths[0]", lengths[0], b, n, scores.device)
-        lengths2 = _lengths("lengths[1]", lengths[1], b, m, scores.device)
+    dtype = result_dtype = reference.compute_dtype(scores.dtype)
+    if isinstance(temperature, Tensor) and ops.differentiated(temperature) and scores.device.type != "mps":
+        # The derivative by T is a small difference of score / T and E[S] / T, which float32 does not hold.
+        dtype = torch.float64
+        scores = scores.to(dtype)
+    lengths1, lengths2 = (None, None) if lengths is None else checks.length_pair(lengths, scores)
     return _Problem(
         scores,
-        _gap("gap_open", gap_open, scores, single, dtype),
-        _gap("gap_extend", gap_extend, scores, single, dtype),
-        _temperature(temperature, scores, dtype),
+        checks.gap_tensor("gap_open", gap_open, scores, single, dtype),
+        checks.gap_tensor("gap_extend", gap_extend, scores, single, dtype),
+        checks.temperature_tensor(temperature, scores, dtype),
         lengths1,
         lengths2,
         single,
+        result_dtype,
     )
 
 
@@ -195,10 +133,11 @@ def smith_waterman(
     if 0 in p.scores.shape:
         score = p.scores.sum((1, 2), dtype=p.temperature.dtype)
     elif backend == "reference":
+        _in_python(_REFERENCE, *p[:6])
         score = reference.smith_waterman(*p[:6])
     else:
-        save = torch.is_grad_enabled() and any(x.requires_grad for x in p[:4] if isinstance(x, Tensor))
-        score, _ = _solve(p, backend, save)
+        score, _ = _solve(p, backend, ops.differentiated(*p[:4]))
+    score = score.to(p.dtype)
     return score[0] if p.single else score
 
 
@@ -231,11 +170,19 @@ def soft_alignment(
         _, saved = _solve(p, backend, True)
         grad = torch.ones_like(p.temperature).expand(p.scores.shape[0])
         posterior, _, _ = ops.gradient(grad, *p[:6], saved, p.temperature.dtype, False, backend)
+    posterior = posterior.to(p.dtype)
     return posterior[0] if p.single else posterior
 
 
+def _in_python(why: str, *tensors: Tensor | None) -> None:
+    """torch.compile breaks its graph here; what else cannot read values is told."""
+    if not torch.compiler.is_compiling() and not all(x is None or ops.readable(x) for x in tensors):
+        raise RuntimeError(f"{why}: torch.vmap, fake tensors and tracing have no values to decide by")
+
+
 def _reference_posterior(p: _Problem) -> Tensor:
-    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in p[:4] if isinstance(x, Tensor))
+    _in_python(_REFERENCE, *p[:6])
+    differentiable = ops.differentiated(*p[:4])
     with torch.enable_grad():
         scores = p.scores.to(p.temperature.dtype)
         scores = scores if scores.requires_grad else scores.detach().requires_grad_()
@@ -266,6 +213,7 @@ def hard_alignment(
         no alignment has the score 0 and an empty path.
     """
     p = _problem(scores, gap_open, gap_extend, 1.0, lengths, backend)
+    _in_python("hard_alignment gives lists; call it outside", p.scores)
     if backend == "reference":
         raise ValueError("backend='reference' has no hard alignment; use 'eager', which runs everywhere")
     if 0 in p.scores.shape:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lac import checks
+
 Penalties = tuple[Tensor, Tensor]
 
 
 def inverse_softplus(name: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{name} must be positive to be learned through softplus, got {value}")
+    value = checks.positive(name, value, " to be learned through softplus")
     return value + math.log(-math.expm1(-value))
 
 
@@ -26,10 +27,13 @@ def _parameter(name: str, value: float) -> nn.Parameter:
 class GapModel(nn.Module):
     """Maps the two sequences of each pair to the two penalties of the recursion; derive your own from it."""
 
-    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+    def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
         """(gap_open, gap_extend), both >= 0, broadcastable to (B, N, M), taken at the cell that a gap steps into.
 
-        z1 (B, N, E), z2 (B, M, E) embeddings, times1 (B, N), times2 (B, M) in the user's unit (seconds or frames).
+        z1 (B, N, E), z2 (B, M, E): embeddings, each None where none were given; a model that looks at them raises
+            ValueError then. Padded frames are 0.
+        times1 (B, N), times2 (B, M): in the user's unit (seconds or frames; frame numbers by default), of any real
+            dtype, from any start: take differences before anything else. Padded frames repeat the last time.
         """
         raise NotImplementedError
 
@@ -47,11 +51,9 @@ class ConstantGaps(GapModel):
     def __init__(self, gap_open: float = 1.0, gap_extend: float = 0.5) -> None:
         super().__init__()
         for name, value in (("gap_open", gap_open), ("gap_extend", gap_extend)):
-            if not value >= 0:
-                raise ValueError(f"{name} is a cost and must not be negative, got {value}")
-            self.register_buffer(name, torch.tensor(float(value)))
+            self.register_buffer(name, torch.tensor(checks.cost(name, value)))
 
-    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+    def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
         return self.gap_open, self.gap_extend
 
 
@@ -63,7 +65,7 @@ class LearnedGaps(GapModel):
         self.open = _parameter("gap_open", gap_open)
         self.extend = _parameter("gap_extend", gap_extend)
 
-    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+    def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
         return softplus(self.open), softplus(self.extend)
 
     def learned(self) -> dict[str, Tensor]:
@@ -88,16 +90,25 @@ class ContextualGaps(GapModel):
         super().__init__()
         self.open = _parameter("gap_open", gap_open)
         self.extend = _parameter("gap_extend", gap_extend)
+        embed_dim = checks.count("embed_dim", embed_dim)
         self.weight = nn.Parameter(torch.zeros(2, embed_dim, embed_dim))
 
-    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
-        if z1.shape[-1] != self.weight.shape[-1]:
-            raise ValueError(
-                f"ContextualGaps was made for embeddings of {self.weight.shape[-1]} dimensions, got {z1.shape[-1]}"
-            )
-        left = torch.einsum("bne,kef->kbnf", z1, self.weight)
-        logits = left @ z2.mT / math.sqrt(z1.shape[-1])
+    def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
+        z1, z2 = self._embeddings("z1", z1), self._embeddings("z2", z2)
+        dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), self.weight.dtype)
+        left = torch.einsum("bne,kef->kbnf", z1.to(dtype), self.weight.to(dtype))
+        logits = left @ z2.to(dtype).mT / math.sqrt(z1.shape[-1])
         return softplus(logits[0] + self.open), softplus(logits[1] + self.extend)
+
+    def _embeddings(self, name: str, z: Tensor | None) -> Tensor:
+        size = self.weight.shape[-1]
+        if z is None:
+            raise ValueError(f"ContextualGaps looks at embeddings, but none came: pass {name}= of {size} dimensions")
+        if z.shape[-1] != size:
+            raise ValueError(
+                f"ContextualGaps was made for embeddings of {size} dimensions, got {z.shape[-1]} in {name}"
+            )
+        return z
 
     def learned(self) -> dict[str, Tensor]:
         return {
@@ -128,7 +139,7 @@ class IntervalGaps(GapModel):
         self.open = _parameter("gap_open", gap_open)
         self.rate = _parameter("rate", rate)
 
-    def forward(self, z1: Tensor, z2: Tensor, times1: Tensor, times2: Tensor) -> Penalties:
+    def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
         step1, step2 = (torch.diff(t, dim=1, prepend=t[:, :1]).clamp(min=0) for t in (times1, times2))
         extend = softplus(self.rate) * 0.5 * (step1[:, :, None] + step2[:, None, :])
         return softplus(self.open) + extend, extend

@@ -1,12 +1,15 @@
 """The local-alignment contrastive loss."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, normalize, softplus
+from torch.nn.functional import log_softmax, softplus
 
-from lac.alignment import SmithWaterman
+from lac import checks
+from lac.alignment import SmithWaterman, pair_times, valid_frames
+from lac.checks import Length
 from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
 
 _FORMS = ("contrast", "score", "posterior")
@@ -116,31 +119,18 @@ class LACLoss(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        _choice("alignment", alignment, _FORMS)
-        _choice("negatives", negatives, _NEGATIVES)
-        positive = {"temperature": temperature, "scale": scale, "contrast_temperature": contrast_temperature}
-        positive |= {"tau": tau, "sigma": sigma, "n_negatives": n_negatives}
-        for name, value in positive.items():
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        for name, value in {
-            "alignment_weight": alignment_weight,
-            "contrastive_weight": contrastive_weight,
-        }.items():
-            if not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
-        self.form = alignment
-        self.negatives = negatives
-        self.n_negatives = n_negatives
-        self.contrast_temperature = contrast_temperature
-        self.tau = tau
-        self.sigma = sigma
-        self.alignment_weight = alignment_weight
-        self.contrastive_weight = contrastive_weight
+        self.form = checks.choice("alignment", alignment, _FORMS)
+        self.negatives = checks.choice("negatives", negatives, _NEGATIVES)
+        self.n_negatives = checks.count("n_negatives", n_negatives)
+        self.contrast_temperature = checks.positive("contrast_temperature", contrast_temperature)
+        self.tau = checks.positive("tau", tau)
+        self.sigma = checks.positive("sigma", sigma)
+        self.alignment_weight = checks.weight("alignment_weight", alignment_weight)
+        self.contrastive_weight = checks.weight("contrastive_weight", contrastive_weight)
         self.aligner = SmithWaterman(_gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
-        self.margin = nn.Parameter(torch.tensor(float(margin)), requires_grad=learn_similarity)
-        raw_scale = torch.tensor(inverse_softplus("scale", scale))
-        self.raw_scale = nn.Parameter(raw_scale, requires_grad=learn_similarity)
+        learned = checks.flag("learn_similarity", learn_similarity)
+        self.margin = nn.Parameter(torch.tensor(checks.finite("margin", margin)), requires_grad=learned)
+        self.raw_scale = nn.Parameter(torch.tensor(inverse_softplus("scale", scale)), requires_grad=learned)
 
     def extra_repr(self) -> str:
         return (
@@ -158,7 +148,15 @@ class LACLoss(nn.Module):
 
     def scores(self, z1: Tensor, z2: Tensor) -> Tensor:
         """Signed similarity scale (cos(z1_i, z2_j) - margin) of each pair: (B, T1, E), (B, T2, E) -> (B, T1, T2)."""
-        return softplus(self.raw_scale) * (_unit(z1) @ _unit(z2).mT - self.margin)
+        checks.embeddings("z1", z1)
+        checks.embeddings("z2", z2)
+        dtype = _compute_dtype(z1, z2)
+        with torch.autocast(device_type=z1.device.type, enabled=False):
+            return self._signed(_unit(z1.to(dtype)), _unit(z2.to(dtype)))
+
+    def _signed(self, unit1: Tensor, unit2: Tensor) -> Tensor:
+        scores: Tensor = softplus(self.raw_scale) * (unit1 @ unit2.mT - self.margin)
+        return scores
 
     def forward(
         self,
@@ -167,12 +165,12 @@ class LACLoss(nn.Module):
         *,
         times1: Tensor | None = None,
         times2: Tensor | None = None,
-        lengths1: Tensor | None = None,
-        lengths2: Tensor | None = None,
+        lengths1: Length = None,
+        lengths2: Length = None,
     ) -> Tensor:
-        """The loss, a 0-d float32 tensor: the mean of `terms(...).total` over the pairs."""
-        terms = self.terms(z1, z2, times1=times1, times2=times2, lengths1=lengths1, lengths2=lengths2)
-        return terms.total.mean()
+        """The loss, 0-d: the mean of `terms(...).total` over the pairs that have frames; 0 if none has."""
+        terms, full = self._terms(z1, z2, times1, times2, lengths1, lengths2)
+        return terms.total.sum() / full.sum().clamp(min=1)
 
     def terms(
         self,
@@ -181,19 +179,24 @@ class LACLoss(nn.Module):
         *,
         times1: Tensor | None = None,
         times2: Tensor | None = None,
-        lengths1: Tensor | None = None,
-        lengths2: Tensor | None = None,
+        lengths1: Length = None,
+        lengths2: Length = None,
     ) -> LACTerms:
         """The parts of the loss for each pair; arguments as in the call."""
-        _check("z1", z1, times1, lengths1)
-        _check("z2", z2, times2, lengths2)
-        if z1.shape[0] != z2.shape[0] or z1.shape[2] != z2.shape[2]:
-            raise ValueError(
-                f"z1 and z2 must agree in batch and embedding size, got {tuple(z1.shape)} and {tuple(z2.shape)}"
-            )
+        return self._terms(z1, z2, times1, times2, lengths1, lengths2)[0]
+
+    def _terms(
+        self,
+        z1: Tensor,
+        z2: Tensor,
+        times1: Tensor | None,
+        times2: Tensor | None,
+        lengths1: Length,
+        lengths2: Length,
+    ) -> tuple[LACTerms, Tensor]:
+        """The terms, and which pairs have frames (B,)."""
+        one, two = _pairs(z1, z2, times1, times2, lengths1, lengths2)
         with torch.autocast(device_type=z1.device.type, enabled=False):
-            one = _Sequences.of(z1, times1, lengths1)
-            two = _Sequences.of(z2, times2, lengths2)
             clock = (_target(one, two, self.sigma), _target(two, one, self.sigma))
             alignment = contrastive = score = one.z.new_zeros(one.z.shape[0])
             if self.contrastive_weight > 0:
@@ -201,7 +204,7 @@ class LACLoss(nn.Module):
             if self.alignment_weight > 0:
                 alignment, score = self._alignment(one, two, clock)
             total = self.alignment_weight * alignment + self.contrastive_weight * contrastive
-        return LACTerms(total, alignment, contrastive, score.detach())
+        return LACTerms(total, alignment, contrastive, score.detach()), one.lengths > 0
 
     def _alignment(self, one: "_Sequences", two: "_Sequences", clock: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         if self.form == "contrast":
@@ -209,42 +212,36 @@ class LACLoss(nn.Module):
         if self.form == "score":
             score = self._score(one, two)
             return -score, score
-        posterior = self.aligner.soft_alignment(
-            self.scores(one.z, two.z),
-            z1=one.z, z2=two.z, times1=one.times, times2=two.times, lengths=(one.lengths, two.lengths),
-        )  # fmt: skip
-        inside = one.valid[:, :, None] & two.valid[:, None, :]
-        log_posterior = torch.where(inside, posterior, 1.0).clamp(min=1e-6).log()
-        forward = -(clock[0] * log_posterior).sum((1, 2)) / one.lengths.clamp(min=1)
-        backward = -(clock[1] * log_posterior.mT).sum((1, 2)) / two.lengths.clamp(min=1)
+        scores = self._signed(one.z, two.z)
+        posterior = self.aligner.soft_alignment(scores, **_given(one, two))
+        own = scores / self.aligner.temperature
+        forward = _cross_entropy(clock[0], posterior, own, one, two)
+        backward = _cross_entropy(clock[1], posterior.mT, own.mT, two, one)
         with torch.no_grad():  # for the report only
             score = self._score(one, two)
         return 0.5 * (forward + backward), score
 
     def _score(self, one: "_Sequences", two: "_Sequences") -> Tensor:
-        score = self.aligner(
-            self.scores(one.z, two.z),
-            z1=one.z, z2=two.z, times1=one.times, times2=two.times, lengths=(one.lengths, two.lengths),
-        )  # fmt: skip
+        score = self.aligner(self._signed(one.z, two.z), **_given(one, two))
         per_frame: Tensor = score / torch.minimum(one.lengths, two.lengths).clamp(min=1)
         return per_frame
 
     def _contrast(self, one: "_Sequences", two: "_Sequences") -> tuple[Tensor, Tensor]:
         b = one.z.shape[0]
-        candidates = torch.arange(b, device=one.z.device)[:, None]
-        everyone = two
+        pair = torch.arange(b, device=one.z.device)[:, None]
+        candidates, everyone = [pair], two
+        if self.negatives != "reversed":
+            candidates.append((pair + torch.arange(1, b, device=one.z.device)) % b)
         if self.negatives != "batch":
             everyone = two.joined(two.reversed())
-        shifts = torch.arange(min(self.n_negatives, b), device=one.z.device)
-        parts = [candidates]
-        if self.negatives != "reversed" and b > 1:
-            parts.append((candidates + torch.arange(1, b, device=one.z.device)) % b)
-        if self.negatives != "batch":
-            parts.append(b + (candidates + shifts) % b)
-        candidates = torch.cat(parts, dim=1)
-        k = candidates.shape[1]
-        score = self._score(one.repeated(k), everyone.selected(candidates.flatten())).reshape(b, k)
-        contrast: Tensor = -log_softmax(score / self.contrast_temperature, dim=1)[:, 0]
+            candidates.append(b + (pair + torch.arange(min(self.n_negatives, b), device=one.z.device)) % b)
+        chosen = torch.cat(candidates, dim=1)
+        k = chosen.shape[1]
+        against = everyone.selected(chosen.flatten())
+        score = self._score(one.repeated(k), against).reshape(b, k)
+        there = against.lengths.reshape(b, k) > 0
+        logits = (score / self.contrast_temperature).masked_fill(~there, -1e30)
+        contrast = torch.where(there[:, 0], -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
 
 
@@ -252,22 +249,14 @@ class _Sequences(NamedTuple):
     """A batch of embedded sequences: unit vectors, 0 at padding."""
 
     z: Tensor  # (B, T, E) float32 (float64 for float64)
-    times: Tensor  # (B, T)
+    times: Tensor  # (B, T), the last one repeated at padding
     lengths: Tensor  # (B,)
     valid: Tensor  # (B, T) bool
 
     @classmethod
-    def of(cls, z: Tensor, times: Tensor | None, lengths: Tensor | None) -> "_Sequences":
-        b, t, _ = z.shape
-        frames = torch.arange(t, device=z.device)
-        if lengths is None:
-            lengths = torch.full((b,), t, device=z.device)
-        lengths = lengths.to(z.device).clamp(0, t)
-        valid = frames < lengths[:, None]
-        dtype = z.dtype if z.dtype == torch.float64 else torch.float32
-        z = torch.where(valid[:, :, None], z, 0).to(dtype)
-        times = frames.expand(b, t) if times is None else times.to(z.device)
-        return cls(_unit(z), torch.where(valid, times, 0).to(dtype), lengths, valid)
+    def of(cls, z: Tensor, times: Tensor, lengths: Tensor, dtype: torch.dtype) -> "_Sequences":
+        valid = valid_frames(lengths, z.shape[1])
+        return cls(_unit(torch.where(valid[:, :, None], z, 0).to(dtype)), times, lengths, valid)
 
     def selected(self, index: Tensor) -> "_Sequences":
         return _Sequences(*(x[index] for x in self))
@@ -283,25 +272,70 @@ class _Sequences(NamedTuple):
         t = self.z.shape[1]
         frames = torch.arange(t, device=self.z.device)
         source = torch.where(self.valid, self.lengths[:, None] - 1 - frames, frames)
-        first, last = self.times[:, :1], self.times.gather(1, (self.lengths[:, None] - 1).clamp(min=0))
-        times = torch.where(self.valid, first + last - self.times.gather(1, source), 0)
+        times = self.times[:, :1] + self.times[:, -1:] - self.times.gather(1, source)
         z = self.z.gather(1, source[:, :, None].expand_as(self.z))
         return _Sequences(z, times, self.lengths, self.valid)
 
 
+def _pairs(
+    z1: Tensor, z2: Tensor, times1: Tensor | None, times2: Tensor | None, lengths1: Length, lengths2: Length
+) -> tuple[_Sequences, _Sequences]:
+    """The two sequences of each pair; both are empty where one is."""
+    one, two = checks.embedding_pair(z1, z2, lengths1, lengths2)
+    full = (one > 0) & (two > 0)
+    one, two = torch.where(full, one, 0), torch.where(full, two, 0)
+    shapes = tuple(z1.shape[:2]), tuple(z2.shape[:2])
+    times = pair_times(times1, times2, *shapes, ("z1", "z2"), one, two)
+    dtype = _compute_dtype(z1, z2)
+    return _Sequences.of(z1, times[0], one, dtype), _Sequences.of(z2, times[1], two, dtype)
+
+
+def _given(one: _Sequences, two: _Sequences) -> dict[str, Any]:
+    """What the aligner takes beside the scores."""
+    return {
+        "z1": one.z, "z2": two.z, "times1": one.times, "times2": two.times, "lengths": (one.lengths, two.lengths),
+    }  # fmt: skip
+
+
+def _compute_dtype(z1: Tensor, z2: Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
+
+
+_SMALL = 1e-4  # the norm below which an embedding has less and less of a direction
+
+
 def _unit(z: Tensor) -> Tensor:
-    return normalize(z, dim=-1, eps=1e-6)
+    """z / sqrt(|z|^2 + 1e-8), smooth everywhere; computed on z over its largest component, which cannot overflow."""
+    largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SMALL)
+    z = z / largest
+    return z / (z.square().sum(dim=-1, keepdim=True) + (_SMALL / largest).square()).sqrt()
 
 
 def _target(one: _Sequences, two: _Sequences, sigma: float) -> Tensor:
     """P (B, T1, T2): where each frame of `one` lies in `two` by the clock. Rows sum to 1, or 0 at padding."""
-    spans = [s.times.gather(1, (s.lengths[:, None] - 1).clamp(min=0))[:, 0] - s.times[:, 0] for s in (one, two)]
-    intervals = (one.lengths + two.lengths - 2).clamp(min=1)
-    unit = ((spans[0] + spans[1]) / intervals).clamp(min=1e-6)
+    spans = sum(s.times[:, -1] - s.times[:, 0] for s in (one, two))
+    unit = spans / (one.lengths + two.lengths - 2).clamp(min=1)
+    unit = torch.where(unit > 0, unit, 1)
     apart = (one.times[:, :, None] - two.times[:, None, :]) / unit[:, None, None]
     logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~two.valid[:, None, :], -1e30)
     inside = one.valid[:, :, None] & two.valid[:, None, :]
-    return torch.softmax(logits, dim=2) * inside
+    return (torch.softmax(logits, dim=2) * inside).to(one.z.dtype)
+
+
+_SHARE = 1e-3  # of the frames' own similarities in what the alignment is judged by
+
+
+def _cross_entropy(clock: Tensor, posterior: Tensor, own: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
+    """-sum_j P[i,j] log q[i,j] per pair, mean over the frames of `one`: q = (1 - e) p + e softmax_j(own), e = _SHARE.
+
+    In log space: where p underflows, the second term alone is left, and it has a gradient at any distance. A p below
+    1e-30 counts as none, so that no gradient is divided by less.
+    """
+    log_own = log_softmax(own.masked_fill(~two.valid[:, None, :], -1e30), dim=2) + math.log(_SHARE)
+    there = posterior > 1e-30
+    log_posterior = torch.where(there, posterior, 1.0).log() + math.log1p(-_SHARE)
+    log_q = torch.where(there, torch.logaddexp(log_posterior, log_own), log_own)
+    return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / one.lengths.clamp(min=1)
 
 
 def _contrastive(one: _Sequences, two: _Sequences, clock: tuple[Tensor, Tensor], tau: float) -> Tensor:
@@ -321,29 +355,10 @@ def _divergence(target: Tensor, logits: Tensor, one: _Sequences, two: _Sequences
 def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:
     if isinstance(gaps, GapModel):
         return gaps
-    _choice("gaps", gaps, ("constant", "learned", "contextual", "interval"))
+    checks.choice("gaps", gaps, ("constant", "learned", "contextual", "interval"))
     if gaps == "contextual":
         if embed_dim is None:
             raise ValueError("gaps='contextual' needs the size of the embeddings: pass embed_dim")
         return ContextualGaps(embed_dim, gap_open, gap_extend)
     models = {"constant": ConstantGaps, "learned": LearnedGaps, "interval": IntervalGaps}
     return models[gaps](gap_open, gap_extend)
-
-
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
-
-
-def _check(name: str, z: Tensor, times: Tensor | None, lengths: Tensor | None) -> None:
-    number = name[-1]
-    if not isinstance(z, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(z).__name__}")
-    if z.dim() != 3 or 0 in z.shape[:2]:
-        raise ValueError(f"{name} must be (batch, frames, embedding) with at least one frame, got {tuple(z.shape)}")
-    if not z.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {z.dtype}")
-    if times is not None and times.shape != z.shape[:2]:
-        raise ValueError(f"times{number} must be {tuple(z.shape[:2])} like {name}, got {tuple(times.shape)}")
-    if lengths is not None and lengths.shape != z.shape[:1]:
-        raise ValueError(f"lengths{number} must be ({z.shape[0]},), one per sequence, got {tuple(lengths.shape)}")

@@ -17,13 +17,13 @@ def test_the_same_interval_costs_the_same_at_any_sampling_rate():
     costs = []
     for rate in (5, 10, 50):
         times = torch.arange(4 * rate + 1, dtype=torch.float64)[None] / rate
-        open_, extend = gaps(torch.zeros(1, times.shape[1], 0), torch.zeros(1, times.shape[1], 0), times, times)
+        open_, extend = gaps(None, None, times, times)
         # Row `rate` has the interval 1 / rate like every column; row 0 has none before it.
         open_, extend = open_[:, rate:], extend[:, rate:]
         costs.append(gap_cost(open_, extend, rate + 1, 3 * rate))  # from 1 s to 3 s
     assert costs == pytest.approx([0.7 + 0.4 * 2] * 3, rel=1e-5)
     uneven = torch.tensor([[0.0, 0.1, 0.5, 0.6, 2.0]])
-    _, extend = gaps(torch.zeros(1, 5, 0), torch.zeros(1, 5, 0), uneven, uneven)
+    _, extend = gaps(None, None, uneven, uneven)
     torch.testing.assert_close(extend[0].diagonal(), 0.4 * torch.tensor([0, 0.1, 0.4, 0.1, 1.4]))
 
 
@@ -76,6 +76,7 @@ def test_the_module_owns_learnable_gaps():
     one = contextual(scores[0], z1=z1[0], z2=z2[0])
     torch.testing.assert_close(one, contextual(scores, z1=z1, z2=z2)[0])
     interval = SmithWaterman(IntervalGaps())
-    assert interval(scores, times1=torch.arange(5.0).expand(2, 5)).shape == (2,)
+    times = {"times1": torch.arange(5.0).expand(2, 5), "times2": torch.arange(6.0).expand(2, 6)}
+    torch.testing.assert_close(interval(scores, **times), interval(scores))
     with pytest.raises(TypeError, match="gaps must be"):
         SmithWaterman("learned")

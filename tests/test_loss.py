@@ -70,12 +70,16 @@ def test_posterior_form_is_a_cross_entropy_against_the_clock():
         sigma=2.5,
     )
     posterior = soft_alignment(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.3)
+    own = similarity(loss, z1[0], z2[0]) / 0.3
     expected = 0.0
-    for p, n, m in ((posterior, 6, 8), (posterior.T, 8, 6)):
+    for p, logits, n, m in ((posterior, own, 6, 8), (posterior.T, own.T, 8, 6)):
         target = gaussian(list(range(n)), list(range(m)), 2.5)
-        cross = sum(-target[i][j] * math.log(max(p[i, j].item(), 1e-6)) for i in range(n) for j in range(m))
-        expected += 0.5 * cross / n
-    assert abs(loss(z1, z2).item() - expected) < 1e-5
+        for i in range(n):
+            total = sum(math.exp(x) for x in logits[i].tolist())
+            for j in range(m):
+                q = 0.999 * p[i, j].item() + 0.001 * math.exp(logits[i, j].item()) / total
+                expected -= 0.5 * target[i][j] * math.log(q) / n
+    assert abs(loss(z1, z2).item() - expected) < 1e-6
 
 
 @pytest.mark.parametrize(("negatives", "count"), [("reversed", 2), ("reversed", 9), ("batch", 9), ("both", 9)])
@@ -224,11 +228,11 @@ def test_a_pair_that_matches_scores_above_one_that_does_not():
         ({"gaps": "affine"}, "gaps must be one of .*got 'affine'"),
         ({"gaps": "contextual"}, "needs the size of the embeddings: pass embed_dim"),
         ({"negatives": "none"}, "negatives must be one of"),
-        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
+        ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"sigma": -1.0}, "sigma must be positive"),
-        ({"n_negatives": 0}, "n_negatives must be positive"),
+        ({"n_negatives": 0}, "n_negatives must be at least 1, got 0"),
         ({"alignment_weight": -1.0}, "alignment_weight must not be negative"),
-        ({"gap_open": 0.0}, "gap_open must be positive to be learned"),
+        ({"gap_open": 0.0}, "gap_open must be positive and finite to be learned"),
         ({"gaps": "constant", "gap_open": -1.0}, "gap_open is a cost"),
     ],
 )
@@ -244,11 +248,11 @@ def test_bad_input():
         loss(z[0], z)
     with pytest.raises(ValueError, match="agree in batch and embedding size"):
         loss(z, z[:1])
-    with pytest.raises(ValueError, match=r"times2 must be \(2, 5\) like z2, got \(5,\)"):
-        loss(z, z, times2=torch.arange(5))
-    with pytest.raises(ValueError, match=r"lengths1 must be \(2,\)"):
+    with pytest.raises(ValueError, match=r"times2 must be \(2, 5\) like z2, one time per frame, got \(5,\)"):
+        loss(z, z, times1=torch.arange(5).expand(2, 5), times2=torch.arange(5))
+    with pytest.raises(ValueError, match=r"lengths1 must have shape \(2,\), .*got \(1,\)"):
         loss(z, z, lengths1=torch.tensor([5]))
     with pytest.raises(TypeError, match="z1 must be floating point"):
         loss(z.long(), z)
-    with pytest.raises(ValueError, match="made for embeddings of 3 dimensions, got 4"):
+    with pytest.raises(ValueError, match="made for embeddings of 3 dimensions, got 4 in z1"):
         LACLoss(gaps=ContextualGaps(3))(z, z)

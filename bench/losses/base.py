@@ -1,11 +1,12 @@
 """What the losses compared share: the interface, and a batch of sequences as each of them wants it."""
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lac.loss import _check
+from lac import checks
+from lac.alignment import pair_times
 
 FRAME_RATE = 25.0  # frames a second of the videos that the published windows, given in frames, were chosen for
 NEVER = -1e30  # logit of what cannot be chosen; finite, so that a row of padding has a gradient, too
@@ -26,15 +27,13 @@ class Sequences(NamedTuple):
     valid: Tensor  # (B, T) bool
 
     @classmethod
-    def of(cls, z: Tensor, times: Tensor | None, lengths: Tensor | None) -> "Sequences":
-        b, t, _ = z.shape
-        index = torch.arange(t, device=z.device)
-        lengths = torch.full((b,), t, device=z.device) if lengths is None else lengths.to(z.device).clamp(0, t)
+    def of(cls, z: Tensor, times: Tensor | None, lengths: Tensor) -> "Sequences":
+        index = torch.arange(z.shape[1], device=z.device)
         valid = index < lengths[:, None]
         dtype = z.dtype if z.dtype == torch.float64 else torch.float32
-        frames = index.expand(b, t)
+        frames = index.expand(valid.shape)
         if times is not None:  # rounded, so that 0.2 s is 5 frames and not a little more: windows have sharp edges
-            frames = torch.round(times.to(z.device) * FRAME_RATE, decimals=3)
+            frames = torch.round(times * FRAME_RATE, decimals=3)
         return cls(
             torch.where(valid[:, :, None], z, 0).to(dtype), torch.where(valid, frames, 0).to(dtype), lengths, valid
         )
@@ -75,17 +74,19 @@ class PairLoss(nn.Module):
         *,
         times1: Tensor | None = None,
         times2: Tensor | None = None,
-        lengths1: Tensor | None = None,
-        lengths2: Tensor | None = None,
+        lengths1: checks.Length = None,
+        lengths2: checks.Length = None,
     ) -> Terms:
-        _check("z1", z1, times1, lengths1)
-        _check("z2", z2, times2, lengths2)
+        n, m = checks.embedding_pair(z1, z2, lengths1, lengths2)
+        if times1 is not None or times2 is not None:
+            shapes = tuple(z1.shape[:2]), tuple(z2.shape[:2])
+            times1, times2 = pair_times(times1, times2, *shapes, ("z1", "z2"), n, m)
         with torch.autocast(device_type=z1.device.type, enabled=False):
-            one, two = Sequences.of(z1, times1, lengths1), Sequences.of(z2, times2, lengths2)
+            one, two = Sequences.of(z1, times1, n), Sequences.of(z2, times2, m)
             total = self.pairs(one, two)
         return Terms(torch.where((one.lengths > 0) & (two.lengths > 0), total, 0))
 
-    def forward(self, z1: Tensor, z2: Tensor, **settings: Tensor | None) -> Tensor:
+    def forward(self, z1: Tensor, z2: Tensor, **settings: Any) -> Tensor:
         return self.terms(z1, z2, **settings).total.mean()
 
     def pairs(self, one: Sequences, two: Sequences) -> Tensor:

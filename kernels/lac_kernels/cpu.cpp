@@ -55,8 +55,8 @@ struct Lanes<float> {
     using I = int32_t;
     static constexpr int L = BYTES / 4, BITS = 23, BIAS = 127, TERMS = 7;
     static constexpr float ROUND = 12582912.0f;      // 1.5 * 2^23: adding it rounds to an integer
-    static constexpr float MOST = 4194304.0f;        // 2^22: the largest |S| log2(e) / T that ROUND can take
-    static constexpr I NEVER = -(1 << 29);           // exponent that stands for zero
+    static constexpr I MOST = 1 << 28;               // the largest exponent: of a score, and of a sum of alignments
+    static constexpr I NEVER = -2 * MOST;            // exponent that stands for zero
     static constexpr I HIGH = ~((1 << 12) - 1);      // keeps the upper half of a mantissa
     typedef float V __attribute__((vector_size(BYTES)));
     typedef int32_t VI __attribute__((vector_size(BYTES)));
@@ -68,7 +68,7 @@ struct Lanes<double> {
     using I = int64_t;
     static constexpr int L = BYTES / 8, BITS = 52, BIAS = 1023, TERMS = 13;
     static constexpr double ROUND = 6755399441055744.0;
-    static constexpr double MOST = 1125899906842624.0;
+    static constexpr I MOST = I(1) << 49;
     static constexpr I NEVER = -(I(1) << 60);
     static constexpr I HIGH = ~((I(1) << 27) - 1);
     typedef double V __attribute__((vector_size(BYTES)));
@@ -106,6 +106,11 @@ INLINE To convert(From x) {
 template <class V>
 INLINE V largest(V a, V b) {
     return a > b ? a : b;
+}
+
+template <class V>
+INLINE V smallest(V a, V b) {
+    return a < b ? a : b;
 }
 
 #if defined(__clang__) || __GNUC__ >= 12
@@ -254,7 +259,8 @@ INLINE Number<R> normal(typename Lanes<R>::V m, typename Lanes<R>::VI low) {
     constexpr typename T::I one = typename T::I(T::BIAS) << T::BITS;
     VI bits = (VI)m;
     VI e = low + (VI)((typename T::VU)bits >> T::BITS);
-    return {(typename T::V)((bits & field) | one), largest(e, T::NEVER - VI{})};
+    e = smallest(largest(e, T::NEVER - VI{}), 2 * T::MOST - VI{});
+    return {(typename T::V)((bits & field) | one), e};
 }
 
 template <class R>
@@ -321,11 +327,13 @@ INLINE typename Lanes<R>::V share(Dual<R> a, Dual<R> b, typename Lanes<R>::VI lo
     return (a.t * b.m + a.m * (b.t - z * b.m)) * power<R>(a.e + b.e, low);
 }
 
+constexpr double FORBIDDEN = -1e30;  // a score of so little forbids a cell, as -inf does
+
 // log2(e) / T in two parts; the product with S is exact enough that |S| / T = 1e4 costs no accuracy.
 template <class R>
 struct Rate {
     using I = typename Lanes<R>::I;
-    R whole, high, low, least;
+    R whole, high, low, least;  // least: the score that has no weight any more
     explicit Rate(long double c) {
         whole = R(c);
         I bits;
@@ -333,7 +341,7 @@ struct Rate {
         bits &= Lanes<R>::HIGH;
         std::memcpy(&high, &bits, sizeof bits);
         low = R(c - (long double)high);
-        least = -Lanes<R>::MOST / 2 / whole;
+        least = largest(-R(Lanes<R>::MOST) / whole, R(FORBIDDEN));
     }
 };
 
@@ -349,6 +357,15 @@ struct Taylor {
     }
 };
 
+// Splits x, |x| < 2^BITS / 4, into the integer next to it, which it returns, and the rest.
+template <class R>
+INLINE typename Lanes<R>::VI take_whole(typename Lanes<R>::V& x) {
+    using VI = typename Lanes<R>::VI;
+    const auto rounded = x + Lanes<R>::ROUND;
+    x -= rounded - Lanes<R>::ROUND;
+    return (VI)rounded - (VI)(Lanes<R>::ROUND - typename Lanes<R>::V{});
+}
+
 // 2^(rate s). `good` keeps its bits only where s is neither NaN nor too large.
 template <class R>
 INLINE Number<R> exponential(typename Lanes<R>::V s, const Rate<R>& rate, typename Lanes<R>::VI& good) {
@@ -356,15 +373,21 @@ INLINE Number<R> exponential(typename Lanes<R>::V s, const Rate<R>& rate, typena
     using V = typename T::V;
     using VI = typename T::VI;
     static constexpr Taylor<R> taylor;
-    VI none = (VI)(s < rate.least);
+    VI none = (VI)(s <= rate.least);
     s = none ? V{} : s;
-    V p = s * rate.whole;
-    good &= (VI)(p < T::MOST);
-    V rounded = p + T::ROUND;
-    V whole = rounded - T::ROUND;
+    V p = s * rate.whole, whole = p;
+    good &= (VI)(p < R(T::MOST));
+    VI e;
+    if constexpr (T::BITS == 23) {  // p may lie beyond `take_whole`, and be rounded to more than an integer
+        e = convert<VI>(p);
+        whole = convert<V>(e);
+    } else {
+        e = take_whole<R>(p);
+        whole -= p;
+    }
     V high = (V)((VI)s & T::HIGH);
     V f = ((high * rate.high - whole) + high * rate.low) + (s - high) * rate.whole;
-    VI e = (VI)rounded - (VI)(T::ROUND - V{});
+    if constexpr (T::BITS == 23) e += take_whole<R>(f);
     V m = taylor.c[T::TERMS] - V{};
 #pragma GCC unroll 16
     for (int k = T::TERMS - 1; k >= 0; k--) m = m * f + taylor.c[k];
@@ -615,6 +638,9 @@ INLINE N under(const N& v, const Row<N>& row, int64_t c) {
     return x;
 }
 
+// For tests: what new memory is filled with, so that whatever reads it before it is written shows; -1 leaves it.
+std::atomic<int> poison{-1};
+
 // 64-byte aligned memory.
 struct Memory {
     char* p = nullptr;
@@ -628,6 +654,7 @@ struct Memory {
         size = (bytes + 63) / 64 * 64;
         p = (char*)std::aligned_alloc(64, size);
         if (!p) throw std::bad_alloc();
+        if (poison >= 0) std::memset(p, poison, size);
     }
 };
 
@@ -1108,6 +1135,7 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* prog
             }
             advance_form<N, CELL, void>(p)(p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total,
                                            sound);
+            sound &= (VI)(total.e < VI{} + Lanes<R>::MOST);
         }
         if (progress) progress->step(block);
     }
@@ -1134,9 +1162,10 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
     for (int64_t w = windows - 1; w >= 0; w--) {
         if (progress && block + 1 < p.blocks())
             progress->wait(block + 1, p.windows_of(block + 1) - (w > 0 ? w - 1 : 0));
-        const Span<R> first(p, w, 0);
+        // All columns that a strip of this window looks at: the lowest starts first, and above it there may be none left.
+        const Span<R> first(p, w, 0), lowest(p, w, strips - 1);
         const int64_t begin = first.from > 0 ? first.from - 1 : 0, end = first.to < p.m ? first.to : p.m;
-        start_rows(p, top, first.from - L, first.to + L);
+        start_rows(p, top, lowest.from - L, first.to + L);
         if (block > 0 && begin < end) {
             const R* edge = p.edge(block, PARTS) + begin;
             const int64_t count = end - begin;
@@ -1253,17 +1282,20 @@ bool by_cell(const Problem& q) {
            q.v_extend_row || q.v_extend_column;
 }
 
+// What a pair's score is where exponents do not reach: NaN beside NaN, else its largest score if all are too low or one
+// is infinite, else NaN: a limit of the engine, and no plausible number.
 template <class R>
-bool any_nan(const Pair<R>& p) {
-    R x;
-    bool found = std::isnan(p.rate.whole);
+double beyond(const Pair<R>& p, bool too_low) {
+    R x, most = -std::numeric_limits<R>::infinity();
+    bool nan = std::isnan(p.rate.whole);
     for (const Matrix* a : {&p.scores, &p.open.value, &p.extend.value})
-        for (int64_t i = 0; i < p.n && !found; i++)
-            for (int64_t j = 0; j < p.m && !found; j++) {
+        for (int64_t i = 0; i < p.n && !nan; i++)
+            for (int64_t j = 0; j < p.m && !nan; j++) {
                 read<R>(*a, i, j, 1, &x);
-                found = std::isnan(x);
+                nan = std::isnan(x);
+                if (a == &p.scores && x > most) most = x;
             }
-    return found;
+    return !nan && (too_low || std::isinf(most)) ? most : std::numeric_limits<double>::quiet_NaN();
 }
 
 // NaN where there is NaN or an infinity.
@@ -1315,7 +1347,7 @@ void share_exponents(Pair<R>& p) {
 template <class N, class R = typename N::Real>
 void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::vector<Partial>& blocks) {
     Total z;
-    bool sound = true;
+    bool sound = p.rate.whole >= 0;
     for (const auto& part : blocks) {
         z.add(part.z.m, part.z.t, part.z.e);
         sound = sound && part.sound;
@@ -1323,16 +1355,16 @@ void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::ve
     if (!by_cell(q) && p.n > 0 && p.m > 0)
         for (const Gap* gap : {&p.open, &p.extend}) {
             const R x = *(const R*)gap->value.data;
-            sound = sound && -x * p.rate.whole < Lanes<R>::MOST;
+            sound = sound && -x * p.rate.whole < R(Lanes<R>::MOST);
         }
     double score;
     Kind kind = SOUND;
-    if (!sound) {
-        kind = NOT_FINITE;
-        score = N::DUAL || any_nan(p) ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
-    } else if (z.m == 0 || z.e < Lanes<R>::NEVER / 2) {
-        kind = EMPTY;
-        score = 0;
+    const bool too_low = sound && (z.m == 0 || z.e < -Lanes<R>::MOST);
+    if (too_low || !sound) {
+        score = beyond(p, too_low);
+        kind = score <= FORBIDDEN ? EMPTY : NOT_FINITE;
+        if (kind == EMPTY) score = 0;
+        else if (N::DUAL) score = std::numeric_limits<double>::quiet_NaN();
     } else if (N::DUAL) {
         score = z.t / z.m;
     } else {
@@ -1510,7 +1542,7 @@ void backward_batch(const Problem& q) {
 template <class R>
 void hard_pair(const Problem& q, int64_t b) {
     const auto p = pair_of<R>(q, b);
-    const R never = R(-1e30);
+    const R never = R(-1e37);
     int64_t* path = (int64_t*)q.path + b * (q.n < q.m ? q.n : q.m) * 2;
     std::vector<R> row(size_t(3 * p.m)), scores(size_t(p.m)), open(size_t(p.m)), extend(size_t(p.m));
     std::vector<uint8_t> choice(size_t(p.n * p.m));  // bits 0-1: where H came from; 2: X, 0 opened; 3-4: Y
@@ -1526,7 +1558,7 @@ void hard_pair(const Problem& q, int64_t b) {
         uint8_t* to = choice.data() + i * p.m;
         R left_d = never, left_x = never, diagonal = 0;  // diagonal: H of (i-1, j-1)
         for (int64_t j = 0; j < p.m; j++) {
-            const R s = scores[size_t(j)] < never ? never : scores[size_t(j)];
+            const R s = scores[size_t(j)] <= R(FORBIDDEN) ? never : scores[size_t(j)];
             const R o = open[size_t(j)] > -never ? -never : open[size_t(j)];
             const R e = extend[size_t(j)] > -never ? -never : extend[size_t(j)];
             sound = sound && s == s && o == o && e == e;
@@ -1601,6 +1633,8 @@ void run_second(const Problem& q) {
 }
 
 }  // namespace
+
+extern "C" void lac_poison(int byte) { poison = byte; }
 
 // what: 0 forward, 1 gradient, 2 hard, 3 second. Not 0 when memory ran out.
 extern "C" int lac_run(const char* values, int64_t what) {

@@ -102,7 +102,17 @@ def _library() -> ctypes.CDLL | str:
         return f"its library could not be written or loaded ({error}); set LAC_CACHE to a folder of yours"
     library.lac_run.argtypes = [ctypes.c_char_p, ctypes.c_int64]
     library.lac_run.restype = ctypes.c_int
+    library.lac_poison.argtypes = [ctypes.c_int]
+    library.lac_poison.restype = None
     return library
+
+
+def poison(byte: int) -> None:
+    """For tests: fill the engine's own memory with this byte before it is used; -1 ends it."""
+    library = _library()
+    if isinstance(library, str):
+        raise RuntimeError(f"the cpu engine is not available: {library}")
+    library.lac_poison(byte)
 
 
 def unavailable(device: torch.device) -> str | None:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lac_kernels.reference import compute_dtype
+from lac_kernels.reference import FORBIDDEN, compute_dtype
 
-_NEVER = -1e30  # finite stand-in for -inf: differences of two stay finite
+_NEVER = -1e37  # finite stand-in for -inf: differences of two stay finite
 
 
 class _Grid(NamedTuple):
@@ -36,7 +36,12 @@ def unavailable(device: torch.device) -> str | None:
 
 def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
     b, n, m = scores.shape
-    return scores.new_empty((3, n + m - 1, b, min(n, m)), dtype=compute_dtype(scores.dtype))
+    return _pairs_first(scores.new_empty((3, n + m - 1, b, min(n, m)), dtype=compute_dtype(scores.dtype)))
+
+
+def _pairs_first(states: Tensor) -> Tensor:
+    """What is saved has the batch first, as in every engine."""
+    return states.permute(2, 0, 1, 3)
 
 
 def _skew(x: Tensor, fill: float) -> Tensor:
@@ -86,17 +91,27 @@ def _grid(
     b, n, m = scores.shape
     swapped = m < n
     scores = scores.to(compute_dtype(scores.dtype))
+    forbidden = scores <= FORBIDDEN
+    gap_open, gap_extend = (gap.clamp(max=-_NEVER) for gap in (gap_open, gap_extend))
+    if lengths1 is not None and lengths2 is not None:
+        outside = ~_valid(b, n, m, lengths1, lengths2)
+        forbidden = forbidden | outside
+        gap_open, gap_extend = (_inside(gap, outside) for gap in (gap_open, gap_extend))
+    scores = scores.masked_fill(forbidden, 0.0)  # before the division, whose derivative would bring NaN back
     if temperature is not None:
         scores, gap_open, gap_extend = (x / temperature for x in (scores, gap_open, gap_extend))
-    scores = scores.clamp(min=_NEVER)
-    if lengths1 is not None and lengths2 is not None:
-        scores = scores.masked_fill(~_valid(b, n, m, lengths1, lengths2), _NEVER)
+    scores = scores.clamp(min=_NEVER).masked_fill(forbidden, _NEVER)
     return _Grid(
         _skew(scores.mT if swapped else scores, _NEVER),
         _skew_broadcast(gap_open.clamp(max=-_NEVER), n, m, swapped),
         _skew_broadcast(gap_extend.clamp(max=-_NEVER), n, m, swapped),
         swapped,
     )
+
+
+def _inside(gap: Tensor, outside: Tensor) -> Tensor:
+    """A gap per cell, row or column with 0 beyond the lengths, whatever stands there."""
+    return gap if gap.shape[1] == gap.shape[2] == 1 else gap.masked_fill(outside, 0.0)
 
 
 def _shift(x: Tensor, fill: float) -> Tensor:
@@ -261,7 +276,7 @@ def forward(
     save: bool,
 ) -> tuple[Tensor, Tensor]:
     states = _sweep(_grid(scores, gap_open, gap_extend, temperature, lengths1, lengths2))
-    return temperature * _total(states), states if save else states.new_empty(0)
+    return temperature * _total(states), _pairs_first(states) if save else states.new_empty(0)
 
 
 def gradient(
@@ -277,7 +292,7 @@ def gradient(
     gaps: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     grid = _grid(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
-    w = _weights(saved, grid)
+    w = _weights(saved.permute(1, 2, 0, 3), grid)
     nothing = torch.zeros_like(w.end)
     bd, bx, by = _adjoint(w, (grad[:, None] * w.end, nothing, nothing), grid)
     d_scores = _unskew(bd, grid.swapped).to(dtype).contiguous()

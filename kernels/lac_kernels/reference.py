@@ -22,6 +22,8 @@ Plain torch operations on scalars: any dtype and device, differentiable to any o
 import torch
 from torch import Tensor
 
+FORBIDDEN = -1e30  # a score of so little forbids its cell, as -inf does
+
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """What scores of a dtype are computed in: float64 for float64, float32 for float32, float16 and bfloat16."""
@@ -42,13 +44,13 @@ def pair_score(scores: Tensor, gap_open: Tensor, gap_extend: Tensor, temperature
         for j in range(m):
             o, e = gap_open[i, j], gap_extend[i, j]
             diagonal, left, above = (i - 1, j - 1), (i, j - 1), (i - 1, j)
-            if not torch.isneginf(scores[i, j]):  # a score of -inf forbids the cell
+            if not scores[i, j] <= FORBIDDEN:
                 before = [torch.zeros_like(temperature), *(Z[diagonal] for Z in (D, X, Y) if diagonal in Z)]
                 D[i, j] = scores[i, j] + _smax(before, temperature)
-            from_left = [Z[left] - p for Z, p in ((D, o), (X, e)) if left in Z]
+            from_left = [Z[left] - p for Z, p in ((D, o), (X, e)) if left in Z and not torch.isposinf(p)]
             if from_left:
                 X[i, j] = _smax(from_left, temperature)
-            from_above = [Z[above] - p for Z, p in ((D, o), (X, o), (Y, e)) if above in Z]
+            from_above = [Z[above] - p for Z, p in ((D, o), (X, o), (Y, e)) if above in Z and not torch.isposinf(p)]
             if from_above:
                 Y[i, j] = _smax(from_above, temperature)
     if not D:
