@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import test_limits
 import torch
 from emulated import DEVICE, Problem, emulate, errors, missing, on_device, random_problem, triton_engine_on
 from oracle import GOLDEN, GOLDEN_POSTERIOR
@@ -199,6 +200,20 @@ def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
     path = on_device(triton_engine.hard, scores, gap, gap, *lengths)
     for x, y in zip(path, eager.hard(scores, gap, gap, *lengths), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
+
+
+def test_at_the_limits_of_the_numbers(triton_engine):
+    """The value, or NaN, never a plausible number; a mask of -1e30 or less is -inf."""
+    test_limits.test_scores_of_every_size("triton", torch.float32)
+    test_limits.test_bridges_between_good_stretches("triton", torch.float32)
+    for mask in (-1e30, torch.finfo(torch.float32).min):
+        test_limits.test_a_mask_forbids_as_minus_infinity_does(mask, torch.float32, "triton")
+    scores = (4000 * torch.eye(70) - 2000)[None].clone().requires_grad_()
+    for temperature in (1.0, 1e-2, 1e-3, 1e-5):
+        value = smith_waterman(scores, temperature=temperature, backend="triton")
+        d = torch.autograd.grad(value.sum(), scores)[0]
+        assert test_limits.right_or_nan(value.item(), 140_000, 1e-5)
+        assert torch.isnan(value).item() == d.isnan().any().item()
 
 
 def test_hard_alignment_equals_eager_with_ties(triton_engine):

@@ -35,7 +35,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lac_kernels.reference import compute_dtype
+from lac_kernels.reference import FORBIDDEN, compute_dtype
 
 SCALED = tl.constexpr(0)
 EXTENDED = tl.constexpr(1)
@@ -43,6 +43,7 @@ MAXIMUM = tl.constexpr(2)
 
 _FLOOR = tl.constexpr(-(1 << 27))  # the exponent of zero in EXTENDED: sums of several stay within int32
 _RANGE = tl.constexpr(float(1 << 27))  # EXTENDED counts exponents up to here
+_FORBIDDEN = tl.constexpr(FORBIDDEN)
 _LN2 = tl.constexpr(0.6931471805599453)
 
 
@@ -284,6 +285,15 @@ def _convert(s, R: tl.constexpr, C: tl.constexpr):
     for r in tl.static_range(R):
         converted = converted + (s[r].to(C),)
     return converted
+
+
+@triton.jit
+def _forbid(s, R: tl.constexpr):
+    """-inf for every score that forbids its cell."""
+    forbidden = ()
+    for r in tl.static_range(R):
+        forbidden = forbidden + (tl.where(s[r] <= _FORBIDDEN, -float("inf"), s[r]),)
+    return forbidden
 
 
 @triton.jit
@@ -672,18 +682,21 @@ def _forward_kernel(
     nan = (tl.max((s_top != s_top).to(tl.int32), 0) != 0) | (o != o) | (e != e) | (T != T)
     if CELL:
         nan = nan | (tl.max(((o_top != o_top) | (e_top != e_top)).to(tl.int32), 0) != 0)
-    value = T * (_LN2 * f)
-    value = tl.where(f < -67108000.0, s_most, value)
+    too_low = f < -67108000.0  # all scores are: the largest is the score to rounding, but no gradient is known
     too_large = s_most * unit[0] * tl.minimum(n, m).to(C) > _RANGE
-    empty = s_most == -float("inf")
-    value = tl.where(nan | too_large, float("nan"), tl.where(empty, 0.0, value))
-    inverse = tl.where(nan | too_large, float("nan"), tl.where(empty, 0.0, 1.0 / mantissa))
+    empty = s_most <= _FORBIDDEN
+    value = tl.where(too_low, s_most, T * (_LN2 * f))
+    beyond = tl.where(s_most == float("inf"), s_most, float("nan"))
+    value = tl.where(nan, float("nan"), tl.where(too_large, beyond, tl.where(empty, 0.0, value)))
+    inverse = tl.where(empty, 0.0, tl.where(too_low, float("nan"), 1.0 / mantissa))
+    inverse = tl.where(nan | too_large, float("nan"), inverse)
     tl.store(score + b, value, mask=active)
     tl.store(head, inverse, mask=active)
     _put_int(head + 1, k, active)
     if DUAL:
         slope = tl.sum(z[2] * weight, 0) / Z
-        slope = tl.where(nan | too_large, float("nan"), tl.where(empty, 0.0, slope))
+        slope = tl.where(empty, 0.0, tl.where(too_low, float("nan"), slope))
+        slope = tl.where(nan | too_large, float("nan"), slope)
         tl.store(rate + b, slope, mask=active)
     if MODE == SCALED:
         gain = tl.maximum(s_most, 0.0)
@@ -937,7 +950,7 @@ def _hard_kernel(
         ahead = _load(p_s, scores[3], -lane, limit, -float("inf"), R)
         for t in range(m + L):
             column = t - lane
-            s = _convert(ahead, R, C)
+            s = _forbid(_convert(ahead, R, C), R)
             ahead = _load(p_s, scores[3], column + 1, limit, -float("inf"), R)
             v = _load_tangent(p_s, scores, column, limit, R, L, C, False)
             go_r, o_c = _gap_rows(go, p_o, gap_open, p_o, gap_open, column, limit, unit, R, L, C, MODE, False, CELL)
