@@ -1,4 +1,4 @@
-"""Random alignment problems, and the Triton kernels run as compiled machine code without a GPU (by ptxemu)."""
+"""Random alignment problems, and the Triton kernels: on a GPU, or without one as compiled code run by ptxemu."""
 
 import contextlib
 import gc
@@ -6,7 +6,7 @@ import importlib.util
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,16 +15,36 @@ from torch import Tensor
 
 from lac_kernels import eager
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of the tensors that Triton tests make
+
 
 def missing() -> str | None:
     """Why the emulated kernels cannot run here."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     if importlib.util.find_spec("ptxemu") is None:
-        return "ptxemu is not on PYTHONPATH"
+        return "the emulator ptxemu is not on PYTHONPATH"
     if shutil.which(os.environ.get("PTXEMU_CXX", "g++")) is None:
         return "ptxemu needs g++, which is not installed"
     return None
+
+
+@contextlib.contextmanager
+def triton_engine_on(target: str) -> Iterator[Any]:
+    """The Triton engine for tensors on `DEVICE`: `target` "gpu", else emulated for that target."""
+    reason = missing()
+    if target != "gpu" and reason:
+        pytest.skip(f"no GPU here, and {reason}: see docs/contributing.md")
+    with contextlib.nullcontext() if target == "gpu" else emulate(target):
+        from lac_kernels import triton_wavefront
+
+        yield triton_wavefront
+
+
+def on_device(call: Callable[..., Any], *arguments: Any) -> Any:
+    """`call` on the arguments moved to `DEVICE`; tensors that it returns come back to the CPU."""
+    results = call(*(x.to(DEVICE) if isinstance(x, Tensor) else x for x in arguments))
+    return results.cpu() if isinstance(results, Tensor) else tuple(x.cpu() for x in results)
 
 
 @contextlib.contextmanager
@@ -115,8 +135,9 @@ def errors(engine: Any, p: Problem, grad: Tensor) -> dict[str, float]:
 
     A gap's gradient is an expected number of gaps; below 1e-6 of a gap it is judged absolutely.
     """
-    score, saved = engine.forward(*p, True)
-    found = engine.gradient(grad, *p, saved, score.dtype, True)
+    score, saved = on_device(engine.forward, *p, True)
+    found = on_device(engine.gradient, grad, *p, saved, score.dtype, True)
+    p, grad = Problem(*(x.cpu() for x in p)), grad.cpu()
     exact = p.double()
     exact_score, states = eager.forward(*exact, True)
     expected = eager.gradient(grad.double(), *exact, states, torch.float64, True)

@@ -1,4 +1,4 @@
-"""The Triton engine: its compiled kernels, run by ptxemu, against eager in float64."""
+"""The Triton engine: its compiled kernels, on a GPU or run by ptxemu, against eager in float64 on the CPU."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import test_limits
 import torch
-from emulated import Problem, emulate, errors, missing, random_problem
+from emulated import DEVICE, Problem, emulate, errors, missing, on_device, random_problem, triton_engine_on
 from oracle import GOLDEN, GOLDEN_POSTERIOR
 
 from lac import hard_alignment, smith_waterman, soft_alignment
@@ -18,12 +18,13 @@ from lac_kernels import eager, ops
 needs_emulator = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
-@pytest.fixture(params=["cuda:90", pytest.param("cuda:80", marks=pytest.mark.slow)])
-def triton_engine(request):
-    with emulate(request.param):
-        from lac_kernels import triton_wavefront
+TARGETS = ["gpu"] if DEVICE.type == "cuda" else ["cuda:90", pytest.param("cuda:80", marks=pytest.mark.slow)]
 
-        yield triton_wavefront
+
+@pytest.fixture(params=TARGETS)
+def triton_engine(request):
+    with triton_engine_on(request.param) as engine:
+        yield engine
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
@@ -33,11 +34,13 @@ def test_cpu_tensors_without_an_emulator_raise_with_the_remedy():
 
 
 def test_golden_values(triton_engine):
-    s = torch.tensor(GOLDEN, requires_grad=True)
+    s = torch.tensor(GOLDEN, device=DEVICE, requires_grad=True)
     options = {"gap_open": 1.0, "gap_extend": 0.4, "backend": "triton"}
     score = smith_waterman(s, temperature=1.0, **options)
     assert score.item() == pytest.approx(4.30332735, abs=1e-6)
-    torch.testing.assert_close(torch.autograd.grad(score, s)[0], torch.tensor(GOLDEN_POSTERIOR), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(score, s)[0].cpu(), torch.tensor(GOLDEN_POSTERIOR), atol=1e-6, rtol=0
+    )
     assert smith_waterman(s, temperature=0.1, **options).item() == pytest.approx(3.00000516, abs=1e-6)
     hard = hard_alignment(s.detach(), **options)
     assert hard.score.item() == pytest.approx(3.0)
@@ -87,7 +90,7 @@ def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
         gap = torch.ones(1, 1, 1)
         lengths = (torch.tensor([n, n - 3]).int(), torch.tensor([n + 9, n]).int())
         p = Problem(scores, o * gap, e * gap, torch.tensor(1.0), *lengths)
-        _, saved = triton_engine.forward(*p, True)
+        _, saved = on_device(triton_engine.forward, *p, True)
         assert not saved[:, 2].contiguous().view(torch.int32).any()
         for name, error in errors(triton_engine, p, torch.ones(2)).items():
             assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
@@ -146,13 +149,13 @@ def test_odd_sizes(n, m, scale, triton_engine):
 
 def test_strided_scores_and_expanded_gradients(triton_engine):
     """Sliced and transposed scores, unaligned pointers, and the stride-0 gradient of `score.sum()`."""
-    base = torch.randn(41, 9, 60, generator=torch.Generator().manual_seed(0))
+    base = torch.randn(41, 9, 60, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     scores = base[1:36:2, 1:4, 3:47:2].permute(1, 2, 0)
     assert 1 not in scores.stride()
     n, m = scores.shape[1:]
     lengths = (torch.tensor([n, 5, 11]).int(), torch.tensor([m, 2, 9]).int())
     p = Problem(scores, torch.full((1, 1, 1), 0.7), torch.full((1, 1, 1), 0.2), torch.tensor(0.4), *lengths)
-    for grad in (torch.tensor(1.0).expand(3), torch.linspace(0.5, 1.5, 6)[::2]):
+    for grad in (torch.tensor(1.0, device=DEVICE).expand(3), torch.linspace(0.5, 1.5, 6, device=DEVICE)[::2]):
         for error in errors(triton_engine, p, grad).values():
             assert error <= 1e-5
 
@@ -161,13 +164,13 @@ def test_strided_scores_and_expanded_gradients(triton_engine):
 def test_precisions(dtype, triton_engine):
     for seed in range(8):
         p = random_problem(100 + seed, 2, 32, 40, "scalar", dtype)
-        score, _ = triton_engine.forward(*p, False)
+        score, _ = on_device(triton_engine.forward, *p, False)
         assert score.dtype == p.gap_open.dtype
         grad = torch.ones(2, dtype=score.dtype)
         for error in errors(triton_engine, p, grad).values():
             assert error <= (1e-9 if dtype == torch.float64 else 1e-4)
-    _, saved = triton_engine.forward(*p, True)
-    wide, narrow = (triton_engine.gradient(grad, *p, saved, x, True)[0] for x in (score.dtype, dtype))
+    _, saved = on_device(triton_engine.forward, *p, True)
+    wide, narrow = (on_device(triton_engine.gradient, grad, *p, saved, x, True)[0] for x in (score.dtype, dtype))
     assert narrow.dtype == dtype
     assert torch.equal(narrow, wide.to(dtype))
 
@@ -182,8 +185,8 @@ def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
     gap = torch.full((1, 1, 1), 0.5)
     for temperature in (1.0, 0.003):
         p = Problem(scores, gap, gap, torch.tensor(temperature), *lengths)
-        score, saved = triton_engine.forward(*p, True)
-        d, *nothing = triton_engine.gradient(torch.ones(5), *p, saved, torch.float32, False)
+        score, saved = on_device(triton_engine.forward, *p, True)
+        d, *nothing = on_device(triton_engine.gradient, torch.ones(5), *p, saved, torch.float32, False)
         assert [x.numel() for x in nothing] == [0, 0]
         expected, states = eager.forward(*p.double(), True)
         exact = eager.gradient(torch.ones(5).double(), *p.double(), states, torch.float64, False)[0]
@@ -194,7 +197,7 @@ def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
         assert not d[[1, 3, 4]].any()
         torch.testing.assert_close(score[0].double(), expected[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(d[0].double(), exact[0], rtol=0, atol=1e-6)
-    path = triton_engine.hard(scores, gap, gap, *lengths)
+    path = on_device(triton_engine.hard, scores, gap, gap, *lengths)
     for x, y in zip(path, eager.hard(scores, gap, gap, *lengths), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
 
@@ -221,7 +224,7 @@ def test_hard_alignment_equals_eager_with_ties(triton_engine):
         lengths = (torch.randint(0, n + 1, (5,), generator=g).int(), torch.randint(0, m + 1, (5,), generator=g).int())
         gap = torch.randint(0, 3, (2, 1, 1, 1), generator=g) / 2
         arguments = (scores, gap[0], gap[1], *lengths)
-        for x, y in zip(triton_engine.hard(*arguments), eager.hard(*arguments), strict=True):
+        for x, y in zip(on_device(triton_engine.hard, *arguments), eager.hard(*arguments), strict=True):
             assert torch.equal(x, y)
 
 
@@ -231,7 +234,7 @@ def test_second_derivatives(triton_engine):
             scores, gap_open=gap_open, gap_extend=gap_extend, temperature=temperature, backend="triton"
         )
 
-    inputs = [x.double().requires_grad_() for x in (torch.randn(2, 3, 4), *torch.rand(3) + 0.3)]
+    inputs = [x.to(DEVICE).double().requires_grad_() for x in (torch.randn(2, 3, 4), *torch.rand(3) + 0.3)]
     assert torch.autograd.gradcheck(f, inputs)
 
 
@@ -243,7 +246,7 @@ def test_hessian_vector_product_equals_eager(gaps, triton_engine):
         g = torch.Generator().manual_seed(seed)
         v = [torch.randn(x.shape, generator=g) for x in p[:3]]
         grad = torch.randn(2, generator=g)
-        found = triton_engine.second(grad, *p, *v)
+        found = on_device(triton_engine.second, grad, *p, *v)
         expected = eager.second(grad.double(), *p.double(), *(x.double() for x in v))
         scale = sum(p.scores.shape[1:]) / p.temperature.item()  # of the tangents whose differences these are
         for x, y in zip(found[:3], expected[:3], strict=True):
@@ -338,14 +341,14 @@ for x, y in zip(engine.hard(*q[:3], *q[4:]), eager.hard(*q[:3], *q[4:])):
 
 def test_operators(triton_engine):
     """opcheck, and torch.compile without a graph break, with dynamic batch and lengths."""
-    s = torch.randn(2, 3, 4, requires_grad=True)
-    gap, t = (torch.full(shape, 0.5, requires_grad=True) for shape in ((1, 1, 1), ()))
-    lengths = (torch.tensor([3, 1]).int(), torch.tensor([4, 2]).int())
+    s = torch.randn(2, 3, 4, device=DEVICE, requires_grad=True)
+    gap, t = (torch.full(shape, 0.5, device=DEVICE, requires_grad=True) for shape in ((1, 1, 1), ()))
+    lengths = (torch.tensor([3, 1], device=DEVICE).int(), torch.tensor([4, 2], device=DEVICE).int())
     inputs = (s, gap, gap, t, *lengths)
     utils = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(ops.forward_op, (*inputs, True, "triton"), test_utils=utils)
     _, saved = ops.forward_op(*inputs, True, "triton")
-    arguments = (torch.ones(2), *inputs, saved.detach(), torch.float32, True, "triton")
+    arguments = (torch.ones(2, device=DEVICE), *inputs, saved.detach(), torch.float32, True, "triton")
     torch.library.opcheck(ops.gradient_op, arguments, test_utils=utils)
 
     def loss(scores, gap, lengths1, lengths2):
@@ -356,9 +359,9 @@ def test_operators(triton_engine):
     torch._dynamo.reset()
     compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
     for b, n, m in ((2, 6, 7), (3, 9, 5)):
-        scores = torch.randn(b, n, m, requires_grad=True)
-        gap = torch.tensor(0.5, requires_grad=True)
-        lengths = (torch.randint(1, n + 1, (b,)), torch.randint(1, m + 1, (b,)))
+        scores = torch.randn(b, n, m, device=DEVICE, requires_grad=True)
+        gap = torch.tensor(0.5, device=DEVICE, requires_grad=True)
+        lengths = tuple(torch.randint(1, most + 1, (b,), device=DEVICE) for most in (n, m))
         expected = torch.autograd.grad(loss(scores, gap, *lengths), (scores, gap))
         for x, y in zip(torch.autograd.grad(compiled(scores, gap, *lengths), (scores, gap)), expected, strict=True):
             torch.testing.assert_close(x, y)
