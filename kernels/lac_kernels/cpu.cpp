@@ -259,8 +259,7 @@ INLINE Number<R> normal(typename Lanes<R>::V m, typename Lanes<R>::VI low) {
     constexpr typename T::I one = typename T::I(T::BIAS) << T::BITS;
     VI bits = (VI)m;
     VI e = low + (VI)((typename T::VU)bits >> T::BITS);
-    e = smallest(largest(e, T::NEVER - VI{}), 2 * T::MOST - VI{});
-    return {(typename T::V)((bits & field) | one), e};
+    return {(typename T::V)((bits & field) | one), largest(e, T::NEVER - VI{})};
 }
 
 template <class R>
@@ -366,8 +365,8 @@ INLINE typename Lanes<R>::VI take_whole(typename Lanes<R>::V& x) {
     return (VI)rounded - (VI)(Lanes<R>::ROUND - typename Lanes<R>::V{});
 }
 
-// 2^(rate s). `good` keeps its bits only where s is neither NaN nor too large.
-template <class R>
+// 2^(rate s). `good` keeps its bits only where s is neither NaN nor too large. SMALL: |rate s| < 2^BITS / 4 is known.
+template <class R, bool SMALL = sizeof(R) == 8>
 INLINE Number<R> exponential(typename Lanes<R>::V s, const Rate<R>& rate, typename Lanes<R>::VI& good) {
     using T = Lanes<R>;
     using V = typename T::V;
@@ -378,16 +377,16 @@ INLINE Number<R> exponential(typename Lanes<R>::V s, const Rate<R>& rate, typena
     V p = s * rate.whole, whole = p;
     good &= (VI)(p < R(T::MOST));
     VI e;
-    if constexpr (T::BITS == 23) {  // p may lie beyond `take_whole`, and be rounded to more than an integer
-        e = convert<VI>(p);
-        whole = convert<V>(e);
-    } else {
+    if constexpr (SMALL) {
         e = take_whole<R>(p);
         whole -= p;
+    } else {  // p may lie beyond `take_whole`, and be rounded to more than an integer
+        e = convert<VI>(p);
+        whole = convert<V>(e);
     }
     V high = (V)((VI)s & T::HIGH);
     V f = ((high * rate.high - whole) + high * rate.low) + (s - high) * rate.whole;
-    if constexpr (T::BITS == 23) e += take_whole<R>(f);
+    if constexpr (!SMALL) e += take_whole<R>(f);
     V m = taylor.c[T::TERMS] - V{};
 #pragma GCC unroll 16
     for (int k = T::TERMS - 1; k >= 0; k--) m = m * f + taylor.c[k];
@@ -398,7 +397,7 @@ INLINE Number<R> exponential(typename Lanes<R>::V s, const Rate<R>& rate, typena
 template <class R>
 INLINE typename Lanes<R>::V plain_exponential(typename Lanes<R>::V s, const Rate<R>& rate) {
     typename Lanes<R>::VI unused{};
-    const auto x = exponential<R>(s, rate, unused);
+    const auto x = exponential<R, true>(s, rate, unused);
     return x.m * power<R>(x.e, typename Lanes<R>::VI{} - Lanes<R>::BIAS);
 }
 
@@ -852,6 +851,7 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
             const auto dx_above = above(dx, top.row[0], c), y_above = above(y, top.row[1], c);
             y = normal_sum(o * dx_above, e * y_above);
             d = s[k] * above(h_before, top.row[2], c - 1);
+            d.e = smallest(d.e, 2 * Lanes<R>::MOST - typename Lanes<R>::VI{});  // too large anyway, and must not wrap
             dx = sum(d, x);
             h_before = h;
             h = one_plus(dx, y);

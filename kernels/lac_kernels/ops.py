@@ -466,7 +466,7 @@ def _plain(inputs: tuple[Any, ...]) -> bool:
         not _traced()
         and _PLAIN.issuperset(map(type, inputs))
         and not inputs[0].is_meta
-        and all(torch._C._has_storage(x) for x in inputs if isinstance(x, Tensor))
+        and False not in [torch._C._has_storage(x) for x in inputs if isinstance(x, Tensor)]
     )
 
 
