@@ -27,6 +27,7 @@ from lac.benchmark import LOOP, WAVEFRONT, Row, Shape, shape_of, speed_up  # noq
 RESULTS = ROOT / "bench" / "results"
 ROWS = RESULTS / "representations.csv"
 VIDEO_ROWS = RESULTS / "video.csv"
+FUZZ_ROWS = RESULTS / "fuzz.csv"
 CURVES_PICTURE = ROOT / "docs" / "curves.png"
 COLUMNS = {
     "phase accuracy": "accuracy_1", "progression": "progression_1", "AP@5": "ap5", "tau": "tau",
@@ -481,6 +482,23 @@ def each_machine(make: Callable[[Path], str]) -> Callable[[str], str]:
     return table_of
 
 
+def fuzzed(engine: str) -> str:
+    """The largest errors on random problems: the newest row of each dtype."""
+    rows = {row["dtype"]: row for row in read(FUZZ_ROWS) if row["engine"] == engine}
+    names = ("score", "posterior", "gap_open", "gap_extend", "temperature", "second")
+    lines = ["| dtype | cases | beyond the limits | " + " | ".join(names) + " |", "|---|" + "---:|" * (2 + len(names))]
+    lines += [
+        f"| {dtype} | {int(row['cases']):,} | {row['beyond']} | ".replace(",", " ")
+        + " | ".join(f"{float(row[name]):.1e}" for name in names) + " |"
+        for dtype, row in rows.items()
+    ]  # fmt: skip
+    below = [
+        f"{dtype}: {row['device']}, torch {row['torch']}, commit {row['commit']}, `{row['command']}`."
+        for dtype, row in rows.items()
+    ]
+    return "\n".join([*lines, "", *below, f"Rows: {FUZZ_ROWS.relative_to(ROOT)}."])
+
+
 TABLES = {
     "representations": lambda data: table(data, COLUMNS, COMPARED),
     "comparison": lambda data: table(data, WIDE, COMPARED),
@@ -494,6 +512,7 @@ TABLES = {
     "limits": each_machine(lambda path: bounded(Rows(path))),
     "passes": each_machine(lambda path: passes(Rows(path))),
     "training": each_machine(stepped),
+    "fuzz": fuzzed,
 }
 
 

@@ -102,16 +102,20 @@ def smith_waterman(
 
     Gradients of any order flow to scores, gap_open, gap_extend and temperature. dscore/dscores[i,j] is the probability
     that i and j are matched; dscore/dgap_open is minus the expected number of gaps (at that cell), dscore/dgap_extend
-    minus the expected number of extensions; dscore/dtemperature is the entropy of the alignment.
+    minus the expected number of extensions; dscore/dtemperature is the entropy of the alignment. Forward mode, torch.func
+    (grad, jacrev, jvp, jacfwd, hessian, vmap: one call on the engine's own batch) and torch.compile work as well.
 
     Args:
         scores: (B, N, M), or (N, M) for a single pair; floating point. The similarity of frame i and frame j; it must
             be *signed*, since where every score is positive the best "local" alignment is the longest one. A score
-            of -inf forbids a cell; NaN gives NaN for its pair.
+            of -inf, or of -1e30 or less, forbids a cell; NaN gives NaN for its pair, and so do scores beyond the
+            engine's exponents (docs/math.md).
         gap_open: cost of the first frame of a gap, >= 0: a float, or a tensor broadcastable to the scores, taken at the
             cell the gap steps into. Tensors are not checked for their sign (that would stall the GPU).
         gap_extend: cost of each further frame of a gap, likewise.
-        temperature: > 0, float or 0-d tensor, in the unit of the scores. Small values approach the hard optimum.
+        temperature: > 0, float or 0-d tensor, in the unit of the scores. Small values approach the hard optimum. A
+            tensor that requires a gradient (or any tensor within torch.func) is computed in float64, where that
+            gradient does not cancel; that takes a few times as long, more on GPUs that are slow in float64.
         lengths: (lengths1, lengths2), each (B,) integers or an int, the number of valid rows and columns of each pair.
             On a GPU they are clamped to the scores' size rather than checked.
         backend: "auto" (the fastest for the device), "reference", "eager", "cpu" or "triton".
