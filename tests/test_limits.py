@@ -117,6 +117,22 @@ def test_the_derivative_by_a_small_temperature(backend):
     assert found[0].item() == pytest.approx(-(p * p.log()).sum().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gap_of_infinite_cost_does_not_open(dtype, backend):
+    """Nor is it 0 times what overflows: one such gap beside scores of 30 T made the gaps' gradients NaN."""
+    for seed in range(8):
+        g = torch.Generator().manual_seed(seed)
+        scores = (torch.randn(1, 32, 34, generator=g) * 10).to(dtype).requires_grad_()
+        for costs in ((torch.inf, 0.0), (0.5, torch.inf), (torch.inf, torch.inf)):
+            o, e = (torch.full((1, 1, 1), x, dtype=dtype, requires_grad=True) for x in costs)
+            score = smith_waterman(scores, gap_open=o, gap_extend=e, backend=backend)
+            d_scores, d_open, d_extend = torch.autograd.grad(score.sum(), (scores, o, e))
+            assert d_scores.isfinite().all()
+            assert d_extend.item() == 0
+            assert (d_open.item() == 0) == (costs[0] == torch.inf)
+
+
 @pytest.mark.parametrize("backend", ["reference", *ENGINES])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_derivative_by_the_temperature_beside_what_has_no_share(dtype, backend):

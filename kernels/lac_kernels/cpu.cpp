@@ -1333,8 +1333,10 @@ R largest_magnitude(const Matrix& a, int64_t n, int64_t m) {
 // 2^126 times smaller than another of its cell can nowhere come to matter.
 template <class R>
 bool fits_shared(const Pair<R>& p) {
-    const R gap = largest(largest_magnitude<R>(p.open.value, p.n, p.m), largest_magnitude<R>(p.extend.value, p.n, p.m));
-    return (largest_magnitude<R>(p.scores, p.n, p.m) + 2 * gap) * p.rate.whole <= R(52);
+    const R score = largest_magnitude<R>(p.scores, p.n, p.m);
+    for (const Gap* gap : {&p.open, &p.extend})
+        if (!((score + 2 * largest_magnitude<R>(gap->value, p.n, p.m)) * p.rate.whole <= R(52))) return false;
+    return true;
 }
 
 template <class R>
