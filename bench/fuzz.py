@@ -151,6 +151,7 @@ def fuzz(
     for p, at in batches(seed, cases, pairs, most_n, most_m):
         second = at % 10 == 0
         exact_problem = Problem(*(x.to(kind).double() for x in p[:4]), *p[4:])
+        torch.set_num_threads(1)
         exact = solve(exact_problem, "eager", torch.float64, second)
         torch.set_num_threads(1 + at % 3)
         with poisoned(BYTES[at % len(BYTES)]):
