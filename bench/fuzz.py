@@ -15,10 +15,10 @@ of gradients stand in units of max(1, V 2^-G): the engines that multiply mantiss
 
 import argparse
 import csv
+import itertools
 import random
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,23 +133,16 @@ def cut(exact: dict[str, Tensor], p: Problem, k: int) -> dict[str, Tensor]:
     return result
 
 
-def batches(seed: int, cases: int, pairs: int, most_n: int, most_m: int) -> Iterator[tuple[Problem, int]]:
-    """Problems and seeds until there are so many cases: each pair alone, and the batch."""
-    done = 0
-    while done < cases:
-        yield draw(seed, pairs, most_n, most_m), seed
-        done += pairs + 1
-        seed += 1
-
-
 def fuzz(
     engine: str, dtype: str, cases: int, *, seed: int = 0, pairs: int = 15, most_n: int = 100, most_m: int = 400
 ) -> tuple[dict[str, float], int, list[str]]:
     """Worst errors, how many cases there were, and which of them went beyond the limits."""
     worst, failures, done = dict.fromkeys(MEASURED, 0.0), [], 0
     kind = DTYPES[dtype]
-    for p, at in batches(seed, cases, pairs, most_n, most_m):
-        second = at % 10 == 0
+    for at in itertools.count(seed):
+        if done >= cases:
+            break
+        p, second = draw(at, pairs, most_n, most_m), at % 10 == 0
         exact_problem = Problem(*(x.to(kind).double() for x in p[:4]), *p[4:])
         torch.set_num_threads(1)
         exact = solve(exact_problem, "eager", torch.float64, second)

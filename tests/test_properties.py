@@ -187,5 +187,5 @@ def test_random_problems_keep_to_the_error_limits(dtype, backend):
     """A short run of bench/fuzz.py: widths that leave strips without steps, ragged batches, every thread count."""
     few = 40 if backend == "eager" else 160
     worst, cases, failures = fuzz.fuzz(backend, dtype, few, seed=9000, pairs=7, most_m=250)
-    assert cases >= 0.8 * few
+    assert cases >= few
     assert not failures, (failures[:5], worst)
