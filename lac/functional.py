@@ -103,7 +103,7 @@ def smith_waterman(
     Gradients of any order flow to scores, gap_open, gap_extend and temperature. dscore/dscores[i,j] is the probability
     that i and j are matched; dscore/dgap_open is minus the expected number of gaps (at that cell), dscore/dgap_extend
     minus the expected number of extensions; dscore/dtemperature is the entropy of the alignment. Forward mode,
-    torch.func (grad, jacrev, jvp, jacfwd, hessian, vmap: one call on the engine's own batch) and torch.compile work too.
+    torch.compile and torch.func (grad, jacrev, jvp, jacfwd, hessian, and vmap as one batch of the engine) work as well.
 
     Args:
         scores: (B, N, M), or (N, M) for a single pair; floating point. The similarity of frame i and frame j; it must
