@@ -43,7 +43,7 @@ def read(path: Path, data: str = "") -> list[Row]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if data in ("", row["data"].replace(" ", "_"))]
+        return [row for row in csv.DictReader(file) if not data or data == row["data"].replace(" ", "_")]
 
 
 def shown(value: float) -> str:
