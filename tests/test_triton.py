@@ -12,6 +12,7 @@ import torch
 from emulated import DEVICE, Problem, emulate, errors, missing, on_device, random_problem, triton_engine_on
 from oracle import GOLDEN, GOLDEN_POSTERIOR
 
+from bench import fuzz
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import eager, ops
 
@@ -200,6 +201,22 @@ def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
     path = on_device(triton_engine.hard, scores, gap, gap, *lengths)
     for x, y in zip(path, eager.hard(scores, gap, gap, *lengths), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
+
+
+def test_what_lies_beyond_the_lengths_does_not_matter(triton_engine):
+    """The same bits whatever stands there: score, gradients, Hessian-vector product, hard alignment."""
+    for seed, rubbish in enumerate(fuzz.RUBBISH):
+        p = fuzz.draw(seed, 3, 40, 36)
+        grad, found = torch.tensor([1.0, -2.0, 0.5]), []
+        for q in (p.spoilt(0.0), p.spoilt(rubbish)):
+            v = (q.scores.masked_fill(q.scores.isinf(), 1.0), *(torch.ones_like(x) for x in q[1:3]))
+            score, saved = on_device(triton_engine.forward, *q, True)
+            gradient = on_device(triton_engine.gradient, grad, *q, saved, torch.float32, True)
+            hard = on_device(triton_engine.hard, *q[:3], *q[4:])
+            found.append((score, *gradient, *hard, *on_device(triton_engine.second, grad, *q, *v)))
+        for x, y in zip(*found, strict=True):
+            assert x.isfinite().all()
+            assert torch.equal(x, y)
 
 
 def test_at_the_limits_of_the_numbers(triton_engine):
