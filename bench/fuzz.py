@@ -49,8 +49,11 @@ class Problem(NamedTuple):
     gap_open: Tensor
     gap_extend: Tensor
     temperature: Tensor
-    lengths1: Tensor
-    lengths2: Tensor
+    lengths1: Tensor | None
+    lengths2: Tensor | None
+
+    def double(self) -> "Problem":
+        return Problem(*(x.double() for x in self[:4]), *self[4:])
 
     def pair(self, k: int) -> "Problem":
         """One pair by itself, cut to its lengths."""
@@ -143,9 +146,8 @@ def fuzz(
         if done >= cases:
             break
         p, second = draw(at, pairs, most_n, most_m), at % 10 == 0
-        exact_problem = Problem(*(x.to(kind).double() for x in p[:4]), *p[4:])
         torch.set_num_threads(1)
-        exact = solve(exact_problem, "eager", torch.float64, second)
+        exact = solve(p.double(), "eager", torch.float64, second)
         torch.set_num_threads(1 + at % 3)
         with poisoned(BYTES[at % len(BYTES)]):
             for k in range(-1, pairs):

@@ -7,12 +7,13 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from bench.fuzz import Problem
 from lac_kernels import eager
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of the tensors that Triton tests make
@@ -87,18 +88,6 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
                     kernel.device_caches.clear()
             gc.collect()
             driver._active = before
-
-
-class Problem(NamedTuple):
-    scores: Tensor
-    gap_open: Tensor
-    gap_extend: Tensor
-    temperature: Tensor
-    lengths1: Tensor
-    lengths2: Tensor
-
-    def double(self) -> "Problem":
-        return Problem(*(x.double() for x in self[:4]), *self[4:])
 
 
 def random_problem(

@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-from typing import NamedTuple
 
 import oracle
 import pytest
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench import poison
+from bench.fuzz import Problem
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import cpu, eager, ops
 
@@ -26,18 +26,6 @@ def threads(monkeypatch):
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
-
-
-class Problem(NamedTuple):
-    scores: Tensor
-    gap_open: Tensor
-    gap_extend: Tensor
-    temperature: Tensor
-    lengths1: Tensor | None
-    lengths2: Tensor | None
-
-    def double(self) -> "Problem":
-        return Problem(*(x.double() for x in self[:4]), *self[4:])
 
 
 def problem(

@@ -348,7 +348,9 @@ for x, y in zip(engine.hard(*q[:3], *q[4:]), eager.hard(*q[:3], *q[4:])):
 """
     )
     root = Path(__file__).parent
-    path = os.pathsep.join([str(root), str(root.parent / "kernels"), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [str(root), str(root.parent), str(root.parent / "kernels"), os.environ.get("PYTHONPATH", "")]
+    )
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
     if "only 0-dimensional arrays can be converted" in done.stderr:
