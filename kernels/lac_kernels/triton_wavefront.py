@@ -288,15 +288,6 @@ def _convert(s, R: tl.constexpr, C: tl.constexpr):
 
 
 @triton.jit
-def _forbid(s, R: tl.constexpr):
-    """-inf for every score that forbids its cell."""
-    forbidden = ()
-    for r in tl.static_range(R):
-        forbidden = forbidden + (tl.where(s[r] <= _FORBIDDEN, -float("inf"), s[r]),)
-    return forbidden
-
-
-@triton.jit
 def _load_tangent(p, view, column, limit, R: tl.constexpr, L: tl.constexpr, C: tl.constexpr, DUAL: tl.constexpr):
     if DUAL:
         return _convert(_load(p, view[3], column, limit, 0.0, R), R, C)
@@ -950,7 +941,7 @@ def _hard_kernel(
         ahead = _load(p_s, scores[3], -lane, limit, -float("inf"), R)
         for t in range(m + L):
             column = t - lane
-            s = _forbid(_convert(ahead, R, C), R)
+            s = _convert(ahead, R, C)
             ahead = _load(p_s, scores[3], column + 1, limit, -float("inf"), R)
             v = _load_tangent(p_s, scores, column, limit, R, L, C, False)
             go_r, o_c = _gap_rows(go, p_o, gap_open, p_o, gap_open, column, limit, unit, R, L, C, MODE, False, CELL)
@@ -999,7 +990,7 @@ def _hard_kernel(
     bad = tl.max(nan, 0) != 0
     i = tl.min(tl.where(best == most, best_i, N), 0)
     j = tl.min(tl.where((best == most) & (best_i == i), best_j, M), 0)
-    found = (most > -float("inf")) & (bad == 0)
+    found = (most > _FORBIDDEN) & (bad == 0)
     tl.store(score + b, tl.where(bad, float("nan"), tl.where(found, most, 0.0)))
     tl.store(end + 2 * b, tl.where(found, i, -1))
     tl.store(end + 2 * b + 1, j)

@@ -27,6 +27,7 @@ IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _Size = tuple[int, int]
 _CLOCK = 90_000  # ticks a second of the mp4 that is written
 _LIMITED = 1  # FFmpeg's number for grey from 16 to 235
+_FULL = 2  # PyAV before 17 asks for it, though the frame says so
 _BITS, _WHITE = 258, 262  # tags of TIFF
 
 
@@ -376,7 +377,10 @@ def _video_frame(frame: Any, at: int) -> _Frame:
     def picture(size: _Size | None) -> np.ndarray:
         height, width = (size or shape)[:: -1 if turned else 1]
         solid = _over_black(frame) if any(part.is_alpha for part in frame.format.components) else frame
-        pixels = solid.to_ndarray(format="rgb24", height=height, width=width, interpolation="AREA")
+        limits = (
+            {"src_color_range": _FULL} if frame.color_range == _FULL and frame.format.name.startswith("yuv") else {}
+        )
+        pixels = solid.to_ndarray(format="rgb24", height=height, width=width, interpolation="AREA", **limits)
         if frame.format.name.startswith("gray") and frame.color_range == _LIMITED:  # which FFmpeg takes for full
             pixels = np.clip((pixels.astype(np.float32) - 16) * (255 / 219) + 0.5, 0, 255).astype(np.uint8)
         upright = pixels.swapaxes(0, 1) if turned else pixels
