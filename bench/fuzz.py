@@ -14,7 +14,6 @@ of gradients stand in units of max(1, V 2^-G): the engines that multiply mantiss
 """
 
 import argparse
-import csv
 import itertools
 import random
 import sys
@@ -63,7 +62,7 @@ class Problem(NamedTuple):
             self.scores[k : k + 1, :n, :m], *gaps, self.temperature, self.lengths1[k : k + 1], self.lengths2[k : k + 1]
         )
 
-    def spoilt(self, rubbish: float, scores: bool = True) -> "Problem":
+    def spoilt(self, rubbish: float) -> "Problem":
         """The same with rubbish beyond the lengths, of gaps per cell, row or column too."""
         rows = torch.arange(self.scores.shape[1]) < self.lengths1[:, None]
         columns = torch.arange(self.scores.shape[2]) < self.lengths2[:, None]
@@ -166,15 +165,6 @@ def fuzz(
     return worst, done, failures
 
 
-def write(row: dict[str, str]) -> None:
-    new = not ROWS.exists()
-    with ROWS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="cpu", help="cpu, eager or triton (default: cpu)")
@@ -192,7 +182,7 @@ def main() -> int:
     row = {"engine": options.engine, "dtype": options.dtype, "cases": str(cases), "beyond": str(len(failures))}
     row |= {name: f"{value:.2g}" for name, value in worst.items()} | {"seconds": f"{seconds:.0f}", **where}
     print(row)
-    write(row)
+    benchmark.append_rows(ROWS, [row], list(row))
     return int(bool(failures))
 
 

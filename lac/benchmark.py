@@ -605,7 +605,7 @@ def _commit() -> str:
     return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
-def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
+def append_rows(path: str | Path, rows: Iterable[Row], fields: Sequence[str] = FIELDS) -> None:
     """Add rows to a CSV file, with a first line of names if it is new.
 
     Raises:
@@ -617,10 +617,10 @@ def append_rows(path: str | Path, rows: Iterable[Row]) -> None:
     with path.open("a+", newline="", encoding="utf-8") as file:
         file.seek(0)
         names = next(csv.reader(file), None)
-        if names not in (None, FIELDS):
+        if names not in (None, fields):
             raise ValueError(f"{path} has other columns than lac-bench writes; choose another file")
         file.seek(0, os.SEEK_END)
-        writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, fields, restval="", lineterminator="\n")
         if names is None:
             writer.writeheader()
         writer.writerows(rows)

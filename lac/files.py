@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from lac_kernels.cache import sweep
 
 try:
     import fcntl
@@ -45,7 +46,7 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
+    sweep(left_behind(path))
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
@@ -72,13 +73,6 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
 def left_behind(path: Path) -> list[Path]:
     """The temporary files of :func:`atomic_path` for ``path``, of processes that write it or were killed doing so."""
     return list(path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"))
-
-
-def _sweep(path: Path) -> None:
-    for left in left_behind(path):
-        with contextlib.suppress(OSError):  # another process may do the same
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """Where files are kept that can be made again, and whether code may be loaded from there."""
 
+import contextlib
 import os
 import stat
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -28,6 +31,14 @@ def make_folder(folder: Path) -> None:
     """Make a folder for the user alone (0700) if it is missing, and those above it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def sweep(temporary: Iterable[Path]) -> None:
+    """Remove files that a process left behind which was killed, an hour ago or more."""
+    for left in temporary:
+        with contextlib.suppress(OSError):  # another process may do the same
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def others_can_write(path: Path) -> str | None:

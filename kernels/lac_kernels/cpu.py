@@ -8,7 +8,6 @@ Without a C++ compiler the engine is `unavailable`.
 Threads follow `torch.get_num_threads()`. They live for one call, so nothing is left that a fork could break.
 """
 
-import contextlib
 import ctypes
 import hashlib
 import logging
@@ -18,14 +17,13 @@ import shutil
 import struct
 import subprocess
 import tempfile
-import time
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lac_kernels.cache import cache_folder, make_folder, others_can_write
+from lac_kernels.cache import cache_folder, make_folder, others_can_write, sweep
 from lac_kernels.reference import compute_dtype
 
 _SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -69,7 +67,7 @@ def _compiler() -> Path:
 
 def _compile(compiler: Path, to: Path) -> None:
     """Build the library and put it at `to`, then its digest beside it: without that it is not whole."""
-    _sweep(to.parent)
+    sweep(to.parent.glob("tmp*.so"))
     descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=to.parent)
     os.close(descriptor)
     try:
@@ -92,14 +90,6 @@ def _compile(compiler: Path, to: Path) -> None:
         raise _CannotBuild(f"{compiler} failed; set CXX to another compiler ({errors.strip()[:500]})")
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a compilation left that was killed, an hour ago or more."""
-    for left in folder.glob("tmp*.so"):
-        with contextlib.suppress(OSError):  # another process may do the same
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
 
 
 def _digest(path: Path) -> str:

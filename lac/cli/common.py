@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPT = 130
-_SHOWN = 3  # of the clips left out and of the missing phases; all of them are in the JSON
 
 
 class UsageError(Exception):
@@ -92,10 +91,12 @@ def remarks(rows: Mapping[str, EvalResult], clips: Mapping[str, int], left_out: 
         clips: number of clips of "train" and "val", without those left out.
         left_out: reason by clip.
     """
+    from lac.data.doubts import first_few
+
     lines = []
     if left_out:
         total = len(left_out) + sum(clips.values())
-        lines.append(f"left out {len(left_out)} of {total} clips: {_first(list(left_out.values()))}")
+        lines.append(f"left out {len(left_out)} of {total} clips: {first_few(list(left_out.values()))}")
     missing: list[tuple[float, str]] = []
     for row in list(rows.values())[:1]:  # the labels are the same for all
         absent = {c for c, without in row.missing_classes.get("train", {}).items() if without == clips["train"]}
@@ -108,13 +109,8 @@ def remarks(rows: Mapping[str, EvalResult], clips: Mapping[str, int], left_out: 
                 missing.append((-1, f"{c} in the train clips of{_share(fraction)}"))
     if missing:
         missing.sort(key=lambda one: one[0])
-        lines.append(f"missing phases: {_first([text for _, text in missing])}")
+        lines.append(f"missing phases: {first_few([text for _, text in missing])}")
     return lines
-
-
-def _first(texts: Sequence[str]) -> str:
-    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return "; ".join(texts[:_SHOWN]) + more
 
 
 def _share(fraction: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lac.data.base import Clip, Dataset
 
-_SHOWN = 3
+_SHOWN = 3  # of a list in a line; all of it is in the JSON
 
 
 def doubts(dataset: Dataset) -> list[str]:
@@ -22,21 +22,23 @@ def doubts(dataset: Dataset) -> list[str]:
     lines = []
     if dataset.unlabelled:
         count = f"{len(dataset.unlabelled)} of {len(clips)} clips"
-        lines.append(f"without labels {count}, trained on but not judged: {_first(list(dataset.unlabelled.values()))}")
+        lines.append(
+            f"without labels {count}, trained on but not judged: {first_few(list(dataset.unlabelled.values()))}"
+        )
     frozen = [clip.name for clip in clips if still(clip)]
     if all(clip.name in frozen for clip in dataset.train):
         lines.append("no train clip changes from frame to frame: nothing can be learned")
     elif frozen:
         lines.append(
             f"no change from frame to frame in {len(frozen)} of {len(clips)} clips, from which nothing can be learned: "
-            f"{_first(frozen)}"
+            f"{first_few(frozen)}"
         )
     pairs = _twins(clips)
     if pairs:
         train = {clip.name for clip in dataset.train}
         across = any((one in train) != (other in train) for one, other in pairs)
         lines.append(
-            f"the same frames in {_first([f'{one} and {other}' for one, other in pairs])}"
+            f"the same frames in {first_few([f'{one} and {other}' for one, other in pairs])}"
             + ("; a val clip that is a train clip says nothing about new ones" if across else "")
         )
     for split, part in (("train", dataset.train), ("val", dataset.val)):
@@ -65,6 +67,7 @@ def _twins(clips: Sequence[Clip]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _first(texts: Sequence[str]) -> str:
+def first_few(texts: Sequence[str]) -> str:
+    """The first of a list, and how many more there are."""
     more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
     return "; ".join(texts[:_SHOWN]) + more
