@@ -19,7 +19,7 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "kernels"):
@@ -30,6 +30,7 @@ from torch import Tensor  # noqa: E402
 
 from bench.poison import BYTES, poisoned  # noqa: E402
 from lac import benchmark, smith_waterman, soft_alignment  # noqa: E402
+from lac_kernels import problem  # noqa: E402
 
 ROWS = ROOT / "bench" / "results" / "fuzz.csv"
 MEASURED = ("score", "posterior", "gap_open", "gap_extend", "temperature", "second")
@@ -41,15 +42,8 @@ LIMITS = {
 }
 
 
-class Problem(NamedTuple):
-    """Pairs in a batch; (B, N, M) scores, gaps of shape (B, 1 | N, 1 | M), lengths (B,)."""
-
-    scores: Tensor
-    gap_open: Tensor
-    gap_extend: Tensor
-    temperature: Tensor
-    lengths1: Tensor | None
-    lengths2: Tensor | None
+class Problem(problem.Problem):
+    """A problem, and what tests do with it."""
 
     def double(self) -> "Problem":
         return Problem(*(x.double() for x in self[:4]), *self[4:])

@@ -103,11 +103,11 @@ def engine_sides(device) -> dict:
 
     from lac import __version__, smith_waterman, soft_alignment
     from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Side, differentiated
-    from lac_kernels import ops
+    from lac_kernels import engines
 
     backend = FASTEST[device.type]
     gaps = [torch.tensor(x, device=device, requires_grad=True) for x in (GAP_OPEN, GAP_EXTEND)]
-    obstacle = ops.unavailable(backend, device)
+    obstacle = engines.unavailable(backend, device)
 
     def alignment(given, mode):
         options = {"gap_open": GAP_OPEN, "gap_extend": GAP_EXTEND, "lengths": given.lengths, "backend": backend}

@@ -79,7 +79,7 @@ def main() -> None:
     from measure import destination
 
     from lac.benchmark import context
-    from lac_kernels import ops
+    from lac_kernels import engines
 
     device = torch.device(options.device)
     place = destination(options.device)
@@ -94,7 +94,7 @@ def main() -> None:
         for frames in options.frames:
             for backend in (None, *options.backends):
                 row = about | {"side": backend or ALONE, "batch": options.batch, "frames": frames}
-                reason = None if backend is None else ops.unavailable(backend, device)
+                reason = None if backend is None else engines.unavailable(backend, device)
                 if reason is None:
                     times = step_times(backend, options.batch, frames, device, options.seconds)
                     forward, backward, rest = (1e3 * statistics.median(x) for x in zip(*times, strict=True))

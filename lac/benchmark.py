@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 import lac
 from lac.environment import device_name, package_version
 from lac.functional import smith_waterman
-from lac_kernels import ops, reference
+from lac_kernels import engines, reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -248,7 +248,7 @@ def own_sides(device: torch.device) -> dict[str, Side]:
     }  # fmt: skip
     needed = {"eager": 256, "cpu": 12, "triton": 12}
     for backend, size in needed.items():
-        obstacle = ops.unavailable(backend, device)
+        obstacle = engines.unavailable(backend, device)
         found[backend] = Side(
             f"lac {backend}", recursion, lac.__version__, _of_backend(backend), bytes_per_cell=size, obstacle=obstacle
         )

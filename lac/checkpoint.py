@@ -25,7 +25,7 @@ from lac.config import CONFIG, ConfigError, TrainConfig
 from lac.encoder import FrameEncoder
 from lac.files import atomic_path
 from lac.loss import LACLoss
-from lac_kernels import ops
+from lac_kernels import engines
 
 ENCODER = "model.safetensors"
 LOSS = "loss.safetensors"
@@ -217,8 +217,8 @@ def check_backend(config: TrainConfig, device: torch.device) -> None:
         ConfigError: it cannot; the message says why, and what can.
     """
     backend = config.loss["backend"]
-    if backend in ops.BACKENDS:  # the loss itself refuses other names
-        reason = ops.unavailable(backend, device)
+    if backend in engines.BACKENDS:  # the loss itself refuses other names
+        reason = engines.unavailable(backend, device)
         if reason is not None:
             raise ConfigError(
                 f"loss.backend {backend!r} cannot run on {device}: {reason}. loss.backend=auto can; of a run that is "

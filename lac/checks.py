@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lac_kernels import ops
+from lac_kernels import engines, ops
 
 Length = Tensor | Sequence[int] | int | None
 
@@ -74,8 +74,8 @@ def choice(name: str, x: str, choices: Sequence[str]) -> str:
 
 
 def backend(x: str) -> str:
-    if x not in ops.BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(ops.BACKENDS)}; got {x!r}")
+    if x not in engines.BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(engines.BACKENDS)}; got {x!r}")
     return x
 
 

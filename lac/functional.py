@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lac import checks
 from lac_kernels import ops, reference
+from lac_kernels.problem import Problem
 
 Lengths = tuple[checks.Length, checks.Length]
 
@@ -42,17 +43,6 @@ class HardAlignment(NamedTuple):
     paths: list[Tensor]
 
 
-class _Problem(NamedTuple):
-    scores: Tensor
-    gap_open: Tensor
-    gap_extend: Tensor
-    temperature: Tensor
-    lengths1: Tensor | None
-    lengths2: Tensor | None
-    single: bool
-    dtype: torch.dtype  # of the results
-
-
 def _problem(
     scores: Tensor,
     gap_open: float | Tensor,
@@ -60,7 +50,8 @@ def _problem(
     temperature: float | Tensor,
     lengths: Lengths | None,
     backend: str,
-) -> _Problem:
+) -> tuple[Problem, bool, torch.dtype]:
+    """The problem as the engines take it, whether it is a single pair, and the dtype of the results."""
     checks.scores(scores)
     checks.backend(backend)
     single = scores.dim() == 2
@@ -72,21 +63,19 @@ def _problem(
         dtype = torch.float64
         scores = scores.to(dtype)
     lengths1, lengths2 = (None, None) if lengths is None else checks.length_pair(lengths, scores)
-    return _Problem(
+    problem = Problem(
         scores,
         checks.gap_tensor("gap_open", gap_open, scores, single, dtype),
         checks.gap_tensor("gap_extend", gap_extend, scores, single, dtype),
         checks.temperature_tensor(temperature, scores, dtype),
         lengths1,
         lengths2,
-        single,
-        result_dtype,
     )
+    return problem, single, result_dtype
 
 
-def _solve(p: _Problem, backend: str, save: bool) -> tuple[Tensor, Tensor]:
-    score, saved = ops.forward(*p[:6], save, backend)
-    return score, saved
+def _differentiated(p: Problem) -> bool:
+    return ops.differentiated(p.scores, p.gap_open, p.gap_extend, p.temperature)
 
 
 def smith_waterman(
@@ -134,16 +123,16 @@ def smith_waterman(
         >>> smith_waterman(scores, gap_open=1.0, gap_extend=0.4)
         tensor(4.3033)
     """
-    p = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
+    p, single, dtype = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
     if 0 in p.scores.shape:
         score = p.scores.sum((1, 2), dtype=p.temperature.dtype)
     elif backend == "reference":
-        _in_python(_REFERENCE, *p[:6])
-        score = reference.smith_waterman(*p[:6])
+        _in_python(_REFERENCE, *p)
+        score = reference.smith_waterman(*p)
     else:
-        score, _ = _solve(p, backend, ops.differentiated(*p[:4]))
-    score = score.to(p.dtype)
-    return score[0] if p.single else score
+        score, _ = ops.forward(*p, _differentiated(p), backend)
+    score = score.to(dtype)
+    return score[0] if single else score
 
 
 def soft_alignment(
@@ -166,17 +155,17 @@ def soft_alignment(
     Returns:
         (B, N, M), or (N, M) for a single pair; float64 for float64 scores, else float32; 0 at padding.
     """
-    p = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
+    p, single, dtype = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
     if 0 in p.scores.shape:
         posterior = p.scores.to(p.temperature.dtype)
     elif backend == "reference":
         posterior = _reference_posterior(p)
     else:
-        _, saved = _solve(p, backend, True)
+        _, saved = ops.forward(*p, True, backend)
         grad = torch.ones_like(p.temperature).expand(p.scores.shape[0])
-        posterior, _, _ = ops.gradient(grad, *p[:6], saved, p.temperature.dtype, False, backend)
-    posterior = posterior.to(p.dtype)
-    return posterior[0] if p.single else posterior
+        posterior, _, _ = ops.gradient(grad, *p, saved, p.temperature.dtype, False, backend)
+    posterior = posterior.to(dtype)
+    return posterior[0] if single else posterior
 
 
 def _in_python(why: str, *tensors: Tensor | None) -> None:
@@ -185,13 +174,13 @@ def _in_python(why: str, *tensors: Tensor | None) -> None:
         raise RuntimeError(f"{why}: torch.vmap, fake tensors and tracing have no values to decide by")
 
 
-def _reference_posterior(p: _Problem) -> Tensor:
-    _in_python(_REFERENCE, *p[:6])
-    differentiable = ops.differentiated(*p[:4])
+def _reference_posterior(p: Problem) -> Tensor:
+    _in_python(_REFERENCE, *p)
+    differentiable = _differentiated(p)
     with torch.enable_grad():
         scores = p.scores.to(p.temperature.dtype)
         scores = scores if scores.requires_grad else scores.detach().requires_grad_()
-        score = reference.smith_waterman(scores, *p[1:6])
+        score = reference.smith_waterman(*p._replace(scores=scores))
         (posterior,) = torch.autograd.grad(score.sum(), scores, create_graph=differentiable)
     return posterior
 
@@ -217,7 +206,7 @@ def hard_alignment(
         LongTensor in the list for a single pair) with the matched cells (i, j), both increasing. A pair that allows
         no alignment has the score 0 and an empty path.
     """
-    p = _problem(scores, gap_open, gap_extend, 1.0, lengths, backend)
+    p, single, _ = _problem(scores, gap_open, gap_extend, 1.0, lengths, backend)
     _in_python("hard_alignment gives lists; call it outside", p.scores)
     if backend == "reference":
         raise ValueError("backend='reference' has no hard alignment; use 'eager', which runs everywhere")
@@ -226,6 +215,6 @@ def hard_alignment(
         paths = [score.new_empty((0, 2), dtype=torch.int64) for _ in score]
     else:
         with torch.no_grad():
-            score, path, count = ops.hard_op(p.scores, p.gap_open, p.gap_extend, p.lengths1, p.lengths2, backend)
+            score, path, count = ops.hard_op(*p, backend)
         paths = [x[:k] for x, k in zip(path.unbind(), count.tolist(), strict=True)]
-    return HardAlignment(score[0] if p.single else score, paths)
+    return HardAlignment(score[0] if single else score, paths)

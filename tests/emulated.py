@@ -37,15 +37,21 @@ def triton_engine_on(target: str) -> Iterator[Any]:
     if target != "gpu" and reason:
         pytest.skip(f"no GPU here, and {reason}: see docs/contributing.md")
     with contextlib.nullcontext() if target == "gpu" else emulate(target):
-        from lac_kernels import triton_wavefront
+        from lac_kernels import triton as triton_engine
 
-        yield triton_wavefront
+        yield triton_engine
 
 
 def on_device(call: Callable[..., Any], *arguments: Any) -> Any:
     """`call` on the arguments moved to `DEVICE`; tensors that it returns come back to the CPU."""
-    results = call(*(x.to(DEVICE) if isinstance(x, Tensor) else x for x in arguments))
+    results = call(*(_moved(x, DEVICE) for x in arguments))
     return results.cpu() if isinstance(results, Tensor) else tuple(x.cpu() for x in results)
+
+
+def _moved(x: Any, device: torch.device) -> Any:
+    if isinstance(x, Tensor):
+        return x.to(device)
+    return type(x)(*(_moved(y, device) for y in x)) if isinstance(x, tuple) else x
 
 
 @contextlib.contextmanager
@@ -60,7 +66,7 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
     import ptxemu
     import triton
 
-    from lac_kernels import triton_wavefront
+    from lac_kernels import triton as triton_engine
 
     driver = triton.runtime.driver
     before = driver.__dict__.get("_active")
@@ -77,13 +83,13 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
         return scratch[-1]
 
     with pytest.MonkeyPatch.context() as patch, ptxemu.session(uninit=scratch, **session) as s:
-        patch.setattr(triton_wavefront, "_new_empty", new_empty)
-        patch.setattr(triton_wavefront, "_new_scratch", new_scratch)
+        patch.setattr(triton_engine, "_new_empty", new_empty)
+        patch.setattr(triton_engine, "_new_scratch", new_scratch)
         try:
             yield s
         finally:
             # Compiled kernels belong to this driver and must go before it does.
-            for kernel in vars(triton_wavefront).values():
+            for kernel in vars(triton_engine).values():
                 if isinstance(kernel, triton.JITFunction):
                     kernel.device_caches.clear()
             gc.collect()
@@ -124,12 +130,12 @@ def errors(engine: Any, p: Problem, grad: Tensor) -> dict[str, float]:
 
     A gap's gradient is an expected number of gaps; below 1e-6 of a gap it is judged absolutely.
     """
-    score, saved = on_device(engine.forward, *p, True)
-    found = on_device(engine.gradient, grad, *p, saved, score.dtype, True)
+    score, saved = on_device(engine.forward, p, True)
+    found = on_device(engine.gradient, grad, p, saved, score.dtype, True)
     p, grad = Problem(*(x.cpu() for x in p)), grad.cpu()
     exact = p.double()
-    exact_score, states = eager.forward(*exact, True)
-    expected = eager.gradient(grad.double(), *exact, states, torch.float64, True)
+    exact_score, states = eager.forward(exact, True)
+    expected = eager.gradient(grad.double(), exact, states, torch.float64, True)
     scale = torch.maximum(exact_score.abs(), exact.temperature)
     result = {"score": ((score - exact_score).abs() / scale).max().item()}
     for name, x, y in zip(("scores", "open", "extend"), found, expected, strict=True):

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from lac import hard_alignment, smith_waterman, soft_alignment
-from lac_kernels import ops
+from lac_kernels import engines
 
-ENGINES = [name for name in ops._ENGINES if ops.unavailable(name, torch.device("cpu")) is None]
+ENGINES = [name for name in engines._ENGINES if engines.unavailable(name, torch.device("cpu")) is None]
 ALL = ["reference", *ENGINES]
 DOUBLE = torch.float64
 
@@ -345,6 +345,6 @@ def test_bad_input_says_what_and_where(change, error, message):
 def test_a_named_backend_that_cannot_run_raises():
     """Only "auto" chooses: a named backend raises with the remedy where it cannot run."""
     for backend in ("cpu", "triton"):
-        if ops.unavailable(backend, torch.device("cpu")) is not None:
+        if engines.unavailable(backend, torch.device("cpu")) is not None:
             with pytest.raises(RuntimeError, match=f"'{backend}' cannot run on device 'cpu': .*(install|use backend=)"):
                 smith_waterman(torch.zeros(3, 4), backend=backend)

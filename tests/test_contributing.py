@@ -19,9 +19,11 @@ def test_an_engine_is_a_module_and_a_line_in_one_table(tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     kernels = tmp_path / "kernels" / "lac_kernels"
     (kernels / "mine.py").write_text(f"from lac_kernels.eager import {', '.join(required)}\n")
-    table = (kernels / "ops.py").read_text()
+    table = (kernels / "engines.py").read_text()
     assert table.count("_ENGINES = {") == 1
-    (kernels / "ops.py").write_text(table.replace("_ENGINES = {", '_ENGINES = {"mine": "lac_kernels.mine", '))
+    (kernels / "engines.py").write_text(
+        table.replace("_ENGINES = {", '_ENGINES = {"mine": _Engine("lac_kernels.mine"), ')
+    )
     few = "mine and (golden or order or padding)"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_alignment.py", "-k", few],

@@ -14,6 +14,7 @@ from bench import poison
 from bench.fuzz import Problem
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import cpu, eager, ops
+from lac_kernels.problem import Direction
 
 REASON = cpu.unavailable(torch.device("cpu"))
 needs_engine = pytest.mark.skipif(REASON is not None, reason=f"the cpu engine cannot run: {REASON}")
@@ -58,9 +59,9 @@ def problem(
 
 def solve(engine, p: Problem, gaps: bool = True) -> tuple[Tensor, ...]:
     """Score and gradients, the pairs weighted 1, 2, 3 ..."""
-    score, saved = engine.forward(*p, True)
+    score, saved = engine.forward(p, True)
     grad = torch.arange(1, len(score) + 1, dtype=score.dtype)
-    return score, *engine.gradient(grad, *p, saved, score.dtype, gaps)
+    return score, *engine.gradient(grad, p, saved, score.dtype, gaps)
 
 
 def errors(found: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> list[float]:
@@ -123,9 +124,9 @@ def test_gaps_and_lengths(open_shape, extend_shape, dtype, count, threads):
 def test_half_precision(dtype):
     p = problem(2, 70, 50, dtype=dtype)
     assert_close(p, *LIMITS[torch.float32])
-    _, saved = cpu.forward(*p, True)
-    exact = cpu.gradient(torch.ones(2), *p, saved, torch.float32, False)[0]
-    rounded = cpu.gradient(torch.ones(2), *p, saved, dtype, False)[0]
+    _, saved = cpu.forward(p, True)
+    exact = cpu.gradient(torch.ones(2), p, saved, torch.float32, False)[0]
+    rounded = cpu.gradient(torch.ones(2), p, saved, dtype, False)[0]
     assert torch.equal(rounded, exact.to(dtype))
 
 
@@ -139,8 +140,8 @@ def test_half_precision_conversions_are_exact():
         torch.testing.assert_close(score, numbers.float(), rtol=3e-7, atol=3e-7)
         rounded = numbers.float() * 1.001
         p = Problem(torch.zeros(len(rounded), 1, 1, dtype=dtype), *problem(1, 1, 1)[1:])
-        _, saved = cpu.forward(*p, True)
-        found = cpu.gradient(rounded, *p, saved, dtype, False)[0]
+        _, saved = cpu.forward(p, True)
+        found = cpu.gradient(rounded, p, saved, dtype, False)[0]
         assert torch.equal(found.flatten(), rounded.to(dtype))
 
 
@@ -207,9 +208,9 @@ def test_nan_spoils_its_pair_only():
     assert torch.equal(d_scores[::2], good[1][::2])
     assert d_open.isnan().all()
     p = problem(1, 4, 5)
-    assert cpu.forward(*p._replace(gap_open=p.gap_open * torch.nan), False)[0].isnan()
-    assert cpu.forward(*p._replace(temperature=p.temperature * torch.nan), False)[0].isnan()
-    assert torch.isposinf(cpu.forward(*p._replace(scores=p.scores + torch.inf), False)[0])
+    assert cpu.forward(p._replace(gap_open=p.gap_open * torch.nan), False)[0].isnan()
+    assert cpu.forward(p._replace(temperature=p.temperature * torch.nan), False)[0].isnan()
+    assert torch.isposinf(cpu.forward(p._replace(scores=p.scores + torch.inf), False)[0])
 
 
 def random_case(seed: int, most: int) -> Problem:
@@ -271,7 +272,7 @@ def direction(p: Problem, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 def second(engine, p: Problem, v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Hessian-vector product, the pairs weighted 1, 2, 3 ..."""
     grad = torch.arange(1, len(p.scores) + 1, dtype=p.gap_open.dtype)
-    return engine.second(grad, *p, *v)
+    return engine.second(grad, p, Direction(*v))
 
 
 def second_errors(found: tuple[Tensor, ...], p: Problem, v: tuple[Tensor, ...]) -> Tensor:
@@ -440,9 +441,9 @@ def test_nothing_uninitialised_is_read(byte, threads):
         for count in (1, 2):
             threads(count)
             exact = (*solve(eager, p.double()), *second(eager, p.double(), tuple(x.double() for x in v)))
-            clean = (*solve(cpu, p), *second(cpu, p, v), *cpu.hard(*p[:3], *p[4:]))
+            clean = (*solve(cpu, p), *second(cpu, p, v), *cpu.hard(p))
             with poison.poisoned(byte):
-                found = (*solve(cpu, p), *second(cpu, p, v), *cpu.hard(*p[:3], *p[4:]))
+                found = (*solve(cpu, p), *second(cpu, p, v), *cpu.hard(p))
             for a, b in zip(found, clean, strict=True):
                 assert torch.equal(a, b)
             assert max(errors(found[:4], exact[:4])) <= 1e-4
@@ -453,8 +454,8 @@ def test_the_forward_keeps_less_than_an_eighth_of_the_scores():
     for n, m in ((64, 64), (256, 256), (1024, 1024), (4096, 4096), (512, 64), (64, 512), (10000, 300)):
         for dtype in LIMITS:
             with torch.device("meta"):
-                scores, gap = torch.empty(8, n, m, dtype=dtype), torch.empty(1, 1, 1, dtype=dtype)
-            assert cpu.saved_like(scores, gap, gap).nbytes <= scores.nbytes / 8
+                scores = torch.empty(8, n, m, dtype=dtype)
+            assert cpu.saved_like(scores).nbytes <= scores.nbytes / 8
 
 
 @needs_engine
@@ -470,7 +471,7 @@ def test_hard_alignment(dtype, whole):
         )  # fmt: skip
         if whole:
             p = p._replace(**{k: getattr(p, k).round() for k in ("scores", "gap_open", "gap_extend")})
-        found, exact = (engine.hard(*p[:3], *p[4:]) for engine in (cpu, eager))
+        found, exact = (engine.hard(p) for engine in (cpu, eager))
         for a, b in zip(found, exact, strict=True):
             assert torch.equal(a, b)
 

@@ -15,6 +15,7 @@ from oracle import GOLDEN, GOLDEN_POSTERIOR
 from bench import fuzz
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import eager, ops
+from lac_kernels.problem import Direction
 
 needs_emulator = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -91,7 +92,7 @@ def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
         gap = torch.ones(1, 1, 1)
         lengths = (torch.tensor([n, n - 3]).int(), torch.tensor([n + 9, n]).int())
         p = Problem(scores, o * gap, e * gap, torch.tensor(1.0), *lengths)
-        _, saved = on_device(triton_engine.forward, *p, True)
+        _, saved = on_device(triton_engine.forward, p, True)
         assert not saved[:, 2].contiguous().view(torch.int32).any()
         for name, error in errors(triton_engine, p, torch.ones(2)).items():
             assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
@@ -111,10 +112,10 @@ def test_no_findings_and_the_same_bits_on_any_schedule(sched):
     p = p._replace(lengths1=torch.tensor([p.scores.shape[1], 3, 1]).int(), temperature=torch.tensor(0.5))
     for session in ({}, {"sched": sched, "seed": 5, "preempt": 40}):
         with emulate(**session) as s:
-            from lac_kernels import triton_wavefront as engine
+            from lac_kernels import triton as engine
 
-            score, saved = engine.forward(*p, True)
-            found.append((score, *engine.gradient(torch.ones(3), *p, saved, torch.float32, True)))
+            score, saved = engine.forward(p, True)
+            found.append((score, *engine.gradient(torch.ones(3), p, saved, torch.float32, True)))
             assert s.launches
             assert not s.reports
     for x, y in zip(*found, strict=True):
@@ -165,13 +166,13 @@ def test_strided_scores_and_expanded_gradients(triton_engine):
 def test_precisions(dtype, triton_engine):
     for seed in range(8):
         p = random_problem(100 + seed, 2, 32, 40, "scalar", dtype)
-        score, _ = on_device(triton_engine.forward, *p, False)
+        score, _ = on_device(triton_engine.forward, p, False)
         assert score.dtype == p.gap_open.dtype
         grad = torch.ones(2, dtype=score.dtype)
         for error in errors(triton_engine, p, grad).values():
             assert error <= (1e-9 if dtype == torch.float64 else 1e-4)
-    _, saved = on_device(triton_engine.forward, *p, True)
-    wide, narrow = (on_device(triton_engine.gradient, grad, *p, saved, x, True)[0] for x in (score.dtype, dtype))
+    _, saved = on_device(triton_engine.forward, p, True)
+    wide, narrow = (on_device(triton_engine.gradient, grad, p, saved, x, True)[0] for x in (score.dtype, dtype))
     assert narrow.dtype == dtype
     assert torch.equal(narrow, wide.to(dtype))
 
@@ -186,11 +187,11 @@ def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
     gap = torch.full((1, 1, 1), 0.5)
     for temperature in (1.0, 0.003):
         p = Problem(scores, gap, gap, torch.tensor(temperature), *lengths)
-        score, saved = on_device(triton_engine.forward, *p, True)
-        d, *nothing = on_device(triton_engine.gradient, torch.ones(5), *p, saved, torch.float32, False)
+        score, saved = on_device(triton_engine.forward, p, True)
+        d, *nothing = on_device(triton_engine.gradient, torch.ones(5), p, saved, torch.float32, False)
         assert [x.numel() for x in nothing] == [0, 0]
-        expected, states = eager.forward(*p.double(), True)
-        exact = eager.gradient(torch.ones(5).double(), *p.double(), states, torch.float64, False)[0]
+        expected, states = eager.forward(p.double(), True)
+        exact = eager.gradient(torch.ones(5).double(), p.double(), states, torch.float64, False)[0]
         assert score[1:].tolist()[0] == 0
         assert torch.isnan(score[2])
         assert torch.isnan(d[2]).any()
@@ -198,8 +199,7 @@ def test_forbidden_cells_nan_and_empty_pairs(triton_engine):
         assert not d[[1, 3, 4]].any()
         torch.testing.assert_close(score[0].double(), expected[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(d[0].double(), exact[0], rtol=0, atol=1e-6)
-    path = on_device(triton_engine.hard, scores, gap, gap, *lengths)
-    for x, y in zip(path, eager.hard(scores, gap, gap, *lengths), strict=True):
+    for x, y in zip(on_device(triton_engine.hard, p), eager.hard(p), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
 
 
@@ -209,11 +209,11 @@ def test_what_lies_beyond_the_lengths_does_not_matter(triton_engine):
         p = fuzz.draw(seed, 3, 40, 36)
         grad, found = torch.tensor([1.0, -2.0, 0.5]), []
         for q in (p.spoilt(0.0), p.spoilt(rubbish)):
-            v = (q.scores.masked_fill(q.scores.isinf(), 1.0), *(torch.ones_like(x) for x in q[1:3]))
-            score, saved = on_device(triton_engine.forward, *q, True)
-            gradient = on_device(triton_engine.gradient, grad, *q, saved, torch.float32, True)
-            hard = on_device(triton_engine.hard, *q[:3], *q[4:])
-            found.append((score, *gradient, *hard, *on_device(triton_engine.second, grad, *q, *v)))
+            v = Direction(q.scores.masked_fill(q.scores.isinf(), 1.0), *(torch.ones_like(x) for x in q[1:3]))
+            score, saved = on_device(triton_engine.forward, q, True)
+            gradient = on_device(triton_engine.gradient, grad, q, saved, torch.float32, True)
+            hard = on_device(triton_engine.hard, q)
+            found.append((score, *gradient, *hard, *on_device(triton_engine.second, grad, q, v)))
         for x, y in zip(*found, strict=True):
             assert x.isfinite().all()
             assert torch.equal(x, y)
@@ -240,8 +240,8 @@ def test_hard_alignment_equals_eager_with_ties(triton_engine):
         scores = torch.randint(-3, 3, (5, n, m), generator=g) / 2
         lengths = (torch.randint(0, n + 1, (5,), generator=g).int(), torch.randint(0, m + 1, (5,), generator=g).int())
         gap = torch.randint(0, 3, (2, 1, 1, 1), generator=g) / 2
-        arguments = (scores, gap[0], gap[1], *lengths)
-        for x, y in zip(on_device(triton_engine.hard, *arguments), eager.hard(*arguments), strict=True):
+        p = Problem(scores, gap[0], gap[1], torch.ones(()), *lengths)
+        for x, y in zip(on_device(triton_engine.hard, p), eager.hard(p), strict=True):
             assert torch.equal(x, y)
 
 
@@ -261,10 +261,10 @@ def test_hessian_vector_product_equals_eager(gaps, triton_engine):
     for seed in range(20):
         p = random_problem(seed, 2, 32, 40, gaps)
         g = torch.Generator().manual_seed(seed)
-        v = [torch.randn(x.shape, generator=g) for x in p[:3]]
+        v = Direction(*(torch.randn(x.shape, generator=g) for x in p[:3]))
         grad = torch.randn(2, generator=g)
-        found = on_device(triton_engine.second, grad, *p, *v)
-        expected = eager.second(grad.double(), *p.double(), *(x.double() for x in v))
+        found = on_device(triton_engine.second, grad, p, v)
+        expected = eager.second(grad.double(), p.double(), Direction(*(x.double() for x in v)))
         scale = sum(p.scores.shape[1:]) / p.temperature.item()  # of the tangents whose differences these are
         for x, y in zip(found[:3], expected[:3], strict=True):
             assert (x - y).abs().max() <= 1e-5 * scale
@@ -274,15 +274,15 @@ def test_hessian_vector_product_equals_eager(gaps, triton_engine):
 @pytest.mark.parametrize(("item", "shape"), [(4, (64, 64)), (2, (129, 500)), (4, (1024, 1024)), (8, (4097, 129))])
 def test_saved_memory_is_an_eighth_of_the_scores(item, shape):
     pytest.importorskip("triton")
-    from lac_kernels import triton_wavefront
+    from lac_kernels import triton as triton_engine
 
     dtype = {2: torch.float16, 4: torch.float32, 8: torch.float64}[item]
     scores = torch.empty((3, *shape), dtype=dtype, device="meta")
-    saved = triton_wavefront.saved_like(scores, scores[:, :1, :1], scores[:, :1, :1])
+    saved = triton_engine.saved_like(scores)
     assert saved.nbytes <= scores.nbytes / 8 + 3 * 4 * saved.element_size()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triton_wavefront, "_lanes", lambda: 32)
-        for plan in triton_wavefront._plans(scores, True):
+        patch.setattr(triton_engine, "_lanes", lambda: 32)
+        for plan in triton_engine._plans(scores, True):
             strips = -(-shape[0] // (plan.rows * plan.lanes))
             state = ((3 * plan.rows + 2) * plan.words + (plan.mode == 0)) * plan.lanes
             segments = -(-(shape[1] + plan.lanes) // plan.segment)
@@ -303,9 +303,9 @@ def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
     """The checks above can fail: a slip in the source is a wrong score or a finding."""
     import ptxemu
 
-    from lac_kernels import triton_wavefront
+    from lac_kernels import triton as triton_engine
 
-    source = Path(triton_wavefront.__file__).read_text()
+    source = Path(triton_engine.__file__).read_text()
     assert line in source
     (tmp_path / "mutant.py").write_text(source.replace(line, mutated))
     monkeypatch.syspath_prepend(tmp_path)
@@ -316,9 +316,9 @@ def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
         scores = torch.full((2, 20, 30), -0.2) + 6 * torch.eye(20, 30)
         gap = torch.ones(1, 1, 1)
         p = Problem(scores, gap, gap, torch.tensor(0.8), torch.tensor([20, 9]).int(), torch.tensor([30, 30]).int())
-        score, _ = mutant.forward(*p, False)
+        score, _ = mutant.forward(p, False)
         del mutant
-        expected, _ = eager.forward(*p.double(), False)
+        expected, _ = eager.forward(p.double(), False)
         caught = [r for r in session.reports if r.kind not in ptxemu.emu.BENIGN]
     assert caught or not torch.allclose(score.double(), expected, rtol=1e-5)
 
@@ -331,19 +331,19 @@ def test_interpreter_agrees(tmp_path):
         """
 import torch
 from emulated import random_problem
-from lac_kernels import eager, triton_wavefront as engine
+from lac_kernels import eager, triton as engine
 p = random_problem(5, 1, 5, 6, "scalar")._replace(
     scores=torch.randn(1, 5, 6, generator=torch.Generator().manual_seed(0)), gap_open=torch.ones(1, 1, 1),
     gap_extend=torch.ones(1, 1, 1) / 2, lengths1=torch.tensor([4]).int(), lengths2=torch.tensor([6]).int())
 for temperature in (1.0, 0.003):
     q = p._replace(temperature=torch.tensor(temperature))
-    score, saved = engine.forward(*q, True)
-    found = engine.gradient(torch.ones(1), *q, saved, torch.float32, True)
-    exact, states = eager.forward(*q.double(), True)
-    expected = eager.gradient(torch.ones(1).double(), *q.double(), states, torch.float64, True)
+    score, saved = engine.forward(q, True)
+    found = engine.gradient(torch.ones(1), q, saved, torch.float32, True)
+    exact, states = eager.forward(q.double(), True)
+    expected = eager.gradient(torch.ones(1).double(), q.double(), states, torch.float64, True)
     for x, y in zip((score, *found), (exact, *expected)):
         torch.testing.assert_close(x.double(), y, rtol=1e-5, atol=1e-6)
-for x, y in zip(engine.hard(*q[:3], *q[4:]), eager.hard(*q[:3], *q[4:])):
+for x, y in zip(engine.hard(q), eager.hard(q)):
     torch.testing.assert_close(x, y)
 """
     )

@@ -22,7 +22,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 
-from lac_kernels import triton_wavefront
+from lac_kernels import triton as engine
+from lac_kernels.problem import Direction, Problem
 
 RECORD = Path(__file__).with_name("triton_budget.json")
 TARGETS = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120", "gfx942", "gfx1100"]
@@ -93,23 +94,23 @@ def compile_case(target: str, n: int, cell: bool = False, second: bool = False, 
     driver = triton.runtime.driver
     before = driver.__dict__.get("_active")
     with pytest.MonkeyPatch.context() as patch:
-        for name, kernel in vars(triton_wavefront).copy().items():
+        for name, kernel in vars(engine).copy().items():
             if isinstance(kernel, triton.JITFunction) and name.endswith("_kernel"):
-                patch.setattr(triton_wavefront, name, Warmup(kernel, found))
+                patch.setattr(engine, name, Warmup(kernel, found))
         driver.set_active(Compiler(target_of(target)))
         try:
             scores, one = torch.zeros(2, n, 256), torch.ones(())
             gap = torch.zeros(scores.shape if cell else (1, 1, 1))
-            lengths = (torch.ones(2, dtype=torch.int32),) * 2
+            problem = Problem(scores, gap, gap, one, *(torch.ones(2, dtype=torch.int32),) * 2)
             if hard:
-                triton_wavefront.hard(scores, gap, gap, *lengths)
+                engine.hard(problem)
             elif second:
-                triton_wavefront.second(torch.ones(2), scores, gap, gap, one, *lengths, scores, gap, gap)
+                engine.second(torch.ones(2), problem, Direction(scores, gap, gap))
             else:
-                _, saved = triton_wavefront.forward(scores, gap, gap, one, *lengths, True)
-                triton_wavefront.gradient(torch.ones(2), scores, gap, gap, one, *lengths, saved, torch.float32, True)
+                _, saved = engine.forward(problem, True)
+                engine.gradient(torch.ones(2), problem, saved, torch.float32, True)
         finally:
-            for kernel in vars(triton_wavefront).values():
+            for kernel in vars(engine).values():
                 if isinstance(kernel, Warmup):
                     kernel.kernel.device_caches.clear()
             driver._active = before

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lac_kernels.problem import Direction, Problem
 from lac_kernels.reference import FORBIDDEN, compute_dtype
 
 _NEVER = -1e37  # finite stand-in for -inf: differences of two stay finite
@@ -34,7 +35,7 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
-def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
+def saved_like(scores: Tensor) -> Tensor:
     b, n, m = scores.shape
     return _pairs_first(scores.new_empty((3, n + m - 1, b, min(n, m)), dtype=compute_dtype(scores.dtype)))
 
@@ -80,14 +81,8 @@ def _valid(b: int, n: int, m: int, lengths1: Tensor, lengths2: Tensor) -> Tensor
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _grid(
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor | None,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-) -> _Grid:
+def _grid(problem: Problem, soft: bool = True) -> _Grid:
+    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
     b, n, m = scores.shape
     swapped = m < n
     scores = scores.to(compute_dtype(scores.dtype))
@@ -98,7 +93,7 @@ def _grid(
         forbidden = forbidden | outside
         gap_open, gap_extend = (_inside(gap, outside) for gap in (gap_open, gap_extend))
     scores = scores.masked_fill(forbidden, 0.0)  # before the division, whose derivative would bring NaN back
-    if temperature is not None:
+    if soft:
         scores, gap_open, gap_extend = (x / temperature for x in (scores, gap_open, gap_extend))
     scores = scores.clamp(min=_NEVER).masked_fill(forbidden, _NEVER)
     return _Grid(
@@ -268,67 +263,41 @@ def _tangent(w: _Weights, sources: tuple[Tensor, Tensor, Tensor], grid: _Grid) -
     return torch.stack(tangents, dim=1), torch.stack(tangents_h)
 
 
-def forward(
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    save: bool,
-) -> tuple[Tensor, Tensor]:
-    states = _sweep(_grid(scores, gap_open, gap_extend, temperature, lengths1, lengths2))
-    return temperature * _total(states), _pairs_first(states) if save else states.new_empty(0)
+def forward(problem: Problem, save: bool) -> tuple[Tensor, Tensor]:
+    states = _sweep(_grid(problem))
+    return problem.temperature * _total(states), _pairs_first(states) if save else states.new_empty(0)
 
 
 def gradient(
-    grad: Tensor,
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    saved: Tensor,
-    dtype: torch.dtype,
-    gaps: bool,
+    grad: Tensor, problem: Problem, saved: Tensor, dtype: torch.dtype, gaps: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grid = _grid(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
+    grid = _grid(problem)
     w = _weights(saved.permute(1, 2, 0, 3), grid)
     nothing = torch.zeros_like(w.end)
     bd, bx, by = _adjoint(w, (grad[:, None] * w.end, nothing, nothing), grid)
     d_scores = _unskew(bd, grid.swapped).to(dtype).contiguous()
     if not gaps:
-        return d_scores, scores.new_empty(0), scores.new_empty(0)
+        return d_scores, d_scores.new_empty(0), d_scores.new_empty(0)
     opened = w.open_x * bx + w.open_y * by
     extended = bx + by - opened
     return (
         d_scores,
-        -_reduce_gap(opened, gap_open, grid.swapped),
-        -_reduce_gap(extended, gap_extend, grid.swapped),
+        -_reduce_gap(opened, problem.gap_open, grid.swapped),
+        -_reduce_gap(extended, problem.gap_extend, grid.swapped),
     )
 
 
-def second(
-    grad: Tensor,
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    v_scores: Tensor,
-    v_open: Tensor,
-    v_extend: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def second(grad: Tensor, problem: Problem, direction: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
     b, n, m = scores.shape
-    grid = _grid(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
+    grid = _grid(problem)
     states = _sweep(grid)
     w = _weights(states, grid)
     nothing = torch.zeros_like(w.end)
     end = grad[:, None] * w.end
     bd, bx, by = _adjoint(w, (end, nothing, nothing), grid)
 
+    v_scores, v_open, v_extend = direction
     v_scores = v_scores.to(end.dtype)
     if lengths1 is not None and lengths2 is not None:
         v_scores = v_scores.masked_fill(~_valid(b, n, m, lengths1, lengths2), 0.0)
@@ -377,15 +346,9 @@ def _first_maximum(*values: Tensor) -> tuple[Tensor, Tensor]:
     return best, index
 
 
-def hard(
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    b, n, m = scores.shape
-    grid = _grid(scores, gap_open, gap_extend, None, lengths1, lengths2)
+def hard(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    b, n, m = problem.scores.shape
+    grid = _grid(problem, soft=False)
     never, zero = torch.full_like(grid.scores[0], _NEVER), torch.zeros_like(grid.scores[0])
     D, X, Y, H, H_before = never, never, never, zero, zero
     matches, choices = [], []

@@ -17,11 +17,7 @@ Tensors at this level: scores (B, N, M); gap_open, gap_extend three-dimensional 
 dtype (float64 for float64 scores, else float32); temperature 0-d; lengths both None or both (B,) int32.
 """
 
-import importlib
-import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -30,39 +26,9 @@ from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
 from lac_kernels import eager
+from lac_kernels.engines import engine
+from lac_kernels.problem import Direction, Problem
 from lac_kernels.reference import FORBIDDEN, compute_dtype
-
-_ENGINES = {"eager": "lac_kernels.eager", "cpu": "lac_kernels.cpu", "triton": "lac_kernels.triton_wavefront"}
-BACKENDS = ("auto", "reference", *_ENGINES)
-_PREFERRED = {"cpu": "cpu", "cuda": "triton"}  # by device type; elsewhere eager
-
-
-def unavailable(backend: str, device: torch.device) -> str | None:
-    """Why this backend cannot run on this device, with the remedy; None if it can."""
-    if backend in ("auto", "reference"):
-        return None
-    try:
-        reason: str | None = importlib.import_module(_ENGINES[backend]).unavailable(device)
-    except ImportError as error:
-        return f"{error}; install it, or use backend='eager'"
-    return reason
-
-
-@cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-@cache
-def _engine(backend: str, device: torch.device) -> ModuleType:
-    name = _PREFERRED.get(device.type, "eager") if backend == "auto" else backend
-    reason = unavailable(name, device)
-    if reason is not None:
-        if backend != "auto":
-            raise RuntimeError(f"backend={backend!r} cannot run on device {str(device)!r}: {reason}")
-        _warn_once(f"lac: the {name} engine cannot run on {device.type} ({reason}); using the slower eager engine")
-        name = "eager"
-    return importlib.import_module(_ENGINES[name])
 
 
 def _forward(
@@ -76,9 +42,8 @@ def _forward(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Score (B,), and what the gradient operator needs (empty unless `save`)."""
-    score, saved = _engine(backend, scores.device).forward(
-        scores, gap_open, gap_extend, temperature, lengths1, lengths2, save
-    )
+    problem = Problem(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
+    score, saved = engine(backend, scores.device).forward(problem, save)
     return score, saved
 
 
@@ -99,7 +64,7 @@ def _(
     score = scores.new_empty(scores.shape[0], dtype=compute_dtype(scores.dtype))
     if not save:
         return score, score.new_empty(0)
-    saved: Tensor = _engine(backend, scores.device).saved_like(scores, gap_open, gap_extend)
+    saved: Tensor = engine(backend, scores.device).saved_like(scores)
     return score, saved
 
 
@@ -117,9 +82,8 @@ def _gradient(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """grad[b] dscore[b]/dscores (B, N, M) of `dtype`, and the gaps' gradients, empty unless `gaps`."""
-    d_scores, d_open, d_extend = _engine(backend, scores.device).gradient(
-        grad, scores, gap_open, gap_extend, temperature, lengths1, lengths2, saved, dtype, gaps
-    )
+    problem = Problem(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
+    d_scores, d_open, d_extend = engine(backend, scores.device).gradient(grad, problem, saved, dtype, gaps)
     return d_scores, d_open, d_extend
 
 
@@ -160,10 +124,9 @@ def _second(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Derivatives of sum_b grad[b] <v, dscore[b]/d(S, o, e)> with respect to S, o, e and grad."""
-    hessian_vector = getattr(_engine(backend, scores.device), "second", eager.second)
-    h_scores, h_open, h_extend, h_grad = hessian_vector(
-        grad, scores, gap_open, gap_extend, temperature, lengths1, lengths2, v_scores, v_open, v_extend
-    )
+    problem = Problem(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
+    hessian_vector = getattr(engine(backend, scores.device), "second", eager.second)
+    h_scores, h_open, h_extend, h_grad = hessian_vector(grad, problem, Direction(v_scores, v_open, v_extend))
     return h_scores, h_open, h_extend, h_grad
 
 
@@ -378,7 +341,8 @@ def _eager_second(inputs: tuple[Any, ...], free: list[int]) -> tuple[Any, ...]:
 
     def of(*values: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(free, values, strict=True))
-        return eager.second(*(given.get(k, x) for k, x in enumerate(inputs)))
+        grad, *rest = (given.get(k, x) for k, x in enumerate(inputs))
+        return eager.second(grad, Problem(*rest[:6]), Direction(*rest[6:]))
 
     return of, *(inputs[k].view_as(inputs[k]) for k in free)
 
@@ -536,12 +500,14 @@ def hard_op(
     scores: Tensor,
     gap_open: Tensor,
     gap_extend: Tensor,
+    temperature: Tensor,
     lengths1: Tensor | None,
     lengths2: Tensor | None,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best score (B,), matched cells (B, min(N, M), 2) filled up with -1, and their number (B,)."""
-    score, path, count = _engine(backend, scores.device).hard(scores, gap_open, gap_extend, lengths1, lengths2)
+    problem = Problem(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
+    score, path, count = engine(backend, scores.device).hard(problem)
     return score, path, count
 
 
@@ -550,6 +516,7 @@ def _(
     scores: Tensor,
     gap_open: Tensor,
     gap_extend: Tensor,
+    temperature: Tensor,
     lengths1: Tensor | None,
     lengths2: Tensor | None,
     backend: str,

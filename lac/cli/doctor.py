@@ -40,7 +40,7 @@ def report() -> list[str]:
     import torch
 
     from lac.environment import describe, device_name, package_version
-    from lac_kernels import ops
+    from lac_kernels import engines
 
     lines = [f"{name:{_WIDTH}}{value}" for name, value in describe(torch.device("cpu")).items()]
     for package in _PACKAGES:
@@ -56,8 +56,8 @@ def report() -> list[str]:
     lines += [f"{'environment':{_WIDTH}}{name}={os.environ[name]}" for name in variables]
     for device in devices:
         lines += ["", f"backends on {device} ({device_name(device)})"]
-        for backend in ops.BACKENDS:
-            obstacle = ops.unavailable(backend, device)
+        for backend in engines.BACKENDS:
+            obstacle = engines.unavailable(backend, device)
             lines.append(f"  {backend:12}{'can run' if obstacle is None else 'cannot run: ' + obstacle}")
     return lines
 

@@ -35,6 +35,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lac_kernels.problem import Direction, Problem
 from lac_kernels.reference import FORBIDDEN, compute_dtype
 
 SCALED = tl.constexpr(0)
@@ -1114,7 +1115,7 @@ def _plans(scores: Tensor, save: bool, dual: bool = False) -> list[_Plan]:
     return [plan._replace(size=size) for plan in plans]
 
 
-def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
+def saved_like(scores: Tensor) -> Tensor:
     return scores.new_empty((scores.shape[0], _saved_words(scores)), dtype=compute_dtype(scores.dtype))
 
 
@@ -1218,35 +1219,19 @@ def _launch_backward(
     return d_scores, d_open.sum_to_size(gap_shapes[0]), d_extend.sum_to_size(gap_shapes[1])
 
 
-def forward(
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    save: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(problem: Problem, save: bool) -> tuple[Tensor, Tensor]:
+    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
     views = tuple(_view(x, scores.shape) for x in (scores, gap_open, gap_extend))
     score, _, saved = _launch_forward(
-        (*views, *views), temperature, (lengths1, lengths2), _plans(scores, save), False,
-        _is_cell(gap_open, gap_extend),
-    )  # fmt: skip
+        (*views, *views), temperature, (lengths1, lengths2), _plans(scores, save), False, _is_cell(gap_open, gap_extend)
+    )
     return score, saved if save else _new_empty(saved, 0)
 
 
 def gradient(
-    grad: Tensor,
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    saved: Tensor,
-    dtype: torch.dtype,
-    gaps: bool,
+    grad: Tensor, problem: Problem, saved: Tensor, dtype: torch.dtype, gaps: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
     views = tuple(_view(x, scores.shape) for x in (scores, gap_open, gap_extend))
     return _launch_backward(
         grad, (*views, *views), temperature, (lengths1, lengths2), saved, saved, _plans(scores, True), dtype, gaps,
@@ -1254,37 +1239,21 @@ def gradient(
     )  # fmt: skip
 
 
-def second(
-    grad: Tensor,
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    v_scores: Tensor,
-    v_open: Tensor,
-    v_extend: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    views = tuple(_view(x, scores.shape) for x in (scores, gap_open, gap_extend, v_scores, v_open, v_extend))
-    lengths = (lengths1, lengths2)
+def second(grad: Tensor, problem: Problem, direction: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
+    views = tuple(_view(x, scores.shape) for x in (scores, gap_open, gap_extend, *direction))
     plans = _plans(scores, True, dual=True)
-    cell = _is_cell(gap_open, gap_extend, v_open, v_extend)
-    score, rate, saved = _launch_forward(views, temperature, lengths, plans, True, cell)
+    cell = _is_cell(gap_open, gap_extend, direction.gap_open, direction.gap_extend)
+    score, rate, saved = _launch_forward(views, temperature, (lengths1, lengths2), plans, True, cell)
     h_scores, h_open, h_extend = _launch_backward(
-        grad, views, temperature, lengths, saved, rate, plans, score.dtype, True, True,
+        grad, views, temperature, (lengths1, lengths2), saved, rate, plans, score.dtype, True, True,
         (gap_open.shape, gap_extend.shape), cell,
     )  # fmt: skip
     return h_scores, h_open, h_extend, rate
 
 
-def hard(
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def hard(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    scores, gap_open, gap_extend, _, lengths1, lengths2 = problem
     b, n, m = scores.shape
     dtype = compute_dtype(scores.dtype)
     plan = _plan(scores, MAXIMUM.value, None)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from lac_kernels.cache import cache_folder, make_folder, others_can_write, sweep
+from lac_kernels.problem import Direction, Problem
 from lac_kernels.reference import compute_dtype
 
 _SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -183,7 +184,7 @@ def _room(scores: Tensor, number: int) -> Tensor:
     return scores.new_empty((b, kept), dtype=torch.uint8)
 
 
-def saved_like(scores: Tensor, gap_open: Tensor, gap_extend: Tensor) -> Tensor:
+def saved_like(scores: Tensor) -> Tensor:
     return _room(scores, 16 if scores.dtype == torch.float64 else 8)
 
 
@@ -198,12 +199,7 @@ def _address(x: Tensor | None) -> int:
 
 def _run(
     what: int,
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor | None,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
+    problem: Problem,
     score: Tensor | None = None,
     saved: Tensor | None = None,
     grad: Tensor | None = None,
@@ -211,18 +207,20 @@ def _run(
     d_gaps: tuple[Tensor, Tensor] | None = None,
     path: Tensor | None = None,
     count: Tensor | None = None,
-    v: tuple[Tensor, Tensor, Tensor] | None = None,
+    direction: Direction | None = None,
 ) -> None:
     library = _library()
     if isinstance(library, str):
         raise RuntimeError(f"the cpu engine is not available: {library}")
+    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
     b, n, m = scores.shape
-    gradients, direction = _NO_GRADIENTS, _NO_DIRECTION
+    gradients, v = _NO_GRADIENTS, _NO_DIRECTION
     if d_gaps is not None:
         gradients = tuple(x for d in d_gaps for x in (d.data_ptr(), *_strides(d), d.numel()))
-    if v is not None:
-        gaps = (x for gap in v[1:] for x in (gap.data_ptr(), *_strides(gap)))
-        direction = (v[0].data_ptr(), *v[0].stride(), _TYPES[v[0].dtype], *gaps)
+    if direction is not None:
+        along = direction.scores
+        gaps = (x for gap in (direction.gap_open, direction.gap_extend) for x in (gap.data_ptr(), *_strides(gap)))
+        v = (along.data_ptr(), *along.stride(), _TYPES[along.dtype], *gaps)
     values = (
         b, n, m, _TYPES[scores.dtype],
         min(torch.get_num_threads(), 1 + (b * n * m - 1) // _CELLS_PER_THREAD),
@@ -235,86 +233,56 @@ def _run(
         _address(grad), 0 if grad is None else grad.stride(0), _address(d_scores),
         *gradients,
         _address(path), _address(count),
-        *direction,
+        *v,
     )  # fmt: skip
     if library.lac_run(_PROBLEM.pack(*values), what):
         raise MemoryError(f"the cpu engine ran out of memory on scores of shape {tuple(scores.shape)}")
 
 
-def forward(
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    save: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(problem: Problem, save: bool) -> tuple[Tensor, Tensor]:
+    scores = problem.scores
     score = scores.new_empty(scores.shape[0], dtype=compute_dtype(scores.dtype))
-    saved = saved_like(scores, gap_open, gap_extend) if save else None
-    _run(_FORWARD, scores, gap_open, gap_extend, temperature, lengths1, lengths2, score=score, saved=saved)
+    saved = saved_like(scores) if save else None
+    _run(_FORWARD, problem, score=score, saved=saved)
     return score, scores.new_empty(0) if saved is None else saved
 
 
 def gradient(
-    grad: Tensor,
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    saved: Tensor,
-    dtype: torch.dtype,
-    gaps: bool,
+    grad: Tensor, problem: Problem, saved: Tensor, dtype: torch.dtype, gaps: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    scores = problem.scores
     d_scores = scores.new_empty(scores.shape, dtype=dtype)
-    d_gaps = None
-    if gaps:
-        d_gaps = (
-            torch.zeros_like(gap_open, memory_format=torch.contiguous_format),
-            torch.zeros_like(gap_extend, memory_format=torch.contiguous_format),
-        )
-    _run(
-        _GRADIENT, scores, gap_open, gap_extend, temperature, lengths1, lengths2,
-        saved=saved, grad=grad, d_scores=d_scores, d_gaps=d_gaps,
-    )  # fmt: skip
+    d_gaps = (_zeros_like(problem.gap_open), _zeros_like(problem.gap_extend)) if gaps else None
+    _run(_GRADIENT, problem, saved=saved, grad=grad, d_scores=d_scores, d_gaps=d_gaps)
     d_open, d_extend = d_gaps or (scores.new_empty(0), scores.new_empty(0))
     return d_scores, d_open, d_extend
 
 
-def second(
-    grad: Tensor,
-    scores: Tensor,
-    gap_open: Tensor,
-    gap_extend: Tensor,
-    temperature: Tensor,
-    lengths1: Tensor | None,
-    lengths2: Tensor | None,
-    v_scores: Tensor,
-    v_open: Tensor,
-    v_extend: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _zeros_like(x: Tensor) -> Tensor:
+    return torch.zeros_like(x, memory_format=torch.contiguous_format)
+
+
+def second(grad: Tensor, problem: Problem, direction: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    scores, gap_open, gap_extend, temperature, *_ = problem
     dtype = compute_dtype(scores.dtype)
     gap_open, gap_extend = gap_open.double(), gap_extend.double()
+    problem = problem._replace(gap_open=gap_open, gap_extend=gap_extend, temperature=temperature.double())
+    direction = Direction(direction.scores, direction.gap_open.double(), direction.gap_extend.double())
     h_scores = scores.new_empty(scores.shape, dtype=dtype)
-    h_open = torch.zeros_like(gap_open, memory_format=torch.contiguous_format)
-    h_extend = torch.zeros_like(gap_extend, memory_format=torch.contiguous_format)
+    h_open, h_extend = _zeros_like(gap_open), _zeros_like(gap_extend)
     h_grad = scores.new_empty(scores.shape[0], dtype=torch.float64)
     _run(
-        _SECOND, scores, gap_open, gap_extend, temperature.double(), lengths1, lengths2,
-        score=h_grad, saved=_room(scores, 24), grad=grad.double(), d_scores=h_scores, d_gaps=(h_open, h_extend),
-        v=(v_scores, v_open.double(), v_extend.double()),
+        _SECOND, problem, score=h_grad, saved=_room(scores, 24), grad=grad.double(),
+        d_scores=h_scores, d_gaps=(h_open, h_extend), direction=direction,
     )  # fmt: skip
     return h_scores, h_open.to(dtype), h_extend.to(dtype), h_grad.to(dtype)
 
 
-def hard(
-    scores: Tensor, gap_open: Tensor, gap_extend: Tensor, lengths1: Tensor | None, lengths2: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def hard(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    scores = problem.scores
     b, n, m = scores.shape
     score = scores.new_empty(b, dtype=compute_dtype(scores.dtype))
     path = scores.new_full((b, min(n, m), 2), -1, dtype=torch.int64)
     count = scores.new_empty(b, dtype=torch.int64)
-    _run(_HARD, scores, gap_open, gap_extend, None, lengths1, lengths2, score=score, path=path, count=count)
+    _run(_HARD, problem, score=score, path=path, count=count)
     return score, path, count

@@ -1,0 +1,30 @@
+"""What every engine is given."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Problem(NamedTuple):
+    """A batch of B alignments of N with M frames.
+
+    scores: (B, N, M), floating point.
+    gap_open, gap_extend: (1 | B, 1 | N, 1 | M), in the compute dtype (float64 for float64 scores, else float32).
+    temperature: 0-d, likewise; `hard` does not read it.
+    lengths1, lengths2: (B,) int32, contiguous, the valid rows and columns; or both None.
+    """
+
+    scores: Tensor
+    gap_open: Tensor
+    gap_extend: Tensor
+    temperature: Tensor
+    lengths1: Tensor | None
+    lengths2: Tensor | None
+
+
+class Direction(NamedTuple):
+    """A direction in which scores and gaps change: one tensor for each, of its shape."""
+
+    scores: Tensor
+    gap_open: Tensor
+    gap_extend: Tensor
