@@ -24,6 +24,9 @@ from triton.backends.driver import DriverBase
 
 from lac_kernels import triton as engine
 from lac_kernels.problem import Direction, Problem
+from lac_kernels.triton import launch
+from lac_kernels.triton.memory import Layout
+from lac_kernels.triton.values import EXTENDED, SCALED
 
 RECORD = Path(__file__).with_name("triton_budget.json")
 TARGETS = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120", "gfx942", "gfx1100"]
@@ -34,7 +37,7 @@ CASES = {
     "second": {"n": 256, "second": True},
     "hard": {"n": 256, "hard": True},
 }
-MODES = {0: "scaled", 1: "extended", 2: "maximum"}
+MODES = {SCALED.value: "scaled", EXTENDED.value: "extended"}
 
 
 def target_of(name: str) -> GPUTarget:
@@ -79,13 +82,16 @@ class Warmup:
         self.kernel, self.found = kernel, found
 
     def __getitem__(self, grid: Any) -> Any:
-        def launch(*args: Any, **kwargs: Any) -> None:
-            name = self.kernel.__name__.strip("_").removesuffix("_kernel")
-            mode = MODES.get(kwargs.get("MODE"), "")
-            compiled = self.kernel.warmup(*args, grid=grid, **kwargs)
-            self.found[f"{name} {mode}".strip()] = (compiled, kwargs.get("R", 0) * kwargs.get("L", 0))
+        def warmup(LAYOUT: Layout | None = None, **kwargs: Any) -> None:
+            name = self.kernel.__name__.removesuffix("_kernel")
+            rows = 0
+            if LAYOUT is not None:
+                name = f"{name} {MODES.get(LAYOUT.mode, '')}".strip()
+                rows = LAYOUT.rows * LAYOUT.lanes
+                kwargs["LAYOUT"] = LAYOUT
+            self.found[name] = (self.kernel.warmup(grid=grid, **kwargs), rows)
 
-        return launch
+        return warmup
 
 
 def compile_case(target: str, n: int, cell: bool = False, second: bool = False, hard: bool = False) -> dict[str, Any]:
@@ -94,9 +100,9 @@ def compile_case(target: str, n: int, cell: bool = False, second: bool = False, 
     driver = triton.runtime.driver
     before = driver.__dict__.get("_active")
     with pytest.MonkeyPatch.context() as patch:
-        for name, kernel in vars(engine).copy().items():
-            if isinstance(kernel, triton.JITFunction) and name.endswith("_kernel"):
-                patch.setattr(engine, name, Warmup(kernel, found))
+        for name, kernel in vars(launch).copy().items():
+            if isinstance(kernel, triton.JITFunction):
+                patch.setattr(launch, name, Warmup(kernel, found))
         driver.set_active(Compiler(target_of(target)))
         try:
             scores, one = torch.zeros(2, n, 256), torch.ones(())
@@ -110,7 +116,7 @@ def compile_case(target: str, n: int, cell: bool = False, second: bool = False, 
                 _, saved = engine.forward(problem, True)
                 engine.gradient(torch.ones(2), problem, saved, torch.float32, True)
         finally:
-            for kernel in vars(engine).values():
+            for kernel in vars(launch).values():
                 if isinstance(kernel, Warmup):
                     kernel.kernel.device_caches.clear()
             driver._active = before
