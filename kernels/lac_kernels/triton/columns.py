@@ -13,7 +13,7 @@ which are (1) to (9) of kernels/README.md. These tuples go together through the 
 
     pair      views and v_views (scores, gap_open, gap_extend; and the direction's), unit, go, ge: of one pair
     strip     rows and v_rows (pointers to column 0 of the lane's rows), limit (where each row ends): of one strip
-    cells     s, v, go, ge: scores, their tangents and the gaps' values of one column, one per row
+    cells     s, v, go, ge: scores, their tangents and the gaps' values of one column, one per row; and unit
     state     d, x, h of the rows, y of the last row, diagonal, K: what the forward step takes on
     back      q, xo, xe of the rows, yo, ye of the first row, below, top, K: what the backward step takes on
 """
@@ -78,7 +78,10 @@ def strip_of(pair, b, row, n, m, LAYOUT: tl.constexpr):
 
 @triton.jit
 def load_scores(pair, strip, column, LAYOUT: tl.constexpr):
-    return load_column(strip[0][0], pair[0][0][3], column, strip[2], -float("inf"), LAYOUT)
+    views, _v_views, _unit, _go, _ge = pair
+    rows, _v_rows, limit = strip
+    _pointer, _stride_b, _stride_n, stride_m = views[0]
+    return load_column(rows[0], stride_m, column, limit, -float("inf"), LAYOUT)
 
 
 @triton.jit
@@ -91,19 +94,31 @@ def cells_at(ahead, column, next_column, pair, strip, LAYOUT: tl.constexpr):
     v = load_tangent(v_p[0], v_views[0], column, limit, LAYOUT)
     go_rows, most_open = column_gaps(go, p[1], views[1], v_p[1], v_views[1], column, limit, unit, LAYOUT)
     ge_rows, most_extend = column_gaps(ge, p[2], views[2], v_p[2], v_views[2], column, limit, unit, LAYOUT)
-    return (s, v, go_rows, ge_rows), most_open, most_extend, ahead
+    return (s, v, go_rows, ge_rows, unit), most_open, most_extend, ahead
 
 
 @triton.jit
-def rotate(values, K, index, LAYOUT: tl.constexpr):
-    """Three values and the exponent of lane `index`: those of the neighbour, around the warp."""
-    K_rotated = K
+def rotate(leaving, index, LAYOUT: tl.constexpr):
+    """The three values, and their exponent, that leave lane `index`: those of the neighbour, around the warp."""
+    values, K = leaving
     if LAYOUT.mode == SCALED:
-        K_rotated = tl.gather(K, index, 0)
+        K = tl.gather(K, index, 0)
     rotated = ()
     for c in tl.static_range(3):
         rotated = rotated + (gather(values[c], index, LAYOUT),)
-    return rotated, K_rotated
+    return rotated, K
+
+
+@triton.jit
+def lane_above(LAYOUT: tl.constexpr):
+    """The lane that the forward sweep takes from; lane 0 gets what leaves the strip."""
+    return (tl.arange(0, LAYOUT.lanes) + (LAYOUT.lanes - 1)) & (LAYOUT.lanes - 1)
+
+
+@triton.jit
+def lane_below(LAYOUT: tl.constexpr):
+    """The lane that the backward sweep takes from; the last lane gets what leaves the strip."""
+    return (tl.arange(0, LAYOUT.lanes) + 1) & (LAYOUT.lanes - 1)
 
 
 @triton.jit
@@ -125,8 +140,9 @@ def border_state(LAYOUT: tl.constexpr):
 
 @triton.jit
 def leaving(state, LAYOUT: tl.constexpr):
-    """d, x, y of the last row, which the lane below goes on with."""
-    return state[0][LAYOUT.rows - 1], state[1][LAYOUT.rows - 1], state[3]
+    """d, x, y of the last row, which the lane below goes on with, and their exponent."""
+    d, x, _h, y, _diagonal, K = state
+    return (d[LAYOUT.rows - 1], x[LAYOUT.rows - 1], y), K
 
 
 @triton.jit
@@ -142,7 +158,7 @@ def forward_exponent(h, K, incoming, K_in, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def forward_column(cells, state, incoming, K_in, unit, LAYOUT: tl.constexpr):
+def forward_column(cells, state, incoming, K_in, LAYOUT: tl.constexpr):
     """(1) to (4) in a lane's rows of one column.
 
     `state` is of the column before, with `diagonal` the h above its first row; `incoming` is d, x, y of the row above
@@ -150,7 +166,7 @@ def forward_column(cells, state, incoming, K_in, unit, LAYOUT: tl.constexpr):
     y opened, y extended, y).
     """
     R: tl.constexpr = LAYOUT.rows
-    s, v, go, ge = cells
+    s, v, go, ge, unit = cells
     d, x, h, _y, diagonal, K = state
     d_in, x_in, y_in = incoming
     K_new = K
@@ -204,12 +220,13 @@ def border_back(LAYOUT: tl.constexpr):
 
 @triton.jit
 def leaving_back(back):
-    """q, yo, ye of the first row, which the lane above goes on with."""
-    return back[0][0], back[3], back[4]
+    """q, yo, ye of the first row, which the lane above goes on with, and their exponent."""
+    q, _xo, _xe, yo, ye, _below, _top, K = back
+    return (q[0], yo, ye), K
 
 
 @triton.jit
-def backward_column(cells, back, incoming, K_in, unit, LAYOUT: tl.constexpr):
+def backward_column(cells, back, incoming, K_in, LAYOUT: tl.constexpr):
     """(6) to (9): the mirror image, with q = es bd, xo = go bx, xe = ge bx, yo = go by, ye = ge by.
 
     `back` is of the column after, with `below` the q under its last row and `top` the largest value that this column
@@ -217,7 +234,7 @@ def backward_column(cells, back, incoming, K_in, unit, LAYOUT: tl.constexpr):
     per row (bd, bx, by), and per row what it was reached from: xo of the column after, yo of the row below, xe, ye.
     """
     R: tl.constexpr = LAYOUT.rows
-    s, v, go, ge = cells
+    s, v, go, ge, unit = cells
     q, xo, xe, _yo, _ye, diagonal, top, K = back
     q_in, yo_in, ye_in = incoming
     K_new = K

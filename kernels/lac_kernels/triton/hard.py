@@ -15,6 +15,7 @@ from lac_kernels.triton.columns import (
     border_state,
     cells_at,
     forward_column,
+    lane_above,
     leaving,
     load_scores,
     pair_of,
@@ -46,9 +47,11 @@ def choice_of(d, x, terms, d_above, x_above, go):
 
 
 @triton.jit
-def store_choices(choices, M, column, limit, state, incoming, terms, go, LAYOUT: tl.constexpr):
+def store_choices(choices, M, column, strip, state, incoming, terms, cells, LAYOUT: tl.constexpr):
     """The choices of a lane's rows in one column; `choices` points to it in the first row."""
     R: tl.constexpr = LAYOUT.rows
+    _rows, _v_rows, limit = strip
+    _s, _v, go, _ge, _unit = cells
     d, x, _h, _y, _diagonal, _K = state
     for r in tl.static_range(R):
         d_above = incoming[0][0] if r == 0 else d[r - 1][0]
@@ -70,26 +73,50 @@ def nothing_yet(LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def better_columns(tops, d, column, LAYOUT: tl.constexpr):
+def better_columns(tops, state, column, LAYOUT: tl.constexpr):
     R: tl.constexpr = LAYOUT.rows
-    top = ()
-    top_j = ()
+    top, top_j = tops
+    d, _x, _h, _y, _diagonal, _K = state
+    top_new = ()
+    top_j_new = ()
     for r in tl.static_range(R):
-        better = d[r][0] > tops[0][r]
-        top = top + (tl.where(better, d[r][0], tops[0][r]),)
-        top_j = top_j + (tl.where(better, column, tops[1][r]),)
-    return top, top_j
+        better = d[r][0] > top[r]
+        top_new = top_new + (tl.where(better, d[r][0], top[r]),)
+        top_j_new = top_j_new + (tl.where(better, column, top_j[r]),)
+    return top_new, top_j_new
+
+
+@triton.jit
+def any_nan(cells, LAYOUT: tl.constexpr):
+    """1 in lanes that have a NaN among their scores."""
+    R: tl.constexpr = LAYOUT.rows
+    s, _v, _go, _ge, _unit = cells
+    nan = fill_int(0, LAYOUT)
+    for r in tl.static_range(R):
+        nan |= (s[r] != s[r]).to(tl.int32)
+    return nan
 
 
 @triton.jit
 def better_rows(best, tops, row, LAYOUT: tl.constexpr):
     R: tl.constexpr = LAYOUT.rows
     most, i, j = best
+    top, top_j = tops
     for r in tl.static_range(R):
-        better = tops[0][r] > most
-        most = tl.where(better, tops[0][r], most)
+        better = top[r] > most
+        most = tl.where(better, top[r], most)
         i = tl.where(better, row + r, i)
-        j = tl.where(better, tops[1][r], j)
+        j = tl.where(better, top_j[r], j)
+    return most, i, j
+
+
+@triton.jit
+def first_best(best, N, M):
+    """The largest d of all lanes, and the first cell that has it."""
+    lane_most, lane_i, lane_j = best
+    most = tl.max(lane_most, 0)
+    i = tl.min(tl.where(lane_most == most, lane_i, N), 0)
+    j = tl.min(tl.where((lane_most == most) & (lane_i == i), lane_j, M), 0)
     return most, i, j
 
 
@@ -99,7 +126,6 @@ def hard_strip(nan, pair, strip, i_strip, edge, choices, m, M, LAYOUT: tl.conste
 
     One row of `edge` serves all strips: what a column of it holds is read before it is written.
     """
-    R: tl.constexpr = LAYOUT.rows
     L: tl.constexpr = LAYOUT.lanes
     lane = tl.arange(0, L)
     first = lane == 0
@@ -110,17 +136,16 @@ def hard_strip(nan, pair, strip, i_strip, edge, choices, m, M, LAYOUT: tl.conste
         column = t - lane
         cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
         nan |= ((most_open != most_open) | (most_extend != most_extend)).to(tl.int32)
-        rotated, K = rotate(leaving(state, LAYOUT), state[5], (lane + (L - 1)) & (L - 1), LAYOUT)
+        rotated, K = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
         has_edge = first & (column < m) & (lane < i_strip * L)
         incoming, K_in = receive_edge(rotated, K, edge + column, M, first, has_edge, LAYOUT)
         if LAYOUT.multi:
             done = column - L
             put_edge(rotated, K, edge + done, M, first & (done >= 0) & (done < m), LAYOUT)
-        state, terms = forward_column(cells, state, incoming, K_in, pair[2], LAYOUT)
-        store_choices(choices + column, M, column, strip[2], state, incoming, terms, cells[2], LAYOUT)
-        tops = better_columns(tops, state[0], column, LAYOUT)
-        for r in tl.static_range(R):
-            nan |= (cells[0][r] != cells[0][r]).to(tl.int32)
+        state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
+        store_choices(choices + column, M, column, strip, state, incoming, terms, cells, LAYOUT)
+        tops = better_columns(tops, state, column, LAYOUT)
+        nan |= any_nan(cells, LAYOUT)
     return nan, tops
 
 
@@ -148,10 +173,8 @@ def hard_kernel(
         place = (tl.cast(b, tl.int64) * N + row) * M
         nan, tops = hard_strip(nan, pair, strip, i_strip, edge, choices + place, m, M, LAYOUT)
         best = better_rows(best, tops, row, LAYOUT)
-    most = tl.max(best[0], 0)
+    most, i, j = first_best(best, N, M)
     bad = tl.max(nan, 0) != 0
-    i = tl.min(tl.where(best[0] == most, best[1], N), 0)
-    j = tl.min(tl.where((best[0] == most) & (best[1] == i), best[2], M), 0)
     aligned = (most > MINUS_INFINITY) & (bad == 0)
     tl.store(score + b, tl.where(bad, float("nan"), tl.where(aligned, most, 0.0)))
     tl.store(end + 2 * b, tl.where(aligned, i, -1))

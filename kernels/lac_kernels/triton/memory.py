@@ -4,17 +4,17 @@
 
 `saved`, one piece per pair, from the forward to the backward kernel:
 
-    header                          three words: INVERSE, EXPONENT, FLAG
-    edges     strips - 1            each `edge` words per column: d, x, y of a strip's last row (and their exponent)
-    states    strips x (segments-1) each `state` words: d, x, h of the rows, y, diagonal (and their exponent)
+    header                            three words: INVERSE, EXPONENT, FLAG
+    edges     strips - 1              each `edge` words per column: d, x, y of a strip's last row (and their exponent)
+    states    strips x (segments - 1) each `state` words: d, x, h of the rows, y, diagonal (and their exponent)
 
 Scratch, one piece per program of the backward kernel:
 
-    edge      1                     of the backward sweep: q, yo, ye of a strip's first row (and their exponent)
-    slots     steps of a segment    each `slot` words: what the backward step needs of the forward step
+    edge      1                       of the backward sweep: q, yo, ye of a strip's first row (and their exponent)
+    slots     steps of a segment      each `slot` words: what the backward step needs of the forward step
 
 Inside an edge the words of one kind lie together, one per column; inside a state and a slot, one per lane. A value
-takes one to three words: m, its exponent in EXTENDED, its tangent if dual.
+takes one to three words: m, its exponent in EXTENDED, its tangent if dual. "Their exponent" is SCALED's K.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Layout:
             lanes=lanes,
             dtype=tl.float64 if dtype == torch.float64 else tl.float32,
             words=words,
-            edge=3 * words + 1,
+            edge=3 * words + exponent,
             state=((3 * rows + 2) * words + exponent) * lanes,
             values=values,
             slot=(values * rows * words + exponent) * lanes,
@@ -272,8 +272,9 @@ def get_state(p, mask, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def put_slot(p, d, x, terms, K, LAYOUT: tl.constexpr):
+def put_slot(p, state, terms, LAYOUT: tl.constexpr):
     """Value 0 of each row is d; then follow x and y, or for gaps per cell the four terms, if gaps have gradients."""
+    d, x, _h, _y, _diagonal, K = state
     R: tl.constexpr = LAYOUT.rows
     W: tl.constexpr = LAYOUT.words * LAYOUT.lanes
     for r in tl.static_range(R):

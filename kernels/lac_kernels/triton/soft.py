@@ -18,6 +18,8 @@ from lac_kernels.triton.columns import (
     border_state,
     cells_at,
     forward_column,
+    lane_above,
+    lane_below,
     leaving,
     leaving_back,
     load_scores,
@@ -76,9 +78,10 @@ LEAST_LOG2_Z = tl.constexpr(-60.0)  # Z itself is far above the least float32
 
 
 @triton.jit
-def watch(seen, s, most_open, most_extend, LAYOUT: tl.constexpr):
+def watch(seen, cells, most_open, most_extend, LAYOUT: tl.constexpr):
     """The largest score and gaps so far, of each lane; NaN if there was one."""
     R: tl.constexpr = LAYOUT.rows
+    s, _v, _go, _ge, _unit = cells
     top, top_open, top_extend = seen
     for r in tl.static_range(R):
         top = largest(top, s[r])
@@ -89,9 +92,11 @@ def watch(seen, s, most_open, most_extend, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def add_column(z, K_z, d, K, LAYOUT: tl.constexpr):
-    """Each lane's part of Z (5), at exponent K_z, and one more column."""
+def add_column(sums, state, LAYOUT: tl.constexpr):
+    """Each lane's part of Z (5), with its exponent, and one more column."""
     R: tl.constexpr = LAYOUT.rows
+    z, K_z = sums
+    d, _x, _h, _y, _diagonal, K = state
     total = d[0]
     for r in tl.static_range(1, R):
         total = plus(total, d[r], LAYOUT)
@@ -108,7 +113,10 @@ def add_column(z, K_z, d, K, LAYOUT: tl.constexpr):
 def forward_segment(
     state, sums, seen, start, end, pair, strip, i_strip, strips, edge_in, edge_out, m, M, LAYOUT: tl.constexpr
 ):
-    """The steps from start to end of one strip; its last row goes to `edge_out` unless it is the last strip."""
+    """The steps from start to end of one strip; its last row goes to `edge_out` unless it is the last strip.
+
+    In masks, `lane < i * lanes` says that i > 0.
+    """
     L: tl.constexpr = LAYOUT.lanes
     lane = tl.arange(0, L)
     first = lane == 0
@@ -116,22 +124,23 @@ def forward_segment(
     for t in range(start, end):
         column = t - lane
         cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        rotated, K_rotated = rotate(leaving(state, LAYOUT), state[5], (lane + (L - 1)) & (L - 1), LAYOUT)
+        rotated, K_rotated = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
         has_edge = first & (column < m) & (lane < i_strip * L)
         incoming, K_in = receive_edge(rotated, K_rotated, edge_in + column, M, first, has_edge, LAYOUT)
         if LAYOUT.multi:
             done = column - L
             leaves = first & (done >= 0) & (done < m) & (lane < (strips - 1 - i_strip) * L)
             put_edge(rotated, K_rotated, edge_out + done, M, leaves, LAYOUT)
-        state, _terms = forward_column(cells, state, incoming, K_in, pair[2], LAYOUT)
-        seen = watch(seen, cells[0], most_open, most_extend, LAYOUT)
-        sums = add_column(sums[0], sums[1], state[0], state[5], LAYOUT)
+        state, _terms = forward_column(cells, state, incoming, K_in, LAYOUT)
+        seen = watch(seen, cells, most_open, most_extend, LAYOUT)
+        sums = add_column(sums, state, LAYOUT)
     return state, sums, seen
 
 
 @triton.jit
-def sum_lanes(z, K_z, LAYOUT: tl.constexpr):
+def sum_lanes(sums, LAYOUT: tl.constexpr):
     """Z as mantissa and exponent, and its tangent over Z."""
+    z, K_z = sums
     if LAYOUT.mode == EXTENDED:
         K_z = z[1]
     k = tl.max(K_z, 0)
@@ -237,7 +246,7 @@ def forward_kernel(
                 M,
                 LAYOUT,
             )
-    Z, k, slope = sum_lanes(sums[0], sums[1], LAYOUT)
+    Z, k, slope = sum_lanes(sums, LAYOUT)
     most, most_open, most_extend, nan = most_and_nan(seen, pair_open, pair_extend, T, LAYOUT)
     value, inverse, slope, log2_Z = finish(Z, k, slope, most, nan, T, unit, tl.minimum(n, m), LAYOUT)
     tl.store(score + b, value, mask=active)
@@ -265,28 +274,31 @@ def replay(state, start, end, slots, pair, strip, i_strip, edge_in, m, M, LAYOUT
     for t in range(start, end):
         column = t - lane
         cells, _open, _extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        rotated, K_rotated = rotate(leaving(state, LAYOUT), state[5], (lane + (L - 1)) & (L - 1), LAYOUT)
+        rotated, K_rotated = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
         has_edge = first & (column < m) & (lane < i_strip * L)
         incoming, K_in = receive_edge(rotated, K_rotated, edge_in + column, M, first, has_edge, LAYOUT)
-        state, terms = forward_column(cells, state, incoming, K_in, pair[2], LAYOUT)
-        put_slot(slots + (t - start) * LAYOUT.slot, state[0], state[1], terms, state[5], LAYOUT)
+        state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
+        put_slot(slots + (t - start) * LAYOUT.slot, state, terms, LAYOUT)
 
 
 @triton.jit
-def lane_scale(weight, k, K, slot, LAYOUT: tl.constexpr):
-    """1 / Z's mantissa and exponent, in SCALED at the exponents of the lane's forward and backward values."""
+def lane_scale(scale, back, slot, LAYOUT: tl.constexpr):
+    """`scale`, in SCALED at the exponents of the lane's forward and backward values."""
+    weight, k, slope = scale
+    _q, _xo, _xe, _yo, _ye, _below, _top, K = back
     lane_weight = weight + fill(0.0, LAYOUT)
     lane_k = fill_int(0, LAYOUT) + k
     if LAYOUT.mode == SCALED:
         lane_k = k + K + get_slot_exponent(slot, LAYOUT)
         lane_weight = weight * power(tl.minimum(lane_k, POWER_MOST), LAYOUT.dtype)
-    return lane_weight, lane_k
+    return lane_weight, lane_k, slope
 
 
 @triton.jit
-def store_gradients(gradients, sums, slot, place, M, inside, follows, after, weight, k, slope, LAYOUT: tl.constexpr):
+def store_gradients(gradients, sums, slot, place, M, inside, follows, after, scale, LAYOUT: tl.constexpr):
     """(10) and (11) in a lane's rows of one column; gradients of gaps that are the pair's are added to `sums`."""
     R: tl.constexpr = LAYOUT.rows
+    weight, k, slope = scale
     d_scores, d_open, d_extend = gradients
     sum_open, sum_extend = sums
     for r in tl.static_range(R):
@@ -314,8 +326,10 @@ def store_gradients(gradients, sums, slot, place, M, inside, follows, after, wei
 
 
 @triton.jit
-def inside_rows(column, limit, LAYOUT: tl.constexpr):
+def inside_rows(column, strip, LAYOUT: tl.constexpr):
+    """Which of a lane's rows have this column."""
     R: tl.constexpr = LAYOUT.rows
+    _rows, _v_rows, limit = strip
     inside = ()
     for r in tl.static_range(R):
         inside = inside + (is_inside(column, limit[r]),)
@@ -340,18 +354,17 @@ def sweep_back(
         column = t - lane
         slot = slots + (t - start) * LAYOUT.slot
         cells, _open, _extend, ahead = cells_at(ahead, column, column - 1, pair, strip, LAYOUT)
-        rotated, K_rotated = rotate(leaving_back(back), back[7], (lane + 1) & (L - 1), LAYOUT)
+        rotated, K_rotated = rotate(leaving_back(back), lane_below(LAYOUT), LAYOUT)
         has_edge = last & (column >= 0) & (column < m) & (lane < i_back * L)
         incoming, K_in = receive_edge(rotated, K_rotated, edge + column, M, last, has_edge, LAYOUT)
         if LAYOUT.multi:
             done = t + 1 + lane * 0
             put_edge(rotated, K_rotated, edge + done, M, last & (done < m), LAYOUT)
-        back, follows, after = backward_column(cells, back, incoming, K_in, pair[2], LAYOUT)
-        weight, k = lane_scale(scale[0], scale[1], back[7], slot, LAYOUT)
-        inside = inside_rows(column, strip[2], LAYOUT)
+        back, follows, after = backward_column(cells, back, incoming, K_in, LAYOUT)
         sums = store_gradients(
-            gradients, sums, slot, place + column, M, inside, follows, after, weight, k, scale[2], LAYOUT
-        )
+            gradients, sums, slot, place + column, M, inside_rows(column, strip, LAYOUT), follows, after,
+            lane_scale(scale, back, slot, LAYOUT), LAYOUT,
+        )  # fmt: skip
     return back, sums
 
 
@@ -359,7 +372,7 @@ def sweep_back(
 def put_last_edge(back, edge, m, M, LAYOUT: tl.constexpr):
     """Column 0 of the strip's first row, which no further step hands on."""
     lane = tl.arange(0, LAYOUT.lanes)
-    rotated, K = rotate(leaving_back(back), back[7], (lane + 1) & (LAYOUT.lanes - 1), LAYOUT)
+    rotated, K = rotate(leaving_back(back), lane_below(LAYOUT), LAYOUT)
     put_edge(rotated, K, edge + lane * 0, M, (lane == LAYOUT.lanes - 1) & (lane * 0 < m), LAYOUT)
 
 
@@ -425,5 +438,7 @@ def backward_kernel(
             if LAYOUT.multi:
                 put_last_edge(back, edge, m, M, LAYOUT)
         if LAYOUT.gaps and not LAYOUT.cell:
-            tl.store(gradients[1] + b, -tl.sum(sums[0], 0), mask=active)
-            tl.store(gradients[2] + b, -tl.sum(sums[1], 0), mask=active)
+            _d_scores, d_open, d_extend = gradients
+            sum_open, sum_extend = sums
+            tl.store(d_open + b, -tl.sum(sum_open, 0), mask=active)
+            tl.store(d_extend + b, -tl.sum(sum_extend, 0), mask=active)

@@ -173,6 +173,7 @@ def unit_of(T, NUMBERS: tl.constexpr):
     """(hi, lo, lowest): log2(e) / T is hi + lo, and `lowest` the lowest score that EXTENDED tells from -inf."""
     C: tl.constexpr = NUMBERS.dtype
     T = T.to(C)
+    # log2(e) as the nearest number, `log2e`, and the `rest`
     if C == tl.float64:
         log2e = tl.full((), 1.4426950408889634, C)
         rest = tl.full((), 2.0355273740931033e-17, C)
