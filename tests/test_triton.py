@@ -107,10 +107,8 @@ def limited(engine: Any, **limits: int) -> SimpleNamespace:
     """The engine with other limits of its plans."""
     from lac_kernels.triton.plan import Limits
 
-    return SimpleNamespace(
-        forward=partial(engine.forward, limits=Limits(**limits)),
-        gradient=partial(engine.gradient, limits=Limits(**limits)),
-    )
+    functions = ("forward", "gradient", "second", "hard")
+    return SimpleNamespace(**{name: partial(getattr(engine, name), limits=Limits(**limits)) for name in functions})
 
 
 def test_one_program_takes_many_pairs(triton_engine):
@@ -152,6 +150,20 @@ def test_strips(scale, triton_engine):
     for n, m in ((33, 20), (100, 65)):
         for error in errors(engine, long_problem(n, m, scale=scale), torch.tensor([1.0, -2.0])).values():
             assert error <= 1e-5
+
+
+def test_strips_of_second_derivatives_and_hard_alignments(triton_engine):
+    engine = limited(triton_engine, most_rows=1, saved_share=1)
+    p = long_problem(70, 40)
+    g = torch.Generator().manual_seed(0)
+    v = Direction(*(torch.randn(x.shape, generator=g) for x in (p.scores, p.gap_open, p.gap_extend)))
+    grad = torch.tensor([1.0, -2.0])
+    found = on_device(engine.second, grad, p, v)
+    expected = eager.second(grad.double(), p.double(), Direction(*(x.double() for x in v)))
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x.double(), y, rtol=1e-4, atol=1e-4)
+    for x, y in zip(on_device(engine.hard, p), eager.hard(p), strict=True):
+        torch.testing.assert_close(x, y)
 
 
 @pytest.mark.slow

@@ -170,11 +170,11 @@ def second(
     return *gradients, rate
 
 
-def hard(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+def hard(problem: Problem, limits: Limits = DEFAULT) -> tuple[Tensor, Tensor, Tensor]:
     scores = problem.scores
     b, n, m = scores.shape
     dtype = compute_dtype(scores.dtype)
-    plan = hard_plan(scores, is_cell(problem.gap_open, problem.gap_extend))
+    plan = hard_plan(scores, limits, cell=is_cell(problem.gap_open, problem.gap_extend))
     score = allocate(scores, (b,), dtype)
     end = allocate(scores, (b, 2), torch.int32)
     choices = allocate(scores, (b, n, m), torch.uint8)

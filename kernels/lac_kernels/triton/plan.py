@@ -100,9 +100,7 @@ def plan_with_saving(layout: Layout, scores: Tensor, most: int, limits: Limits) 
     return Plan(layout, segment, edge_step, most, scratch_step, programs)
 
 
-def soft_plans(
-    scores: Tensor, limits: Limits = DEFAULT, *, save: bool, dual: bool, cell: bool, gaps: bool
-) -> list[Plan]:
+def soft_plans(scores: Tensor, limits: Limits, *, save: bool, dual: bool, cell: bool, gaps: bool) -> list[Plan]:
     """The modes to launch one after another on one `saved`; float64 has no use for SCALED."""
     modes = (EXTENDED,) if scores.dtype == torch.float64 else (SCALED, EXTENDED)
     layouts = [layout_of(scores, mode.value, limits, dual=dual, cell=cell, gaps=gaps) for mode in modes]
@@ -114,6 +112,6 @@ def soft_plans(
     return [plan._replace(saved_step=saved_step) for plan in plans]
 
 
-def hard_plan(scores: Tensor, cell: bool, limits: Limits = DEFAULT) -> Plan:
+def hard_plan(scores: Tensor, limits: Limits, *, cell: bool) -> Plan:
     layout = layout_of(scores, MAXIMUM.value, limits, dual=False, cell=cell, gaps=False)
     return plan_without_saving(layout, scores.shape[2])
