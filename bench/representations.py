@@ -98,18 +98,18 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
-    import lac.data
     from bench.losses import LOSSES
-    from lac.config import TrainConfig
-    from lac.environment import describe
-    from lac.evaluate import controls, embed_clips, evaluate_dataset
-    from lac.train import fit, start
+    from lac.embed import embed_clips
+    from lac.runs.config import TrainConfig
+    from lac.runs.evaluate import controls, evaluate_dataset
+    from lac.runs.fit import fit, start
+    from lac.system import describe
 
     published = LOSSES.get(loss)
     own = {} if loss == CONTROLS else {"train.views": published.views} if published else VARIANTS[loss]
     config = TrainConfig.read(None, {"train.device": "cpu", **settings, "train.seed": seed, **own})
     device = torch.device("cpu")
-    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
+    dataset = config.data.load(device)
     state = start(config, dataset, device, published)
     began = time.perf_counter()
     if loss == CONTROLS:
@@ -131,7 +131,7 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
 def row(
     data: str, embedding: str, loss: str, seed: int, result: Any, environment: Settings, *, steps: int, seconds: float
 ) -> dict[str, Any]:
-    """A row of the table: an EvalResult, and where it was made (lac.environment.describe)."""
+    """A row of the table: an EvalResult, and where it was made (lac.system.describe)."""
     return {
         "data": data,
         "embedding": embedding,
@@ -180,8 +180,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="CSV", help="default: %(default)s")
     options = parser.parse_args()
 
-    from lac.config import TrainConfig
     from lac.data import load
+    from lac.runs.config import TrainConfig
 
     finished = done(options.out)
     wanted: list[tuple[Plan, str, int]] = []

@@ -78,7 +78,7 @@ def main() -> None:
     import torch
     from measure import destination
 
-    from lac.benchmark import context
+    from lac.measure.run import context
     from lac_kernels import engines
 
     device = torch.device(options.device)

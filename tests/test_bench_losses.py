@@ -13,8 +13,9 @@ from bench.losses import LOSSES
 from bench.losses.dtw import end
 from bench.losses.lav import soft_dtw
 from bench.losses.sal import draw_frames
-from lac import LACLoss, smith_waterman, train
-from lac.config import TrainConfig
+from lac import LACLoss, smith_waterman
+from lac.runs import fit
+from lac.runs.config import TrainConfig
 
 E = 6
 NAMES = list(LOSSES)
@@ -181,9 +182,9 @@ def test_trains_in_place_of_lac(name, dataset):
     loss = LOSSES[name]
     config = TrainConfig.read(None, SETTINGS | {"train.views": loss.views, "train.steps": 4})
     size = {"embed_dim": config.model["embed_dim"]} if name == "SaL" else {}
-    state = train.start(config, dataset, torch.device("cpu"), lambda: loss(**size))
+    state = fit.start(config, dataset, torch.device("cpu"), lambda: loss(**size))
     start = {k: v.clone() for k, v in state.encoder.state_dict().items()}
-    train.fit(state, dataset.train, config)
+    fit.fit(state, dataset.train, config)
     assert state.step == 4
     assert not torch.equal(state.encoder.state_dict()["head.weight"], start["head.weight"])
 
