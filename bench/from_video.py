@@ -24,8 +24,8 @@ for folder in (ROOT, ROOT / "kernels"):
     sys.path.insert(0, str(folder))
 
 from bench import render, representations  # noqa: E402
-from lac.backbone import PRETRAINED  # noqa: E402
-from lac.config import TrainConfig, parse_override  # noqa: E402
+from lac.model.backbone import PRETRAINED  # noqa: E402
+from lac.runs.config import TrainConfig, parse_override  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results" / "video.csv"
 DRAWN = "drawn pixels"
@@ -60,10 +60,10 @@ def one_seed(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
     """
     from rich.console import Console
 
-    from lac.checkpoint import is_saved
     from lac.cli import align, retrieve
     from lac.cli.common import results_table
-    from lac.train import train
+    from lac.runs.checkpoint import is_saved
+    from lac.runs.run import train
 
     root, seed = Path(str(config.data.root)), config.train.seed
     result = train(config, folder, resume=is_saved(folder))

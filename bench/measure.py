@@ -76,7 +76,7 @@ def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
 
 def peer_sides() -> dict:
     """Sides by name. A peer does forward and backward in one, on the CPU, in its own precision."""
-    from lac.benchmark import Answer, Side
+    from lac.measure.run import Answer, Side
 
     def side(name: str, requirement: str) -> Side:
         label = name.replace("_", " ")
@@ -102,7 +102,7 @@ def engine_sides(device) -> dict:
     import torch
 
     from lac import __version__, smith_waterman, soft_alignment
-    from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Side, differentiated
+    from lac.measure.run import GAP_EXTEND, GAP_OPEN, Answer, Side, differentiated
     from lac_kernels import engines
 
     backend = FASTEST[device.type]
@@ -143,7 +143,7 @@ def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[st
     """Rows of one thread count, shape by shape."""
     import torch
 
-    from lac.benchmark import Shape, context, gate, limits, measure, own_sides
+    from lac.measure.run import Shape, context, gate, limits, measure, own_sides
 
     device = torch.device(options.device)
     if device.type == "cpu":
@@ -170,7 +170,7 @@ def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[st
 def destination(device: str) -> Path:
     import torch
 
-    from lac.environment import device_name
+    from lac.system import device_name
 
     machine = re.sub(r"[^a-z0-9]+", "-", device_name(torch.device(device)).lower()).strip("-")
     return ROOT / "bench" / "results" / f"{torch.device(device).type}-{machine}.csv"
@@ -189,7 +189,7 @@ def main() -> None:
     out = options.out or destination(options.device)
 
     if options.command is not None or options.device != "cpu":
-        from lac.benchmark import append_rows, shape_of
+        from lac.measure.run import append_rows, shape_of
 
         for rows in measured(options, command):
             append_rows(out, rows)

@@ -21,8 +21,8 @@ for folder in (ROOT, ROOT / "kernels"):
 
 from bench.measure import WITHOUT_AUTOGRAD  # noqa: E402
 from bench.representations import COMPARED, CONTROLS, CURVES, VARIANTS  # noqa: E402
-from lac import benchmark  # noqa: E402
-from lac.benchmark import LOOP, WAVEFRONT, Row, Shape, shape_of, speed_up  # noqa: E402
+from lac.measure import run as benchmark  # noqa: E402
+from lac.measure.run import LOOP, WAVEFRONT, Row, Shape, shape_of, speed_up  # noqa: E402
 
 RESULTS = ROOT / "bench" / "results"
 ROWS = RESULTS / "representations.csv"

@@ -38,14 +38,14 @@ Settings = dict[str, Any]
 # What differs from the defaults of LACLoss; each row of the ablation changes one thing.
 VARIANTS: dict[str, Settings] = {
     "LACLoss": {},
-    ALONE: {"loss.alignment_weight": 0.0},
-    **{f"alignment weight: {w:g}": {"loss.alignment_weight": w} for w in (0.3, 3.0)},
+    ALONE: {"loss.sequence_weight": 0.0},
+    **{f"alignment weight: {w:g}": {"loss.sequence_weight": w} for w in (0.3, 3.0)},
     "sigma: sqrt(10)": {"loss.sigma": 10**0.5},  # as published
-    "alignment alone": {"loss.contrastive_weight": 0.0},
-    "alignment: score": {"loss.alignment": "score"},
-    "alignment: contrast, negatives: reversed": {"loss.alignment": "contrast"},
-    "alignment: contrast, negatives: batch": {"loss.alignment": "contrast", "loss.negatives": "batch"},
-    "alignment: contrast, negatives: both": {"loss.alignment": "contrast", "loss.negatives": "both"},
+    "alignment alone": {"loss.frame_weight": 0.0},
+    "alignment: score": {"loss.sequence_form": "score"},
+    "alignment: contrast, negatives: reversed": {"loss.sequence_form": "contrast"},
+    "alignment: contrast, negatives: batch": {"loss.sequence_form": "contrast", "loss.negatives": "batch"},
+    "alignment: contrast, negatives: both": {"loss.sequence_form": "contrast", "loss.negatives": "both"},
     "gaps: constant": {"loss.gaps": "constant"},
     "gaps: contextual": {"loss.gaps": "contextual", "loss.embed_dim": 128},
     # 1 per second is what "learned" starts from, at about ten frames a second.
@@ -98,18 +98,18 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
-    import lac.data
     from bench.losses import LOSSES
-    from lac.config import TrainConfig
-    from lac.environment import describe
-    from lac.evaluate import controls, embed_clips, evaluate_dataset
-    from lac.train import fit, start
+    from lac.embed import embed_clips
+    from lac.runs.config import TrainConfig
+    from lac.runs.evaluate import controls, evaluate_dataset
+    from lac.runs.fit import fit, start
+    from lac.system import describe
 
     published = LOSSES.get(loss)
     own = {} if loss == CONTROLS else {"train.views": published.views} if published else VARIANTS[loss]
     config = TrainConfig.read(None, {"train.device": "cpu", **settings, "train.seed": seed, **own})
     device = torch.device("cpu")
-    dataset = lac.data.load(config.data.name, config.data.root, device=device, **config.data.options)
+    dataset = config.data.load(device)
     state = start(config, dataset, device, published)
     began = time.perf_counter()
     if loss == CONTROLS:
@@ -131,7 +131,7 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
 def row(
     data: str, embedding: str, loss: str, seed: int, result: Any, environment: Settings, *, steps: int, seconds: float
 ) -> dict[str, Any]:
-    """A row of the table: an EvalResult, and where it was made (lac.environment.describe)."""
+    """A row of the table: an EvalResult, and where it was made (lac.system.describe)."""
     return {
         "data": data,
         "embedding": embedding,
@@ -180,8 +180,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="CSV", help="default: %(default)s")
     options = parser.parse_args()
 
-    from lac.config import TrainConfig
     from lac.data import load
+    from lac.runs.config import TrainConfig
 
     finished = done(options.out)
     wanted: list[tuple[Plan, str, int]] = []

@@ -1,9 +1,9 @@
 """lac: a local-alignment contrastive loss for sequences, on a differentiable Smith-Waterman alignment."""
 
 from lac.alignment import SmithWaterman
-from lac.encoder import FrameEncoder
 from lac.functional import HardAlignment, hard_alignment, smith_waterman, soft_alignment
 from lac.loss import LACLoss, LACTerms
+from lac.model.encoder import FrameEncoder
 
 __version__ = "0.1.0"
 

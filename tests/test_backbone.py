@@ -13,16 +13,19 @@ from tiny_run import SETTINGS, flags
 from tiny_video import write_videos
 from torch import nn
 
-import lac.backbone
 import lac.data
-from lac import FrameEncoder, checkpoint, train
-from lac.backbone import Backbone
+import lac.model.backbone
+from lac import FrameEncoder
 from lac.cli import align, evaluate, retrieve
 from lac.cli import train as cli
-from lac.config import ConfigError, TrainConfig
 from lac.data import Clip
 from lac.data.features import FrameFeatures
 from lac.data.folder import read_clip
+from lac.errors import ConfigError
+from lac.model.backbone import Backbone
+from lac.runs import checkpoint, fit
+from lac.runs import run as train
+from lac.runs.config import TrainConfig
 
 CPU = torch.device("cpu")
 try:
@@ -79,7 +82,7 @@ def test_images_of_any_size_and_number(name, features, monkeypatch):
     direction = torch.rand(5, features)
     whole = backbone(images)
     (expected,) = torch.autograd.grad((whole * direction).sum(), images)
-    monkeypatch.setattr(lac.backbone, "_CHUNK", 2)
+    monkeypatch.setattr(lac.model.backbone, "_CHUNK", 2)
     parts = backbone(images)
     (given,) = torch.autograd.grad((parts * direction).sum(), images)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
@@ -135,9 +138,9 @@ def test_a_step_of_training_changes_the_backbone(tmp_path):
     clips = [Clip(f"{k}", dots(9, 32)[0].numpy(), np.arange(9) / 25, None) for k in range(4)]
     dataset = lac.data.Dataset("images", clips[:3], clips[3:], [])
     config = TrainConfig.read(None, SETTINGS | {"model.backbone": "efficientnet_lite0", "train.steps": 1})
-    state = train.start(config, dataset, CPU)
+    state = fit.start(config, dataset, CPU)
     before = [value.detach().clone() for value in state.encoder.backbone.parameters()]
-    train.fit(state, dataset.train, config)
+    fit.fit(state, dataset.train, config)
     moved = [not torch.equal(a, b) for a, b in zip(before, state.encoder.backbone.parameters(), strict=True)]
     assert all(moved)
 
@@ -153,7 +156,7 @@ def test_features_do_not_go_through_a_backbone():
     clips = [Clip(f"{k}", np.zeros((9, 5)), np.arange(9) / 25, None) for k in range(2)]
     dataset = lac.data.Dataset("rows", clips[:1], clips[1:], [])
     with pytest.raises(ConfigError, match=r"model.backbone 'small' takes images.*rows has shape \(5,\).*options.backb"):
-        train.start(TrainConfig.read(None, SETTINGS | {"model.backbone": "small"}), dataset, CPU)
+        fit.start(TrainConfig.read(None, SETTINGS | {"model.backbone": "small"}), dataset, CPU)
 
 
 # Networks of other libraries

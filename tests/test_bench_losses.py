@@ -13,8 +13,9 @@ from bench.losses import LOSSES
 from bench.losses.dtw import end
 from bench.losses.lav import soft_dtw
 from bench.losses.sal import draw_frames
-from lac import LACLoss, smith_waterman, train
-from lac.config import TrainConfig
+from lac import LACLoss, smith_waterman
+from lac.runs import fit
+from lac.runs.config import TrainConfig
 
 E = 6
 NAMES = list(LOSSES)
@@ -181,9 +182,9 @@ def test_trains_in_place_of_lac(name, dataset):
     loss = LOSSES[name]
     config = TrainConfig.read(None, SETTINGS | {"train.views": loss.views, "train.steps": 4})
     size = {"embed_dim": config.model["embed_dim"]} if name == "SaL" else {}
-    state = train.start(config, dataset, torch.device("cpu"), lambda: loss(**size))
+    state = fit.start(config, dataset, torch.device("cpu"), lambda: loss(**size))
     start = {k: v.clone() for k, v in state.encoder.state_dict().items()}
-    train.fit(state, dataset.train, config)
+    fit.fit(state, dataset.train, config)
     assert state.step == 4
     assert not torch.equal(state.encoder.state_dict()["head.weight"], start["head.weight"])
 
@@ -199,12 +200,12 @@ def test_scl_on_paper():
     assert abs(make("SCL")(z, 3 * z).item() - expected) < 1e-9
 
 
-def test_scl_is_the_contrastive_part_of_lac():
+def test_scl_is_the_frame_part_of_lac():
     """Where the mean interval is one frame; elsewhere LACLoss measures time in mean intervals, SCL in frames."""
     z1, z2 = embeddings()
     lengths = {"lengths1": torch.tensor([14, 10, 7]), "lengths2": torch.tensor([17, 9, 12])}
     times = {"times1": torch.arange(14.0).expand(3, -1) / 25, "times2": torch.arange(17.0).expand(3, -1) / 25}
-    expected = LACLoss(alignment_weight=0, sigma=10**0.5).terms(z1, z2, **lengths, **times).total
+    expected = LACLoss(sequence_weight=0, sigma=10**0.5).terms(z1, z2, **lengths, **times).total
     torch.testing.assert_close(value(make("SCL"), z1, z2, **lengths, **times), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench import measure, report, training
-from lac import benchmark
-from lac.benchmark import Shape
+from lac.measure import run as benchmark
+from lac.measure.run import Shape
 
 MISSING = "jax scan"
 

@@ -12,10 +12,10 @@ pytest.importorskip("PIL", reason="drawing needs Pillow")
 from tiny_run import SETTINGS
 
 from bench import from_video, render
-from lac.config import TrainConfig
 from lac.data import Clip, Dataset, folder
 from lac.data.uiprmd import JOINTS
 from lac.data.video import read_frames
+from lac.runs.config import TrainConfig
 
 TINY = {**SETTINGS, "train.steps": 2, "train.save_every": 2, "data.options.size": 16}
 

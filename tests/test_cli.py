@@ -11,12 +11,14 @@ import torch
 from tiny_run import SETTINGS, write_clips
 
 import lac.cli
-from lac import LACLoss, checkpoint
-from lac.checkpoint import CheckpointError
+from lac import LACLoss
 from lac.cli import common
-from lac.cli.common import UsageError, run
-from lac.config import CONFIG, ConfigError, TrainConfig
-from lac.encoder import FrameEncoder
+from lac.cli.common import run
+from lac.errors import ConfigError, UsageError
+from lac.model.encoder import FrameEncoder
+from lac.runs import checkpoint
+from lac.runs.checkpoint import CheckpointError
+from lac.runs.config import CONFIG, TrainConfig
 
 COMMANDS = sorted(
     path.stem for path in Path(lac.cli.__file__).parent.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")

@@ -6,14 +6,16 @@ import torch
 from tiny_run import SETTINGS, flags, write_clips
 from tiny_video import grey, write_video, write_videos
 
-from lac import checkpoint, plots
+from lac import plots
 from lac.cli import evaluate, train
 from lac.cli.align import find_gaps, main
-from lac.config import CONFIG, TrainConfig
 from lac.data.video import read_frames
-from lac.encoder import FrameEncoder
 from lac.loss import LACLoss
-from lac.train import align_clips, load_run
+from lac.model.encoder import FrameEncoder
+from lac.pairs import align_clips
+from lac.runs import checkpoint
+from lac.runs.config import CONFIG, TrainConfig
+from lac.runs.run import load_run
 
 
 def write_run(folder, root, input_dim, **settings):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lac import benchmark, smith_waterman
-from lac.benchmark import FIELDS, Answer, Problem, Shape, Side
+from lac import smith_waterman
 from lac.cli.bench import main
+from lac.measure import run as benchmark
+from lac.measure.run import FIELDS, Answer, Problem, Shape, Side
 from lac_kernels import ops
 
 CPU = torch.device("cpu")

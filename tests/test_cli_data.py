@@ -8,7 +8,7 @@ from tiny_video import write_videos
 
 import lac.data
 from lac.cli.data import main
-from lac.data.formats import FORMATS
+from lac.data.convert import FORMATS
 
 
 @pytest.fixture

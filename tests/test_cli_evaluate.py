@@ -8,15 +8,15 @@ import pytest
 import torch
 from tiny_run import SETTINGS, flags, write_clips
 
-from lac import checkpoint
 from lac.cli import train
 from lac.cli.clips import read_clips
 from lac.cli.common import results_table
 from lac.cli.evaluate import main
-from lac.config import CONFIG, TrainConfig
 from lac.data import Clip, Dataset
-from lac.encoder import FrameEncoder
-from lac.evaluate import EvalResult
+from lac.model.encoder import FrameEncoder
+from lac.runs import checkpoint
+from lac.runs.config import CONFIG, TrainConfig
+from lac.runs.evaluate import EvalResult
 
 CONTROLS = ["time index", "raw features", "random encoder"]
 

@@ -14,10 +14,10 @@ from tiny_run import SETTINGS, flags, write_clips
 import lac
 from lac.cli import align, doctor, evaluate, retrieve
 from lac.cli.train import main
-from lac.config import TrainConfig
-from lac.environment import package_version
 from lac.files import locked
-from lac_kernels import cpu, ops
+from lac.runs.config import TrainConfig
+from lac.system import package_version
+from lac_kernels import cpu, engines
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
     assert (tmp_path / "run" / "plots" / "alignment.png").is_file()
     lines = [line for line in shown.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == [f"{step}/12" for step in (2, 4, 5, 6, 8, 10, 12)]
-    for name in ("total", "alignment", "contrastive", "lr", "gap_open", "gap_extend"):
+    for name in ("total", "sequence", "frame", "lr", "gap_open", "gap_extend"):
         assert f"  {name} " in lines[-1]
     assert lines[-1].endswith("0:00 left")
 
@@ -104,7 +104,7 @@ def begin_only(monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lac.train._run", interrupted)
+    monkeypatch.setattr("lac.runs.run._run", interrupted)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock")
@@ -240,7 +240,7 @@ def test_the_doctor_says_what_can_run(capsys):
 def test_the_doctor_finds_the_cache(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LAC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", sys.executable)  # any program has a library of its own
-    monkeypatch.setattr(ops, "unavailable", lambda backend, device: "not asked here")  # it would compile
+    monkeypatch.setattr(engines, "unavailable", lambda backend, device: "not asked here")  # it would compile
     assert doctor.main([]) == 0
     shown = capsys.readouterr().out
     assert f" {tmp_path / 'cache'} (not there yet)\n" in shown

@@ -6,7 +6,9 @@ import yaml
 from tiny_run import SETTINGS
 
 from lac import FrameEncoder, LACLoss
-from lac.config import ConfigError, TrainConfig, checked_options, parse_override
+from lac.errors import ConfigError
+from lac.options import checked_options
+from lac.runs.config import TrainConfig, parse_override
 
 
 def test_the_defaults_are_those_of_the_classes():

@@ -8,10 +8,11 @@ import torch
 from scipy.stats import kendalltau
 from sklearn.linear_model import LinearRegression
 
-from lac import evaluate as module
 from lac.data import Clip, Dataset
-from lac.encoder import FrameEncoder
-from lac.evaluate import controls, embed_clips, evaluate, evaluate_dataset
+from lac.embed import embed_clips
+from lac.model.encoder import FrameEncoder
+from lac.runs import evaluate as module
+from lac.runs.evaluate import controls, evaluate, evaluate_dataset
 
 
 def column(*values):
@@ -366,6 +367,8 @@ def test_time_index_counts_frames_without_a_phase():
 
 
 def test_import_is_light():
-    check = "import lac.evaluate, lac.data, sys; print([m for m in ('sklearn', 'scipy', 'rich') if m in sys.modules])"
+    check = (
+        "import lac.runs.evaluate, lac.data, sys; print([m for m in ('sklearn', 'scipy', 'rich') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -17,8 +17,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tiny_video import grey, write_video
 
 import lac.data
-from lac.data.formats import FORMATS, convert
-from lac.data.formats.names import ACTIONS, phases
+from lac.data.convert import FORMATS, convert
+from lac.data.convert.penn_events import ACTIONS, phases
 from lac.data.pickles import read_pickle
 
 

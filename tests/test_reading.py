@@ -14,10 +14,11 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tiny_video import write_video
 
 import lac.data
-from lac.data import formats, reading
+from lac.data import convert as formats
+from lac.data import reading
+from lac.data.convert.mat import read_mat
+from lac.data.convert.plain import LeftOut
 from lac.data.folder import read_clip
-from lac.data.formats.mat import read_mat
-from lac.data.formats.plain import LeftOut
 from lac.data.reading import number, read_json, read_npz, read_table
 
 

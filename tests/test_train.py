@@ -15,11 +15,14 @@ from tiny_run import SETTINGS, write_clips
 
 import lac
 import lac.data
-from lac import checkpoint, train
-from lac.checkpoint import CheckpointError
-from lac.config import ConfigError, TrainConfig
+from lac import pairs, system
 from lac.data import Clip
 from lac.data.augment import view_batches
+from lac.errors import ConfigError
+from lac.runs import checkpoint, fit
+from lac.runs import run as train
+from lac.runs.checkpoint import CheckpointError
+from lac.runs.config import TrainConfig
 
 CPU = torch.device("cpu")
 
@@ -39,8 +42,8 @@ def settings(**changes):
 
 
 def fitted(config, dataset, **options):
-    state = train.start(config, dataset, CPU)
-    train.fit(state, dataset.train, config, **options)
+    state = fit.start(config, dataset, CPU)
+    fit.fit(state, dataset.train, config, **options)
     return state
 
 
@@ -61,17 +64,17 @@ def same(one, two):
 
 def gone_on(folder, dataset, config=None):
     config = config or settings()
-    state = train.start(config, dataset, CPU)
+    state = fit.start(config, dataset, CPU)
     train.restore(state, folder)
     reached = state.step
-    train.fit(state, dataset.train, config)
+    fit.fit(state, dataset.train, config)
     return state, reached
 
 
 def test_training_lowers_the_loss_and_moves_the_gaps(straight, dataset):
     assert straight.history["step"] == [2, 4, 5, 6, 8, 10, 12]
     assert straight.history["total"][-1] < straight.history["total"][0]
-    before = train.start(settings(), dataset, CPU).loss.learned()
+    before = fit.start(settings(), dataset, CPU).loss.learned()
     assert straight.loss.learned()["gap_open"] != before["gap_open"]
 
 
@@ -104,7 +107,7 @@ def test_the_state_of_the_random_generator_is_left_alone(dataset):
     expected = torch.rand(3)
     torch.manual_seed(5)
     config = settings(train_steps=1, model_dropout=0.5)
-    train.rehearse(train.start(config, dataset, CPU), dataset.train, config)
+    fit.rehearse(fit.start(config, dataset, CPU), dataset.train, config)
     fitted(config, dataset)
     assert torch.equal(torch.rand(3), expected)
 
@@ -174,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(dataset, tmp_path, 
         return result._replace(total=result.total * float("nan")) if len(calls) == bad_step else result
 
     monkeypatch.setattr(lac.LACLoss, "terms", spoiled)
-    with pytest.raises(train.Diverged, match=f"at step {bad_step}: loss nan"):
+    with pytest.raises(fit.Diverged, match=f"at step {bad_step}: loss nan"):
         fitted(
             settings(train_log_every=4, train_save_every=4),
             dataset,
@@ -186,8 +189,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(dataset, tmp_path, 
 
 def test_numbers_are_read_at_logging_steps_only(dataset, monkeypatch):
     reads = []
-    read = train._read
-    monkeypatch.setattr(train, "_read", lambda unread, *rest: reads.append(len(unread)) or read(unread, *rest))
+    read = fit._read
+    monkeypatch.setattr(fit, "_read", lambda unread, *rest: reads.append(len(unread)) or read(unread, *rest))
     fitted(settings(train_log_every=5, train_save_every=100), dataset)
     assert reads == [5, 5, 2]
 
@@ -211,7 +214,7 @@ def test_the_loss_sees_float32_under_amp(dataset, monkeypatch):
 
 def test_learning_rate_warms_up_and_falls_to_zero():
     options = settings(train_steps=100, train_warmup=10, train_lr=0.5).train
-    rates = [train.learning_rate(step, options) for step in range(100)]
+    rates = [fit.learning_rate(step, options) for step in range(100)]
     assert rates[0] == 0.05
     assert rates[9] == rates[10] == max(rates) == 0.5
     assert rates[55] == pytest.approx(0.25)
@@ -220,7 +223,7 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 
 def test_weight_decay_spares_gaps_and_norms(dataset):
-    state = train.start(settings(), dataset, CPU)
+    state = fit.start(settings(), dataset, CPU)
     decayed, spared, learned = ({id(p) for p in group["params"]} for group in state.optimiser.param_groups)
     assert id(state.encoder.head.weight) in decayed
     assert id(state.encoder.head.bias) in spared
@@ -231,8 +234,8 @@ def test_weight_decay_spares_gaps_and_norms(dataset):
 
 def test_the_loss_learns_at_its_own_rate(dataset):
     config = settings(train_steps=1, train_warmup=0)
-    state = train.start(config, dataset, CPU)
-    train.fit(state, dataset.train, config)
+    state = fit.start(config, dataset, CPU)
+    fit.fit(state, dataset.train, config)
     rates = [group["lr"] for group in state.optimiser.param_groups]
     assert rates == [config.train.lr, config.train.lr, 10 * config.train.lr]
 
@@ -252,10 +255,10 @@ def clip_numbers(batch):
 def test_views_of_one_clip_or_of_one_action():
     actions = "aabbbc"
     clips = clips_of(actions)
-    first, second = train.draw(clips, settings(train_batch=6), 3)
+    first, second = fit.draw(clips, settings(train_batch=6), 3)
     assert clip_numbers(first) == clip_numbers(second)
     assert sorted(clip_numbers(first)) == [0, 1, 2, 3, 4, 5]
-    first, second = train.draw(clips, settings(train_batch=6, train_views="action"), 3)
+    first, second = fit.draw(clips, settings(train_batch=6, train_views="action"), 3)
     for one, two in zip(clip_numbers(first), clip_numbers(second), strict=True):
         assert actions[one] == actions[two]
         assert (one == two) == (actions[one] == "c")
@@ -263,7 +266,7 @@ def test_views_of_one_clip_or_of_one_action():
 
 def test_views_of_one_action_are_the_first_of_one_clip_and_the_second_of_the_other():
     clips, config = clips_of("aaaabbbb"), settings(train_batch=6, train_views="action")
-    for k, batch in enumerate(train.draw(clips, config, 3)):
+    for k, batch in enumerate(fit.draw(clips, config, 3)):
         alike = view_batches(clips, clip_numbers(batch), seed=0, step=3, **config.augment)[k]
         assert torch.equal(batch.frames, alike.frames)
         assert torch.equal(batch.times, alike.times)
@@ -272,14 +275,14 @@ def test_views_of_one_action_are_the_first_of_one_clip_and_the_second_of_the_oth
 def test_a_batch_depends_on_seed_and_step_only():
     clips = clips_of("aaaa")
     config = settings(train_batch=10)
-    again = train.draw(clips, config, 3)
-    assert all(torch.equal(a.frames, b.frames) for a, b in zip(train.draw(clips, config, 3), again, strict=True))
-    for other in (train.draw(clips, config, 4), train.draw(clips, settings(train_batch=10, train_seed=1), 3)):
+    again = fit.draw(clips, config, 3)
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(fit.draw(clips, config, 3), again, strict=True))
+    for other in (fit.draw(clips, config, 4), fit.draw(clips, settings(train_batch=10, train_seed=1), 3)):
         assert not torch.equal(other[0].frames, again[0].frames)
 
 
 def test_distractors_surround_views():
-    first, _ = train.draw(clips_of("abcd"), settings(train_batch=4, augment_longest=5), 0)
+    first, _ = fit.draw(clips_of("abcd"), settings(train_batch=4, augment_longest=5), 0)
     assert not first.source.all()
 
 
@@ -332,7 +335,7 @@ def test_a_run_can_be_loaded(run, dataset, straight):
     loss = checkpoint.read_loss(run.folder, config)
     for name, value in straight.loss.state_dict().items():
         assert torch.equal(loss.state_dict()[name], value)
-    aligned = train.align_clips(encoder, loss, loaded.val[0], loaded.val[1])
+    aligned = pairs.align_clips(encoder, loss, loaded.val[0], loaded.val[1])
     assert aligned.posterior.shape == (len(loaded.val[0]), len(loaded.val[1]))
     assert (aligned.path.diff(dim=0) > 0).all()
 
@@ -383,7 +386,7 @@ def test_what_a_run_left_before_its_first_checkpoint_is_no_obstacle(root, tmp_pa
 
 def test_a_run_that_came_to_nothing_is_no_obstacle(root, straight, tmp_path, train_only):
     for _ in range(2):
-        with pytest.raises(train.Diverged):
+        with pytest.raises(fit.Diverged):
             train.train(config_of(root, train_lr=1e12, train_warmup=0), tmp_path)
     assert checkpoint.read_state(tmp_path / "trainer.pt")["step"] == 0
     train_only(config_of(root), tmp_path)
@@ -445,7 +448,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(root, run, tmp_p
 
 def test_the_room_that_is_asked_for_is_enough(run):
     """Of the tensors, that is: names and numbers take the rest in so small a run."""
-    state = train.start(settings(), lac.data.load("folder", TrainConfig.of_run(run.folder).data.root), CPU)
+    state = fit.start(settings(), lac.data.load("folder", TrainConfig.of_run(run.folder).data.root), CPU)
     weights = sum(t.numel() * t.element_size() for t in state.encoder.state_dict().values())
     written = sum((run.folder / name).stat().st_size for name in (*CHECKPOINT, "trainer.previous.pt"))
     assert written < 11 * weights + 2_000_000
@@ -488,7 +491,7 @@ def test_another_run_begins_with_the_weights(root, run, tmp_path, train_only):
         weights_of=TrainConfig.of_run(run.folder),
     )
     assert config.model == settings().model
-    state = train.start(config, lac.data.load("folder", root), CPU)
+    state = fit.start(config, lac.data.load("folder", root), CPU)
     train.begin_with(state, run.folder)
     assert torch.equal(state.encoder.head.weight, run.encoder.head.weight)
     learned = checkpoint.read_loss(run.folder, settings()).state_dict()
@@ -504,7 +507,7 @@ def test_another_run_begins_with_the_weights(root, run, tmp_path, train_only):
 
 
 def test_weights_that_do_not_fit_are_refused(dataset, run):
-    state = train.start(settings(model_width=16), dataset, CPU)
+    state = fit.start(settings(model_width=16), dataset, CPU)
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit FrameEncoder"):
         train.begin_with(state, run.folder)
 
@@ -661,7 +664,7 @@ def test_an_encoder_of_another_version_is_told_as_such(run, tmp_path, monkeypatc
 
 
 def test_a_checkpoint_of_another_version_that_does_not_fit_names_both(dataset, tmp_path, monkeypatch):
-    state = train.start(settings(), dataset, CPU)
+    state = fit.start(settings(), dataset, CPU)
     monkeypatch.setattr(lac, "__version__", "7.0")
     state.encoder.head = torch.nn.Linear(8, 5)
     train.save(state, tmp_path)
@@ -698,7 +701,7 @@ def test_a_run_without_a_checkpoint_starts_at_the_beginning(straight, dataset, t
 @pytest.mark.parametrize("name", ["gpu", "meta:cat", "cuda:99"])
 def test_a_device_that_cannot_be_used_is_named(name):
     with pytest.raises(ConfigError, match=f"device '{name}' cannot be used"):
-        train.pick_device(name)
+        system.pick_device(name)
 
 
 def test_images_go_through_a_backbone(tmp_path):

@@ -8,7 +8,7 @@ installed.
 
 import numpy as np
 
-from lac.benchmark import GAP_EXTEND, GAP_OPEN, Answer, Problem, Run
+from lac.measure.run import GAP_EXTEND, GAP_OPEN, Answer, Problem, Run
 
 TEMPERATURE = 1.0
 NOT_COMPARABLE = Answer(None, None)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from lac.benchmark import forbidden
+from lac.measure.run import forbidden
 from peers import GAP_EXTEND, GAP_OPEN, Answer, Problem, Run
 
 WHAT = "this recursion; lax.scan over rotated scores, jit and grad"

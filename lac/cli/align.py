@@ -9,12 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lac.cli.common import UsageError, run
+from lac.cli.common import run
+from lac.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lac.config import DataSection
+    from lac.runs.config import DataSection
 
 _STILL = "does not change from frame to frame: any path through it is as good as another"
 
@@ -70,14 +71,15 @@ def _command(argv: list[str] | None) -> int:
     if arguments.video and not arguments.video.lower().endswith(".mp4"):
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
 
-    from lac.checkpoint import read_encoder, read_loss
     from lac.cli.clips import check_frames, read_clips
-    from lac.config import TrainConfig
     from lac.data.doubts import still
     from lac.data.video import RATE, write_side_by_side
     from lac.files import write_json
+    from lac.pairs import align_clips, draw_aligned
     from lac.plots import save_figure
-    from lac.train import align_clips, draw_aligned, pick_device
+    from lac.runs.checkpoint import read_encoder, read_loss
+    from lac.runs.config import TrainConfig
+    from lac.system import pick_device
 
     folder = Path(arguments.run)
     config = TrainConfig.of_run(folder)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lac.cli.common import UsageError, run
+from lac.cli.common import run
+from lac.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from lac.benchmark import Row, Shape
+    from lac.measure.run import Row, Shape
 
 _SHAPES = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"]
 _EXAMPLES = """examples:
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from lac.benchmark import MODES
+    from lac.measure.run import MODES
 
     parser = argparse.ArgumentParser(
         prog="lac-bench",
@@ -88,10 +89,10 @@ def _command(argv: list[str] | None) -> int:
     import torch
     from rich.console import Console
 
-    from lac.benchmark import Shape, append_rows, context, growth_figure, own_sides
-    from lac.config import ConfigError
+    from lac.errors import ConfigError
     from lac.files import atomic_path
-    from lac.train import pick_device
+    from lac.measure.run import Shape, append_rows, context, growth_figure, own_sides
+    from lac.system import pick_device
 
     try:
         device = pick_device(arguments.device)
@@ -157,7 +158,7 @@ def _check_plot(path: str, shapes: Sequence[Shape]) -> None:
     """
     from matplotlib.figure import Figure
 
-    from lac.benchmark import growing
+    from lac.measure.run import growing
 
     if not any(len(found) > 1 for found in growing(shapes)):
         raise UsageError("--plot needs square shapes that differ in N = M or in the batch alone")
@@ -178,7 +179,7 @@ def _measured(
     """The rows of one thread count: written to the file, then given, as each shape is finished."""
     import torch
 
-    from lac.benchmark import append_rows, gate, limits, measure
+    from lac.measure.run import append_rows, gate, limits, measure
 
     dtype = getattr(torch, arguments.dtype)
 
@@ -216,7 +217,7 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from lac.benchmark import LOOP, WAVEFRONT, shape_of, speed_up
+    from lac.measure.run import LOOP, WAVEFRONT, shape_of, speed_up
 
     table = Table(title=title, box=box.SIMPLE, padding=0, title_justify="left", caption_justify="left")
     table.add_column("", no_wrap=True)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lac.cli.common import UsageError
+from lac.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from lac.config import DataSection
     from lac.data import Clip, Dataset
+    from lac.runs.config import DataSection
 
 
 def read_clips(
@@ -32,11 +32,10 @@ def read_clips(
         UsageError: a name that is neither a file nor a clip; the nearest one is told.
         ValueError, OSError: the data cannot be read.
     """
-    import lac.data
     from lac.data.folder import read_clip
 
     if dataset is None and not all(Path(name).exists() for name in given):
-        dataset = lac.data.load(data.name, data.root, device=device, **data.options)
+        dataset = data.load(device)
     known = {} if dataset is None else {clip.name: clip for clip in dataset.train + dataset.val}
     options = {name: value for name, value in data.options.items() if name in ("rate", "fps", "size", "backbone")}
     clips = []

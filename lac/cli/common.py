@@ -8,18 +8,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lac.errors import ConfigError, UsageError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lac.evaluate import EvalResult
+    from lac.runs.evaluate import EvalResult
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPT = 130
-
-
-class UsageError(Exception):
-    """The command line asks for something that cannot be: exit code 2."""
 
 
 def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None = None) -> int:
@@ -45,8 +43,6 @@ def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None =
     except KeyboardInterrupt:
         return _report("interrupted", EXIT_INTERRUPT, traceback)
     except Exception as error:
-        from lac.config import ConfigError
-
         if isinstance(error, UsageError | ConfigError):
             return _report(str(error), EXIT_USAGE, traceback)
         return _report(_message(error) + ("" if traceback else _hint(error)), EXIT_FAILURE, traceback)

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from lac.data.formats import FORMATS
+    from lac.data.convert import FORMATS
 
     parser = argparse.ArgumentParser(prog="lac-data", description="Bring data sets into the layout of --data folder.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 def _command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
 
-    from lac.data.formats import FORMATS, convert
+    from lac.data.convert import FORMATS, convert
 
     read, _ = FORMATS[arguments.format]
     with _telling() as tell:

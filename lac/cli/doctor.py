@@ -39,7 +39,7 @@ def report() -> list[str]:
     """The lines that ``lac-doctor`` prints."""
     import torch
 
-    from lac.environment import describe, device_name, package_version
+    from lac.system import describe, device_name, package_version
     from lac_kernels import engines
 
     lines = [f"{name:{_WIDTH}}{value}" for name, value in describe(torch.device("cpu")).items()]

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lac.cli.common import UsageError, remarks, results_table, run
+from lac.cli.common import remarks, results_table, run
+from lac.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from lac.data import Dataset
-    from lac.encoder import FrameEncoder
+    from lac.model.encoder import FrameEncoder
 
 _EXAMPLES = """examples:
   lac-eval runs/watch-20260131-120000
@@ -78,10 +79,10 @@ def _command(argv: list[str] | None) -> int:
     from rich.console import Console
 
     from lac.data.doubts import doubts
-    from lac.environment import describe
-    from lac.evaluate import controls, embed_clips, evaluate_dataset
+    from lac.embed import embed_clips
     from lac.files import write_json
-    from lac.train import pick_device
+    from lac.runs.evaluate import controls, evaluate_dataset
+    from lac.system import describe, pick_device
 
     device = pick_device(arguments.device)
     options = {"stride": arguments.stride, "classifier": arguments.classifier}
@@ -129,8 +130,8 @@ def _command(argv: list[str] | None) -> int:
 def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEncoder, Dataset, int]:
     """The encoder of a run folder, the data set of the run or the one asked for, and the run's seed."""
     import lac.data
-    from lac.checkpoint import read_encoder
-    from lac.config import TrainConfig
+    from lac.runs.checkpoint import read_encoder
+    from lac.runs.config import TrainConfig
 
     config = TrainConfig.of_run(arguments.run)
     data = config.data

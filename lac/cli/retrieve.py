@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from lac.cli.common import UsageError, run
+from lac.cli.common import run
+from lac.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lac.config import DataSection
     from lac.data import Clip
     from lac.plots import Picture
+    from lac.runs.config import DataSection
 
 WINDOW = 1.0  # seconds of signals before and after a frame that has no picture
 _HEIGHT = 240  # pixels of a video's frame, as tall as a panel
@@ -105,22 +106,21 @@ def _command(argv: list[str] | None) -> int:
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
 
-    import lac.data
-    from lac.checkpoint import read_encoder
     from lac.cli.clips import check_embeddings, check_frames, find_video, read_clips, video_of
-    from lac.config import TrainConfig
     from lac.data.doubts import still
-    from lac.evaluate import embed_clips
+    from lac.embed import embed_clips
     from lac.files import write_json
     from lac.plots import plot_retrieval, save_figure
-    from lac.train import pick_device
+    from lac.runs.checkpoint import read_encoder
+    from lac.runs.config import TrainConfig
+    from lac.system import pick_device
 
     folder = Path(arguments.run)
     config = TrainConfig.of_run(folder)
     data = replace(config.data, root=arguments.root or config.data.root)
     device = pick_device(arguments.device)
     encoder = read_encoder(folder, device)
-    dataset = lac.data.load(data.name, data.root, device=device, **data.options)
+    dataset = data.load(device)
     given = arguments.clip or dataset.val[0].name
     (clip,) = read_clips([given], data, device, dataset)
     check_frames(given, clip, encoder.config)

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lac.cli.common import UsageError, remarks, results_table, run
+from lac.cli.common import remarks, results_table, run
+from lac.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
-    from lac.config import TrainConfig
-    from lac.train import Progress
+    from lac.runs.config import TrainConfig
+    from lac.runs.fit import Progress
 
 _EXAMPLES = """examples:
   lac-train                                    the watch data, about two minutes on two cores
@@ -82,8 +83,8 @@ def _command(argv: list[str] | None) -> int:
 def _train(config: TrainConfig, folder: Path, *, resume: bool, init: str | None) -> int:
     from rich.console import Console
 
-    from lac.checkpoint import is_saved
-    from lac.train import train
+    from lac.runs.checkpoint import is_saved
+    from lac.runs.run import train
 
     console = Console()
     try:
@@ -118,7 +119,7 @@ def _finished(folder: Path) -> str:
 
 @contextmanager
 def _reporter(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """A function that shows :class:`lac.train.Progress`: a live bar on a terminal, else a line each time."""
+    """A function that shows :class:`lac.runs.run.Progress`: a live bar on a terminal, else a line each time."""
     from rich.console import Group
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -183,7 +184,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> tuple[TrainConfig, Path]:
     """The configuration and the run folder that the command line asks for."""
-    from lac.config import CONFIG, TrainConfig, parse_override
+    from lac.runs.config import CONFIG, TrainConfig, parse_override
 
     where = {"data.root": arguments.root, "train.device": arguments.device}
     what = {"data.name": arguments.data, "train.seed": arguments.seed, "train.amp": arguments.amp or None}

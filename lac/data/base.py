@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lac.config import ConfigError, checked_options
 from lac.data.reading import file_name
+from lac.errors import ConfigError
+from lac.options import checked_options
 
 
 @dataclass(frozen=True, eq=False)

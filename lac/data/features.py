@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lac.backbone import PRETRAINED, Backbone, is_trained
-from lac.config import ConfigError
 from lac.data.reading import read_npz
 from lac.data.video import IMAGES, Frames, each_frame, natural
+from lac.errors import ConfigError
 from lac.files import atomic_path
+from lac.model.backbone import PRETRAINED, Backbone, is_trained
 from lac_kernels.cache import cache_folder, make_folder
 
 _CHUNK = 32  # frames that are held at once
@@ -35,7 +35,7 @@ class FrameFeatures:
     anew; any of them may be deleted, and none is deleted otherwise.
 
     Args:
-        backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained.
+        backbone: a name that :mod:`lac.model.backbone` knows, of a network that has been trained.
         fps, size, rate: as in :func:`lac.data.video.read_frames`.
         device: where it computes; "auto" is CUDA where there is one, else the CPU.
 

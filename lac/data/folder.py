@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lac.backbone import PRETRAINED
-from lac.config import ConfigError
 from lac.data.base import Clip, Dataset
 from lac.data.features import FrameFeatures, to_images
 from lac.data.reading import file_name, naming, number, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
+from lac.errors import ConfigError
+from lac.model.backbone import PRETRAINED
 
 FPS = 10.0
 SIZE = 112
@@ -68,7 +68,7 @@ def load(
         rate: frames a second of features without ``times``, and of folders of images.
         fps: frames a second that are kept of a video, see :func:`lac.data.video.read_frames`.
         size: of the frames of videos in pixels: one number for a square, or (height, width).
-        backbone: a name that :mod:`lac.backbone` knows, of a network that has been trained, or ``None`` for images.
+        backbone: a name that :mod:`lac.model.backbone` knows, of a trained network, or ``None`` for images.
         val_share: share of the clips to validate on where there is no ``split.json``; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
         device: where the backbone computes; "auto" is CUDA where there is one, else the CPU.

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lac.config import ConfigError
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
 from lac.data.reading import naming, read_npz
 from lac.data.untrimmed import untrim
+from lac.errors import ConfigError
 
 RATE = 25.0
 MOVEMENTS = (

@@ -16,12 +16,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lac.config import ConfigError
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
 from lac.data.pickles import ArraysOnly
 from lac.data.reading import naming
 from lac.data.untrimmed import resample, untrim
+from lac.errors import ConfigError
 
 RECORDED_RATE = 50.0
 ACTIONS = ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lac.data.formats.mat import read_mat
-from lac.data.formats.names import ACTIONS, phases
-from lac.data.formats.plain import Content, Item, LeftOut, Source, whole_numbers
+from lac.data.convert.mat import read_mat
+from lac.data.convert.penn_events import ACTIONS, phases
+from lac.data.convert.plain import Content, Item, LeftOut, Source, whole_numbers
 from lac.data.reading import read_npy
 from lac.data.video import IMAGES, natural
 

@@ -22,17 +22,21 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+
+from lac.errors import ConfigError
+from lac.options import converted
+
+if TYPE_CHECKING:
+    import torch
+
+    from lac.data import Dataset
 
 CONFIG = "config.yaml"  # its name in a run folder
 # Settings that only say where the loss starts to learn: its weights stand for them.
 _WEIGHTS_OF_THE_LOSS = ("gaps", "embed_dim", "gap_open", "gap_extend", "margin", "scale")
-
-
-class ConfigError(ValueError):
-    """A setting that does not exist or has the wrong type or value."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class DataSection:
             if not isinstance(name, str):
                 raise ConfigError(f"data.options must have names, got {name!r}")
 
+    def load(self, device: torch.device | str = "cpu") -> Dataset:
+        """The data set; features of videos are computed on `device`. Errors: see `lac.data.load`."""
+        from lac.data import load
+
+        return load(self.name, self.root, device=device, **self.options)
+
 
 @dataclass(frozen=True)
 class TrainSection:
@@ -57,8 +67,8 @@ class TrainSection:
         steps: optimiser steps.
         batch: pairs of clips in a step.
         views: ``"same"``: a pair is two views of one clip; ``"action"``: of two clips of the same action.
-            The contrastive part of the loss takes frames of equal time for matches, which two clips have only where
-            they keep the same pace: think of ``loss.contrastive_weight``.
+            The frame part of the loss takes frames of equal time for matches, which two clips have only where
+            they keep the same pace: think of ``loss.frame_weight``.
         lr: highest learning rate: reached linearly over ``warmup`` steps, then down to 0 on a cosine. The loss's own
             parameters learn at ten times this rate.
         weight_decay: AdamW's, on matrices only (not on biases, norms, gap and scale parameters).
@@ -68,7 +78,7 @@ class TrainSection:
         device: ``"auto"`` (CUDA when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``...
         log_every: steps between two lines of progress; the numbers are read from the device only then.
         save_every: steps between two checkpoints.
-        stride: of the evaluation, see :func:`lac.evaluate.evaluate`.
+        stride: of the evaluation, see :func:`lac.runs.evaluate.evaluate`.
     """
 
     steps: int = 300
@@ -121,7 +131,7 @@ class TrainConfig:
                 type or out of range. The message names the setting by its dotted path.
         """
         from lac.data.augment import two_views
-        from lac.encoder import FrameEncoder
+        from lac.model.encoder import FrameEncoder
         from lac.loss import LACLoss
 
         known = [section.name for section in dataclasses.fields(cls)]
@@ -231,22 +241,6 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"the value of {name} is not YAML: {value!r}") from error
 
 
-def checked_options(loader: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a data set, each of the type that its loader declares; where it declares none, as they are.
-
-    Raises:
-        ConfigError: a value has another type.
-    """
-    try:
-        hints = typing.get_type_hints(loader)
-    except NameError:  # types that only a type checker imports
-        hints = {}
-    return {
-        name: _converted(value, hints[name], f"data.options.{name}") if name in hints else value
-        for name, value in options.items()
-    }
-
-
 def _set(mapping: dict[str, Any], name: str, value: Any) -> None:
     *path, last = name.split(".")
     for key in path:
@@ -275,7 +269,7 @@ def _checked(
     for name in given:
         if name not in known:
             raise ConfigError(f"unknown setting {section}.{name}{_nearest(str(name), known)}")
-    return {name: _converted(value, hints.get(name, Any), f"{section}.{name}") for name, value in given.items()}
+    return {name: converted(value, hints.get(name, Any), f"{section}.{name}") for name, value in given.items()}
 
 
 def _completed(
@@ -290,74 +284,3 @@ def _completed(
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-
-def _converted(value: Any, hint: Any, where: str) -> Any:
-    for kind in _alternatives(hint):
-        accepted, converted = _as(value, kind)
-        if accepted:
-            return converted
-    raise ConfigError(f"{where} must be {_describe(hint)}, got {value!r}")
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
-
-
-def _as(value: Any, kind: Any) -> tuple[bool, Any]:
-    """Whether a YAML value is of a kind, and the value in that kind."""
-    origin = typing.get_origin(kind) or kind
-    if origin is Any:
-        return True, value
-    if origin is Literal:
-        return value in typing.get_args(kind), value
-    if origin is bool or origin is type(None) or origin is str:
-        return isinstance(value, origin), value
-    if isinstance(value, bool):
-        return False, value
-    if origin is int:
-        return isinstance(value, numbers.Integral), value
-    if origin is float:
-        # YAML 1.1 reads 1e-3 (no dot) as text.
-        try:
-            return isinstance(value, numbers.Real | str) and not math.isnan(float(value)), float(value)
-        except (TypeError, ValueError):
-            return False, value
-    if origin is Path:
-        return isinstance(value, str | Path), value
-    if origin in (tuple, list, Sequence):
-        return _as_list(value, origin, typing.get_args(kind))
-    if origin in (dict, Mapping):
-        return isinstance(value, dict), value
-    return False, value
-
-
-def _as_list(value: Any, origin: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
-    """:func:`_as` for a list of ``kinds[0]``, or for a tuple of just these kinds."""
-    if not isinstance(value, list | tuple):
-        return False, value
-    if origin is not tuple or kinds[1:] == (...,):
-        kinds = kinds[:1] * len(value)
-    if kinds and len(kinds) != len(value):
-        return False, value
-    found = [_as(item, kind) for item, kind in zip(value, kinds, strict=True)] if kinds else []
-    converted = [item for _, item in found] if kinds else value
-    return all(accepted for accepted, _ in found), type(value)(converted)
-
-
-def _describe(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    words = []
-    for kind in _alternatives(hint):
-        origin = typing.get_origin(kind) or kind
-        if origin is Literal:
-            words += [repr(choice) for choice in typing.get_args(kind)]
-        elif origin in names:
-            words.append(names[origin])
-        elif origin in (tuple, list, Sequence):
-            words.append("a list")
-        elif origin in (dict, Mapping):
-            words.append("a mapping")
-    return " or ".join(words)

@@ -20,9 +20,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lac.backbone import without_file
-from lac.config import CONFIG, ConfigError, TrainConfig
-from lac.encoder import FrameEncoder
+from lac.model.backbone import without_file
+from lac.errors import ConfigError
+from lac.runs.config import CONFIG, TrainConfig
+from lac.model.encoder import FrameEncoder
 from lac.files import atomic_path
 from lac.loss import LACLoss
 from lac_kernels import engines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lac.data.formats.plain import Content, Item, LeftOut, Source
+from lac.data.convert.plain import Content, Item, LeftOut, Source
 from lac.data.reading import number, read_table
 from lac.data.video import IMAGES, count_frames, frame_times, natural
 

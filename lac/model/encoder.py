@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from lac import checks
-from lac.backbone import Backbone
 from lac.checks import Length
+from lac.model.backbone import Backbone
 
 
 class FrameEncoder(nn.Module):
@@ -30,8 +30,8 @@ class FrameEncoder(nn.Module):
         dropout: of what each part of a layer adds to its input.
         shortest, longest: wavelengths, > 0, in the unit of the times. The defaults suit seconds of human motion.
         backbone: for frames that are images (B, T, C, H, W): a module that maps (K, C, H, W) to (K, input_dim), or
-            a name, such as "small" or "efficientnet_lite0" (see `lac.backbone`), for RGB from -1 to 1. It is trained
-            with the rest. Default None: frames are features.
+            a name, such as "small" or "efficientnet_lite0" (see `lac.model.backbone`), for RGB from -1 to 1. It is
+            trained with the rest. Default None: frames are features.
 
     Shape: frames (B, T, ...) of the encoder's dtype (inside autocast of any floating dtype; with a `backbone` of yours
     whatever it takes); times (B, T), any real dtype, finite and not decreasing, default the frame number; lengths (B,)

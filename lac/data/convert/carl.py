@@ -9,8 +9,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from lac.data.formats.names import ACTIONS, phases
-from lac.data.formats.plain import SPLITS, Content, Item, LeftOut, Source, safe_path, whole_numbers
+from lac.data.convert.penn_events import ACTIONS, phases
+from lac.data.convert.plain import SPLITS, Content, Item, LeftOut, Source, safe_path, whole_numbers
 from lac.data.pickles import read_pickle
 
 

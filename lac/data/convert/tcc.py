@@ -13,8 +13,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from lac.data.formats.names import ACTIONS, phases
-from lac.data.formats.plain import Content, Item, LeftOut, Source, whole_numbers
+from lac.data.convert.penn_events import ACTIONS, phases
+from lac.data.convert.plain import Content, Item, LeftOut, Source, whole_numbers
 
 _FILE = re.compile(r"(?P<dataset>\w.*)_(?P<split>train|val|test)-(?P<shard>\d+)(-of-(?P<shards>\d+))?\.tfrecord")
 _JPEG = b"\xff\xd8"

@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import lac
-from lac.environment import device_name, package_version
 from lac.functional import smith_waterman
+from lac.system import device_name, package_version
 from lac_kernels import engines, reference
 
 if TYPE_CHECKING:

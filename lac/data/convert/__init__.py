@@ -1,11 +1,11 @@
 """Data sets as their authors publish them, turned into the plain folders of :mod:`lac.data.folder`.
 
-A format is a function of the source folder that returns a :class:`~lac.data.formats.plain.Source`: its clips, one
+A format is a function of the source folder that returns a :class:`~lac.data.convert.plain.Source`: its clips, one
 by one. :func:`convert` does the rest.
 """
 
-from lac.data.formats import carl, folders, penn, tcc
-from lac.data.formats.plain import Content, Item, LeftOut, Source, convert
+from lac.data.convert import carl, penn, tcc, videos
+from lac.data.convert.plain import Content, Item, LeftOut, Source, convert
 
 __all__ = ["FORMATS", "Content", "Item", "LeftOut", "Source", "convert"]
 
@@ -18,6 +18,6 @@ FORMATS = {
     ),
     "penn-action": (penn.read, "Penn Action: frames/NNNN/*.jpg, labels/NNNN.mat, and penn_action_labels/ if there"),
     "tcc": (tcc.read, "TFRecords of TCC: [*_tfrecords/]DATASET_SPLIT-K-of-N.tfrecord"),
-    "lav": (folders.read_lav, "frame folders of LAV: {train,val}/VIDEO/NNNNNN.jpg"),
-    "videos": (folders.read_videos, "any videos or folders of images, and labels.csv (video,time,label) if there"),
+    "lav": (videos.read_lav, "frame folders of LAV: {train,val}/VIDEO/NNNNNN.jpg"),
+    "videos": (videos.read_videos, "any videos or folders of images, and labels.csv (video,time,label) if there"),
 }

@@ -8,6 +8,8 @@ import platform
 
 import torch
 
+from lac.errors import ConfigError
+
 
 def package_version(name: str) -> str | None:
     """The installed version of a distribution; ``None`` when it is not installed."""
@@ -50,3 +52,20 @@ def _processor() -> str | None:
     except OSError:
         pass
     return platform.processor() or None
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; ``"auto"`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: torch does not know the name, or cannot use the device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"device {name!r} cannot be used: {reason}; use 'auto' or 'cpu'") from error
+    return device

@@ -1,0 +1,1 @@
+"""Encoders: a transformer over frames, and the image networks that may stand before it."""
