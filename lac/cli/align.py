@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lac.cli.common import run
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +96,7 @@ def _command(argv: list[str] | None) -> int:
 
     aligned = align_clips(encoder, loss, first, second)
     if not aligned.best_score.isfinite():
-        raise ValueError(
+        raise DataError(
             f"the scores of {given[0]} and {given[1]} are not finite; the encoder has diverged, or the frames are too "
             "large for it"
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def read_clips(
         elif name in known:
             clips.append(known[name])
         elif dataset is not None and name in dataset.left_out:
-            raise ValueError(f"clip {name!r} is left out: {dataset.left_out[name]}")
+            raise DataError(f"clip {name!r} is left out: {dataset.left_out[name]}")
         else:
             close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]
             where = "" if dataset is None else dataset.name
@@ -78,9 +78,9 @@ def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
     """
     shape, features = clip.frames.shape[1:], clip.frames[0].size
     if encoder["backbone"] is not None and len(shape) != 3:
-        raise ValueError(f"{name}: the run was trained on images (3, H, W), a frame here has shape {shape}")
+        raise DataError(f"{name}: the run was trained on images (3, H, W), a frame here has shape {shape}")
     if encoder["backbone"] is None and features != encoder["input_dim"]:
-        raise ValueError(
+        raise DataError(
             f"{name}: the encoder of the run takes {encoder['input_dim']} features a frame, a frame here has "
             f"{features} (shape {shape})"
         )
@@ -94,6 +94,6 @@ def check_embeddings(clips: Sequence[Clip], embeddings: Sequence[np.ndarray]) ->
     """
     for clip, embedding in zip(clips, embeddings, strict=True):
         if not (abs(embedding) < float("inf")).all():
-            raise ValueError(
+            raise DataError(
                 f"the embedding of {clip.name} is not finite; the encoder has diverged, or the frames are too large"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from lac.cli.common import run
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,7 +126,7 @@ def _command(argv: list[str] | None) -> int:
     check_frames(given, clip, encoder.config)
     others = [other for other in dataset.val if other.name != clip.name]
     if not others:
-        raise ValueError(f"{dataset.name} has no validation clip but {clip.name!r}: there is nothing to search in")
+        raise DataError(f"{dataset.name} has no validation clip but {clip.name!r}: there is nothing to search in")
     check_frames(others[0].name, others[0], encoder.config)
     frames = _query_frames(clip, arguments.at, arguments.queries)
 
