@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,8 @@ class Dataset:
         left_out: for each clip that could not be read the reason, which names the file; it is in neither split.
         unlabelled: for each clip whose labels are missing or could not be read, where others have some, the reason; it
             is in its split with ``labels=None``, to be trained on and not to be judged.
+        bones: of poses (J, 2) or (J, 3) the pairs of joints that a limb connects, to draw them.
+        videos: where the video of a clip lies (a file, or a folder of images), by the clip's name.
 
     Raises:
         ValueError: a split is empty, two clips share a name, the clips' features differ in shape, or a label
@@ -105,6 +107,8 @@ class Dataset:
     label_names: list[str]
     left_out: Mapping[str, str] = field(default_factory=dict)
     unlabelled: Mapping[str, str] = field(default_factory=dict)
+    bones: Sequence[tuple[int, int]] = ()
+    videos: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, clips in (("train", self.train), ("val", self.val)):

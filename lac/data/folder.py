@@ -87,7 +87,7 @@ def load(
         raise ConfigError(f"rate must be > 0 frames a second, got {rate}")
     kind, sources = "features", _files(base, "features", ".npy")
     if not sources:
-        kind, sources = "videos", videos(base)
+        kind, sources = "videos", _files(base, "videos")
     if not sources:
         raise FileNotFoundError(
             f"no features: expected files {base / 'features'}/*.npy, or videos in {base / 'videos'}"
@@ -147,6 +147,7 @@ def load(
         _label_names(base, max(highest, default=-1) + 1),
         left_out,
         unlabelled,
+        videos=_files(base, "videos"),
     )
 
 
@@ -208,11 +209,6 @@ def _read_clip(
     else:
         found = features.read(path)
     return _Numbered(Clip(name, found.frames, found.times), found.numbers, found.total)
-
-
-def videos(root: str | Path) -> dict[str, Path]:
-    """The videos ``root/videos/*`` by the name of their clip: files, or folders of images."""
-    return _files(Path(root), "videos")
 
 
 def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:

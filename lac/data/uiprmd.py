@@ -169,7 +169,8 @@ def load(
         splits[one.subject in TRAIN_SUBJECTS].append(clip)
     kind = "untrimmed" if untrimmed else "trimmed"
     with naming(path):
-        return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else [])
+        phases = PHASES if name in WITH_PHASES else []
+        return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], phases, bones=BONES)
 
 
 def _movement_number(movement: str | int) -> int:
