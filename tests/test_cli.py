@@ -93,7 +93,11 @@ MAKES = {
         ("evaluate", ["--option", "size=[8, big]"], "data.options.size must be a whole number or a list"),
         ("evaluate", ["--option", "seed=-1"], "data.options.seed must not be negative"),
         ("evaluate", ["--data", "watch", "--option", "action=[ROW]"], "data.options.action must be text"),
-        ("evaluate", ["--data", "watch", "--option", "longest=long"], "data.options.longest must be a whole number"),
+        (
+            "evaluate",
+            ["--data", "watch", "--option", "max_distractors=long"],
+            "data.options.max_distractors must be a whole number",
+        ),
         ("evaluate", ["--data", "watch", "--option", "untrimmed=3"], "data.options.untrimmed must be true or false"),
         ("evaluate", ["--data", "watch", "--option", "rate=900"], "rate must lie above 0"),
         ("evaluate", ["--data", "uiprmd", "--option", "speed=[1]"], "data.options.speed must be"),

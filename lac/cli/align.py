@@ -86,7 +86,7 @@ def _command(argv: list[str] | None) -> int:
     root = arguments.root or config.data.root
     data = replace(config.data, root=root, options=options)
     device = pick_device(arguments.device)
-    encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
+    encoder, loss = read_encoder(folder, device), read_loss(folder, device)
     given = (arguments.first, arguments.second)
     sources = read_clips(given, data, device)
     for name, source in zip(given, sources, strict=True):
