@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lac_kernels import engines, ops
+from lac_kernels import dispatch, engines
 from lac_kernels.problem import valid_frames
 
 Length = Tensor | Sequence[int] | int | None
@@ -19,7 +19,7 @@ Length = Tensor | Sequence[int] | int | None
 
 def readable(*tensors: Tensor) -> bool:
     """Whether the values may be read without waiting for a device."""
-    return all(x.device.type == "cpu" and ops.readable(x) for x in tensors)
+    return all(x.device.type == "cpu" and dispatch.readable(x) for x in tensors)
 
 
 def is_number(x: object) -> bool:
