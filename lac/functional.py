@@ -27,9 +27,10 @@ from lac.solve import Lengths, Pairs
 class HardAlignment(NamedTuple):
     """The best local alignment of each pair.
 
-    score: (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
-    paths: a list of one LongTensor (K, 2) for each pair (of one for a single pair), on the device of the scores: the K
-        matched cells (i, j) in order.
+    Attributes:
+        score: (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
+        paths: a list of one LongTensor (K, 2) for each pair (of one for a single pair), on the device of the scores:
+            the K matched cells (i, j) in order.
     """
 
     score: Tensor
@@ -60,7 +61,7 @@ def smith_waterman(
         gap_open: cost of the first frame of a gap, >= 0: a float, or a tensor broadcastable to the scores, taken at the
             cell the gap steps into. Tensors are not checked for their sign (that would stall the GPU).
         gap_extend: cost of each further frame of a gap, likewise.
-        temperature: > 0, float or 0-d tensor, in the unit of the scores. Small values approach the hard optimum. A
+        temperature: a float or 0-d tensor > 0, in the unit of the scores. Small values approach the hard optimum. A
             tensor that requires a gradient (or any tensor within torch.func) is computed in float64, where that
             gradient does not cancel; that takes a few times as long, more on GPUs that are slow in float64.
         lengths: (lengths1, lengths2), each (B,) integers or an int, the number of valid rows and columns of each pair.
@@ -76,7 +77,7 @@ def smith_waterman(
         TypeError: arguments of the wrong type.
         RuntimeError: a backend was named that cannot run here; the message says what to do.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([[1, -.5, .2, 0], [.3, .8, -.2, .1], [-.4, .6, 1.2, .5]])
         >>> smith_waterman(scores, gap_open=1.0, gap_extend=0.4)
         tensor(4.3033)
@@ -102,7 +103,12 @@ def soft_alignment(
     alignment (a cross-entropy against a known one, say) may be back-propagated to all arguments.
 
     Args:
-        scores, gap_open, gap_extend, temperature, lengths, backend: as in `smith_waterman`.
+        scores: as in `smith_waterman`, and so are all others.
+        gap_open: likewise.
+        gap_extend: likewise.
+        temperature: likewise.
+        lengths: likewise.
+        backend: likewise.
 
     Returns:
         (B, N, M), or (N, M) for a single pair; float64 for float64 scores, else float32; 0 at padding.
@@ -110,10 +116,10 @@ def soft_alignment(
     Raises:
         ValueError, TypeError, RuntimeError: as `smith_waterman`.
 
-    Example:
-        >>> soft_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4, temperature=0.1)
-        tensor([[0.9998, 0.0000],
-                [0.0000, 1.0000]])
+    Examples:
+        >>> soft_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4, temperature=0.5)
+        tensor([[0.8603, 0.0072],
+                [0.0356, 0.8127]])
     """
     pairs = Pairs.checked(scores, lengths)
     _, posterior = solve.score_and_posterior(pairs, gap_open, gap_extend, temperature, checks.backend(backend))
@@ -135,8 +141,11 @@ def hard_alignment(
     prefers to have opened rather than extended. Not differentiable.
 
     Args:
-        scores, gap_open, gap_extend, lengths: as in `smith_waterman`.
-        backend: as in `smith_waterman`, but for "reference", which has no hard form.
+        scores: as in `smith_waterman`.
+        gap_open: likewise.
+        gap_extend: likewise.
+        lengths: likewise.
+        backend: likewise, but for "reference", which has no hard form.
 
     Returns:
         HardAlignment(score, paths): score (B,), or 0-d for a single pair; paths a list of B LongTensors (K, 2) (one
@@ -146,7 +155,7 @@ def hard_alignment(
     Raises:
         ValueError, TypeError, RuntimeError: as `smith_waterman`; RuntimeError also within `torch.vmap` and tracing.
 
-    Example:
+    Examples:
         >>> score, (path,) = hard_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4)
         >>> score, path.tolist()
         (tensor(1.8000), [[0, 0], [1, 1]])
