@@ -1,219 +1,114 @@
-// A batch, its pairs or the blocks of each pair shared by threads.
+// What Python and the library say to each other: batch.py has the same fields, constants and formula. `layout` says
+// them in one line, and Python compares it with its own once, when it loads the library.
 
 #pragma once
 
-#include <vector>
+#include <cstddef>
+#include <cstdint>
+#include <string>
 
-#include "block.h"
-#include "problem.h"
+#include "vector.h"
 
 namespace {
 
-// What a pair's score is where exponents do not reach: NaN beside NaN, else its largest score if all are too low or one
-// is infinite, else NaN: a limit of the engine, and no plausible number.
-template <class R>
-double beyond(const Pair<R>& p, bool too_low) {
-    R x, most = -std::numeric_limits<R>::infinity();
-    bool nan = std::isnan(p.rate.whole);
-    for (const Matrix* a : {&p.scores, &p.open.value, &p.extend.value})
-        for (int64_t i = 0; i < p.n && !nan; i++)
-            for (int64_t j = 0; j < p.m && !nan; j++) {
-                read<R>(*a, i, j, 1, &x);
-                nan = std::isnan(x);
-                if (a == &p.scores && x > most) most = x;
-            }
-    return !nan && (too_low || std::isinf(most)) ? most : std::numeric_limits<double>::quiet_NaN();
-}
+enum Type : int64_t { FLOAT32 = 0, FLOAT64 = 1, FLOAT16 = 2, BFLOAT16 = 3 };
 
-template <class N, class R = typename N::Real>
-void finish_forward(const Problem& q, const Pair<R>& p, int64_t b, const std::vector<Partial>& blocks) {
-    Total z;
-    bool sound = p.rate.whole >= 0;
-    for (const auto& part : blocks) {
-        z.add(part.z.m, part.z.t, part.z.e);
-        sound = sound && part.sound;
-    }
-    if (!by_cell(q) && p.n > 0 && p.m > 0)
-        for (const Gap* gap : {&p.open, &p.extend}) {
-            const R x = *(const R*)gap->value.data;
-            sound = sound && -x * p.rate.whole < R(Lanes<R>::MOST);
-        }
-    double score;
-    Kind kind = SOUND;
-    const bool too_low = sound && (z.m == 0 || z.e < -Lanes<R>::MOST);
-    if (too_low || !sound) {
-        score = beyond(p, too_low);
-        kind = score <= FORBIDDEN ? EMPTY : NOT_FINITE;
-        if (kind == EMPTY) score = 0;
-        else if (N::DUAL) score = std::numeric_limits<double>::quiet_NaN();
-    } else if (N::DUAL) {
-        score = z.t / z.m;
-    } else {
-        int e;
-        z.m = 2 * std::frexp(z.m, &e);
-        z.e += e - 1;
-        score = double(*(const R*)q.temperature) * (std::log(z.m) + double(z.e) * 0.693147180559945309417);
-    }
-    ((R*)q.score)[b] = R(score);
-    if (p.save) *p.header() = {z, kind, p.shared};
-}
+int64_t size_of(int64_t type) { return type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : 2; }
 
-// What one thread needs besides the tensors.
-template <class N>
-struct Workspace {
-    Rows<N> top, below;
-    Memory slots;
-    std::vector<typename N::Real> d_open, d_extend;  // where the batch shares a gap's gradient
+// A tensor (1 | batch, 1 | N, 1 | M): strides in elements, 0 where it is broadcast. Without data: there is none.
+#define TENSOR_FIELDS(FIELD) \
+    FIELD(char*, data)       \
+    FIELD(int64_t, batch)    \
+    FIELD(int64_t, row)      \
+    FIELD(int64_t, column)   \
+    FIELD(int64_t, type)
+
+// A batch of pairs. d_ are gradients, v_ is the direction of second order. Of the engine's own type: the gaps, their
+// gradients and directions, temperature, score and grad.
+#define BATCH_FIELDS(FIELD)         \
+    FIELD(int64_t, pairs)           \
+    FIELD(int64_t, n)               \
+    FIELD(int64_t, m)               \
+    FIELD(int64_t, threads)         \
+    FIELD(int64_t, gaps)            \
+    FIELD(Tensor, scores)           \
+    FIELD(Tensor, gap_open)         \
+    FIELD(Tensor, gap_extend)       \
+    FIELD(const char*, temperature) \
+    FIELD(const int32_t*, lengths1) \
+    FIELD(const int32_t*, lengths2) \
+    FIELD(char*, score)             \
+    FIELD(char*, saved)             \
+    FIELD(int64_t, saved_bytes)     \
+    FIELD(const char*, grad)        \
+    FIELD(int64_t, grad_stride)     \
+    FIELD(Tensor, d_scores)         \
+    FIELD(Tensor, d_gap_open)       \
+    FIELD(Tensor, d_gap_extend)     \
+    FIELD(Tensor, v_scores)         \
+    FIELD(Tensor, v_gap_open)       \
+    FIELD(Tensor, v_gap_extend)     \
+    FIELD(int64_t*, path)           \
+    FIELD(int64_t*, count)
+
+#define DECLARE(type, name) type name;
+
+struct Tensor {
+    TENSOR_FIELDS(DECLARE)
 };
 
-template <class N, bool CELL, class R = typename N::Real>
-void forward_batch(const Problem& q) {
-    const int64_t L = Lanes<R>::L;
-    const int64_t most = (q.n + ROWS - 1) / ROWS;
-    const bool inside = q.batch < q.threads && most > 1;
-    if (!inside) {
-        parallel(q.threads < q.batch ? q.threads : q.batch, [&](int64_t k, int64_t count) {
-            Rows<N> top;
-            top.reserve(q.m);
-            for (int64_t b = k; b < q.batch; b += count) {
-                auto p = pair_of<R>(q, b);
-                if (!N::DUAL && fits_shared(p)) share_exponents(p);
-                std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
-                start_rows(p, top, -L, p.m + 2 * L);
-                for (size_t block = 0; block < parts.size(); block++)
-                    forward_block<N, CELL>(p, int64_t(block), top, nullptr, parts[block]);
-                finish_forward<N>(q, p, b, parts);
-            }
-        });
-        return;
-    }
-    Rows<N> top;
-    top.reserve(q.m);
-    for (int64_t b = 0; b < q.batch; b++) {
-        auto p = pair_of<R>(q, b);
-        if (!N::DUAL && fits_shared(p)) share_exponents(p);
-        std::vector<Partial> parts(size_t(p.m > 0 ? p.blocks() : 0));
-        Progress progress(int64_t(parts.size()));
-        start_rows(p, top, -L, p.m + 2 * L);
-        parallel(q.threads, [&](int64_t k, int64_t count) {
-            for (int64_t block = k; block < int64_t(parts.size()); block += count)
-                forward_block<N, CELL>(p, block, top, &progress, parts[size_t(block)]);
-        });
-        finish_forward<N>(q, p, b, parts);
-    }
+struct Batch {
+    BATCH_FIELDS(DECLARE)
+};
+
+#undef DECLARE
+
+// Whether a gap differs from cell to cell of a pair.
+bool by_cell(const Batch& batch) {
+    for (const Tensor* gap : {&batch.gap_open, &batch.gap_extend, &batch.v_gap_open, &batch.v_gap_extend})
+        if (gap->row || gap->column) return true;
+    return false;
 }
 
-// Zeros outside the valid cells, or a value everywhere inside them.
-template <class R>
-void fill_gradient(const Problem& q, const Pair<R>& p, bool inside, R value) {
-    const int64_t size = size_of(q.d_type);
-    for (int64_t i = 0; i < q.n; i++) {
-        char* row = p.d_scores + i * q.m * size;
-        const int64_t valid = i < p.n ? p.m : 0;
-        std::memset(row + valid * size, 0, size_t((q.m - valid) * size));
-        if (!inside) continue;
-        for (int64_t j = 0; j < valid; j++) write<R>(row, int(q.d_type), j, 1, &value);
-    }
-}
+// What the forward keeps of a pair. Each call compares what Python made room for with this: beyond it lies the memory of
+// others.
+constexpr int64_t ROWS = 64;         // of a block
+constexpr int64_t COLUMNS = 192;     // steps of a window
+constexpr int64_t MOST_LANES = 16;   // of any processor: what is kept has one size on all of them
+constexpr int64_t HEADER_BYTES = 40;
+static_assert(Lanes<float>::L <= MOST_LANES && MOST_LANES <= ROWS, "a strip of MOST_LANES rows holds any other");
 
-// Fills what needs no sweep; true if the pair needs one.
-template <class N, class R = typename N::Real>
-bool start_backward(const Problem& q, Pair<R>& p, int64_t b, double* d_gaps) {
-    const Header header = *p.header();
-    const R g = ((const R*)q.grad)[b * q.grad_stride];
-    const bool sweep = header.kind == SOUND && p.n > 0 && p.m > 0;
-    const R nan = std::numeric_limits<R>::quiet_NaN();
-    if (header.shared) share_exponents(p);
-    if (sweep) {
-        p.grad_over_z = R(double(g) / header.z.m);
-        if (N::DUAL) {
-            p.grad_over_z /= *(const R*)q.temperature;
-            p.z_derivative = R(header.z.t / header.z.m);
-        }
-        p.z_low = typename Lanes<R>::I(header.z.e - Lanes<R>::BIAS);
-        if (p.n < q.n || p.m < q.m) fill_gradient<R>(q, p, false, 0);
-    } else {
-        fill_gradient<R>(q, p, true, header.kind == NOT_FINITE ? nan : 0);
-        if (q.gaps && header.kind == NOT_FINITE) {
-            d_gaps[0] = d_gaps[1] = nan;
-            for (const Gap* gap : {&p.open, &p.extend})
-                if (!gap->one())
-                    for (int64_t i = 0; i < (gap->row ? p.n : 1); i++)
-                        for (int64_t j = 0; j < (gap->column ? p.m : 1); j++)
-                            ((R*)gap->gradient)[i * gap->row + j * gap->column] = nan;
-        }
+struct Room {
+    int64_t edges;    // rows above blocks
+    int64_t windows;  // that start within a strip: a block takes less than m + ROWS + MOST_LANES steps
+    Room(int64_t n, int64_t m) : edges((n + ROWS - 1) / ROWS - 1), windows((m + ROWS + MOST_LANES) / COLUMNS) {}
+    // `number`: the bytes of each number. Two of them are kept per column of an edge, four per lane of a window.
+    int64_t bytes(int64_t n, int64_t m, int64_t number) const {
+        const int64_t lanes = (n + MOST_LANES - 1) / MOST_LANES * MOST_LANES;
+        return HEADER_BYTES + number * (edges * m * 2 + windows * lanes * 4);
     }
-    return sweep;
-}
+};
 
-template <class S, bool CELL, class N = typename S::Value, class R = typename N::Real>
-void backward_batch(const Problem& q) {
-    const int64_t L = Lanes<R>::L;
-    const int64_t most = (q.n + ROWS - 1) / ROWS;
-    const bool inside = q.batch < q.threads && most > 1;
-    const bool many = q.gaps && q.batch > 1;
-    const bool own_open = many && q.d_open_batch == 0 && q.d_open_size > 1;
-    const bool own_extend = many && q.d_extend_batch == 0 && q.d_extend_size > 1;
-    const int64_t count = inside ? q.threads : q.threads < q.batch ? q.threads : q.batch;
-    std::vector<Workspace<N>> work(static_cast<size_t>(count));
-    std::vector<double> d_gaps(size_t(2 * q.batch), 0.0);
-    for (auto& a : work) {
-        a.top.reserve(q.m);
-        a.slots.reserve(1);
-        if (!inside && own_open) a.d_open.assign(size_t(q.d_open_size), R(0));
-        if (!inside && own_extend) a.d_extend.assign(size_t(q.d_extend_size), R(0));
-        if (!inside || &a == &work[0]) a.below.reserve(q.m);
-    }
-    if (!inside) {
-        parallel(count, [&](int64_t k, int64_t used) {
-            auto& a = work[size_t(k)];
-            for (int64_t b = k; b < q.batch; b += used) {
-                auto p = pair_of<R>(q, b);
-                if (own_open) p.open.gradient = (char*)a.d_open.data();
-                if (own_extend) p.extend.gradient = (char*)a.d_extend.data();
-                if (!start_backward<N>(q, p, b, &d_gaps[size_t(2 * b)])) continue;
-                a.below.fill(-L, p.m + 3 * L, zero<N>(p), zero<N>(p), zero<N>(p));
-                for (int64_t block = p.blocks() - 1; block >= 0; block--) {
-                    Partial part;
-                    backward_block<S, CELL>(p, block, a.top, a.slots, a.below, nullptr, part);
-                    for (int g = 0; g < 2; g++) d_gaps[size_t(2 * b + g)] += part.d_gaps[g];
-                }
-            }
-        });
-        for (const auto& a : work) {
-            for (size_t k = 0; k < a.d_open.size(); k++) ((R*)q.d_open)[k] += a.d_open[k];
-            for (size_t k = 0; k < a.d_extend.size(); k++) ((R*)q.d_extend)[k] += a.d_extend[k];
-        }
-    } else {
-        for (int64_t b = 0; b < q.batch; b++) {
-            auto p = pair_of<R>(q, b);
-            if (!start_backward<N>(q, p, b, &d_gaps[size_t(2 * b)])) continue;
-            std::vector<Partial> parts(size_t(p.blocks()));
-            Progress progress(p.blocks());
-            auto& below = work[0].below;
-            below.fill(-L, p.m + 3 * L, zero<N>(p), zero<N>(p), zero<N>(p));
-            parallel(count, [&](int64_t k, int64_t used) {
-                auto& a = work[size_t(k)];
-                for (int64_t block = p.blocks() - 1 - k; block >= 0; block -= used)
-                    backward_block<S, CELL>(p, block, a.top, a.slots, below, &progress, parts[size_t(block)]);
-            });
-            for (size_t block = parts.size(); block-- > 0;)
-                for (int g = 0; g < 2; g++) d_gaps[size_t(2 * b + g)] += parts[block].d_gaps[g];
-        }
-    }
-    if (!q.gaps) return;
-    for (int g = 0; g < 2; g++) {
-        R* out = (R*)(g == 0 ? q.d_open : q.d_extend);
-        const int64_t batch = g == 0 ? q.d_open_batch : q.d_extend_batch;
-        const bool one = g == 0 ? !q.d_open_row && !q.d_open_column : !q.d_extend_row && !q.d_extend_column;
-        if (!one) continue;
-        double all = 0;
-        for (int64_t b = 0; b < q.batch; b++) {
-            all += d_gaps[size_t(2 * b + g)];
-            if (batch) out[b] = R(d_gaps[size_t(2 * b + g)]);
-        }
-        if (!batch) out[0] = R(all);
-    }
+std::string layout() {
+    std::string text;
+    const auto add = [&](const std::string& name, int64_t value) { text += name + ":" + std::to_string(value) + " "; };
+#define TENSOR_OFFSET(type, name) add("tensor." #name, offsetof(Tensor, name));
+#define BATCH_OFFSET(type, name) add(#name, offsetof(Batch, name));
+    TENSOR_FIELDS(TENSOR_OFFSET)
+    BATCH_FIELDS(BATCH_OFFSET)
+#undef TENSOR_OFFSET
+#undef BATCH_OFFSET
+    add("bytes", sizeof(Batch));
+    add("float32", FLOAT32);
+    add("float64", FLOAT64);
+    add("float16", FLOAT16);
+    add("bfloat16", BFLOAT16);
+    add("rows", ROWS);
+    add("columns", COLUMNS);
+    add("lanes", MOST_LANES);
+    add("header", HEADER_BYTES);
+    text.pop_back();
+    return text;
 }
 
 }  // namespace

@@ -13,9 +13,20 @@ struct Partial {  // what one block adds to its pair
     double d_gaps[2] = {0, 0};
 };
 
+// What lies above a pair in these columns, or in all of them; what lies below it.
 template <class N>
-void start_rows(const Pair<typename N::Real>& p, Rows<N>& top, int64_t first, int64_t last) {
+void start_top(const Pair<typename N::Real>& p, Rows<N>& top, int64_t first, int64_t last) {
     top.fill(first, last, zero<N>(p), zero<N>(p), constant<N>(1, 0));
+}
+
+template <class N>
+void start_top(const Pair<typename N::Real>& p, Rows<N>& top) {
+    start_top(p, top, -N::T::L, p.m + 2 * N::T::L);
+}
+
+template <class N>
+void start_below(const Pair<typename N::Real>& p, Rows<N>& below) {
+    below.fill(-N::T::L, p.m + 3 * N::T::L, zero<N>(p), zero<N>(p), zero<N>(p));
 }
 
 // Steps of strip k that fall into a window: from and to; start is where the window starts for the strip.
@@ -23,9 +34,9 @@ template <class R>
 struct Span {
     int64_t start, from, to;
     Span(const Pair<R>& p, int64_t window, int64_t k) {
-        start = window * COLS - Lanes<R>::L * k;
+        start = window * COLUMNS - Lanes<R>::L * k;
         from = start > 0 ? start : 0;
-        to = start + COLS < p.steps() ? start + COLS : p.steps();
+        to = start + COLUMNS < p.steps() ? start + COLUMNS : p.steps();
     }
     bool resumes(const Pair<R>& p) const { return start > 0 && start <= p.steps(); }
 };
@@ -60,11 +71,11 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* prog
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            if (span.start <= 0) state[k] = start_forward<N>(p);
-            if (p.save && span.resumes(p)) keep(state[k], p.lanes(block, k, w, PARTS));
+            if (span.start <= 0) state[k] = start_lanes<N>(p);
+            if (p.saved && span.resumes(p)) keep(state[k], p.lanes(block, k, w, PARTS));
             if (span.from >= span.to) continue;
             const int64_t at = span.from, count = (span.to < p.m ? span.to : p.m) - at;
-            if (p.save && block > 0 && k == 0 && count > 0) {
+            if (p.saved && block > 0 && k == 0 && count > 0) {
                 R* edge = p.edge(block, PARTS) + at;
                 top.row[0].save(at, count, edge, p.width);
                 top.row[1].save(at, count, edge + PARTS * p.width, p.width);
@@ -88,7 +99,7 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
                     Progress* progress, Partial& result) {
     constexpr int L = Lanes<R>::L, PARTS = Rows<N>::PARTS;
     const int64_t strips = p.strips(block), windows = p.windows_of(block);
-    const int64_t room = (COLS < p.steps() ? COLS : p.steps()) + 1;
+    const int64_t room = (COLUMNS < p.steps() ? COLUMNS : p.steps()) + 1;
     slots.reserve(size_t(strips * room) * sizeof(S));
     const auto none = zero<N>(p);
     Backward<N> back[Pair<R>::STRIPS];
@@ -101,7 +112,7 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
         // All columns that a strip of this window looks at: the lowest starts first, and above it there may be none left.
         const Span<R> first(p, w, 0), lowest(p, w, strips - 1);
         const int64_t begin = first.from > 0 ? first.from - 1 : 0, end = first.to < p.m ? first.to : p.m;
-        start_rows(p, top, lowest.from - L, first.to + L);
+        start_top(p, top, lowest.from - L, first.to + L);
         if (block > 0 && begin < end) {
             const R* edge = p.edge(block, PARTS) + begin;
             const int64_t count = end - begin;
@@ -112,7 +123,7 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            Forward<N> state = start_forward<N>(p);
+            Forward<N> state = start_lanes<N>(p);
             if (span.resumes(p)) {
                 state = kept<N>(p.lanes(block, k, w, PARTS));
                 const int64_t c = span.start - L;  // where the last lane stands; the strip below starts there

@@ -1,5 +1,5 @@
 // Soft Smith-Waterman with affine gaps on SIMD lanes: score, gradient, Hessian-vector product and hard
-// alignment. Compiled by cpu.py.
+// alignment. Compiled by library.py, called by launch.py.
 //
 // Probability space: every quantity of the recursion (reference.py) is exp(value / T), so smax becomes a sum:
 //
@@ -21,48 +21,81 @@
 // make a block, COLS steps a window; the forward keeps the row above each block and the lanes' state at each window,
 // the backward runs one window forward again, into `slots`, and then back.
 
-#include "batch.h"
 #include "hard.h"
-#include "threads.h"
+#include "soft.h"
 
 namespace {
 
 template <class R, bool CELL>
-void run_soft(const Problem& q, int64_t what) {
-    if (what == 0) forward_batch<Number<R>, CELL>(q);
-    else if (q.gaps) backward_batch<GapSlot<Number<R>>, CELL>(q);
-    else backward_batch<Slot<Number<R>>, CELL>(q);
+void gradient(const Batch& batch) {
+    batch.gaps ? backward_batch<GapSlot<Number<R>>, CELL>(batch) : backward_batch<Slot<Number<R>>, CELL>(batch);
 }
 
 template <class R>
-void run(const Problem& q, int64_t what) {
-    if (what == 2)
-        parallel(q.threads < q.batch ? q.threads : q.batch, [&](int64_t k, int64_t count) {
-            for (int64_t b = k; b < q.batch; b += count) hard_pair<R>(q, b);
-        });
-    else by_cell(q) ? run_soft<R, true>(q, what) : run_soft<R, false>(q, what);
+void gradient(const Batch& batch) {
+    by_cell(batch) ? gradient<R, true>(batch) : gradient<R, false>(batch);
 }
 
-// In float64 whatever the scores are: where one alignment has nearly all the mass, large numbers cancel.
-template <bool CELL>
-void run_second(const Problem& q) {
-    forward_batch<Dual<double>, CELL>(q);
-    backward_batch<GapSlot<Dual<double>>, CELL>(q);
+template <class N>
+void forward(const Batch& batch) {
+    by_cell(batch) ? forward_batch<N, true>(batch) : forward_batch<N, false>(batch);
 }
+
+template <bool CELL>
+void second(const Batch& batch) {
+    forward_batch<Dual<double>, CELL>(batch);
+    backward_batch<GapSlot<Dual<double>>, CELL>(batch);
+}
+
+bool is_double(const Batch& batch) { return batch.scores.type == FLOAT64; }
+
+enum Outcome { DONE, NO_MEMORY, WRONG_ROOM };  // launch.py knows them
+
+// Nothing is thrown beyond the C interface. `number`: the bytes of each number that is kept in `saved`.
+template <class Run>
+Outcome guarded(const Batch& batch, int64_t number, const Run& run) {
+    if (batch.saved && batch.saved_bytes != Room(batch.n, batch.m).bytes(batch.n, batch.m, number)) return WRONG_ROOM;
+    try {
+        run();
+        return DONE;
+    } catch (const std::exception&) {
+        return NO_MEMORY;
+    }
+}
+
+int64_t number_bytes(const Batch& batch) { return is_double(batch) ? 16 : 8; }  // a mantissa and an exponent
+constexpr int64_t DUAL_BYTES = 24;                                              // and a derivative, in float64
 
 }  // namespace
 
-extern "C" void lac_poison(int byte) { poison = byte; }
+extern "C" {
 
-// what: 0 forward, 1 gradient, 2 hard, 3 second. Not 0 when memory ran out.
-extern "C" int lac_run(const char* values, int64_t what) {
-    try {
-        Problem q;
-        std::memcpy(&q, values, sizeof q);
-        if (what == 3) by_cell(q) ? run_second<true>(q) : run_second<false>(q);
-        else q.type == FLOAT64 ? run<double>(q, what) : run<float>(q, what);
-        return 0;
-    } catch (const std::exception&) {
-        return 1;
-    }
+const char* lac_layout() {
+    static const std::string text = layout();
+    return text.c_str();
 }
+
+void lac_poison(int byte) { poison = byte; }
+
+int lac_forward(const Batch* batch) {
+    return guarded(*batch, number_bytes(*batch), [&] {
+        is_double(*batch) ? forward<Number<double>>(*batch) : forward<Number<float>>(*batch);
+    });
+}
+
+int lac_gradient(const Batch* batch) {
+    return guarded(*batch, number_bytes(*batch), [&] {
+        is_double(*batch) ? gradient<double>(*batch) : gradient<float>(*batch);
+    });
+}
+
+// In float64 whatever the scores are: where one alignment has nearly all the mass, large numbers cancel.
+int lac_second(const Batch* batch) {
+    return guarded(*batch, DUAL_BYTES, [&] { by_cell(*batch) ? second<true>(*batch) : second<false>(*batch); });
+}
+
+int lac_hard(const Batch* batch) {
+    return guarded(*batch, 0, [&] { is_double(*batch) ? hard_batch<double>(*batch) : hard_batch<float>(*batch); });
+}
+
+}  // extern "C"

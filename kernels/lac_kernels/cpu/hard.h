@@ -1,19 +1,20 @@
-// Hard alignment.
+// Hard alignment: the best path and its score.
 
 #pragma once
 
 #include <vector>
 
-#include "problem.h"
+#include "pair.h"
+#include "threads.h"
 
 namespace {
 
 // Score and path of one pair; ties as reference: the first maximum wins, and start < D < X < Y.
 template <class R>
-void hard_pair(const Problem& q, int64_t b) {
-    const auto p = pair_of<R>(q, b);
+void hard_pair(const Batch& batch, int64_t b) {
+    const auto p = pair_of<R>(batch, b);
     const R never = R(-1e37);
-    int64_t* path = (int64_t*)q.path + b * (q.n < q.m ? q.n : q.m) * 2;
+    int64_t* path = batch.path + b * (batch.n < batch.m ? batch.n : batch.m) * 2;
     std::vector<R> row(size_t(3 * p.m)), scores(size_t(p.m)), open(size_t(p.m)), extend(size_t(p.m));
     std::vector<uint8_t> choice(size_t(p.n * p.m));  // bits 0-1: where H came from; 2: X, 0 opened; 3-4: Y
     R *D = row.data(), *X = D + p.m, *Y = X + p.m;  // of the row above until overwritten
@@ -75,8 +76,15 @@ void hard_pair(const Problem& q, int64_t b) {
         for (int64_t k = 0; k < found / 2; k++)
             for (int64_t c = 0; c < 2; c++) std::swap(path[2 * k + c], path[2 * (found - 1 - k) + c]);
     }
-    ((R*)q.score)[b] = best;
-    ((int64_t*)q.count)[b] = found;
+    ((R*)batch.score)[b] = best;
+    batch.count[b] = found;
+}
+
+template <class R>
+void hard_batch(const Batch& batch) {
+    parallel(smallest(batch.threads, batch.pairs), [&](int64_t k, int64_t count) {
+        for (int64_t b = k; b < batch.pairs; b += count) hard_pair<R>(batch, b);
+    });
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from lac_kernels.cache import cache_folder, make_folder, others_can_write, sweep
+from lac_kernels.cpu.batch import Batch, layout
 
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
 NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
@@ -136,8 +137,17 @@ def load() -> ctypes.CDLL | str:
         return str(reason)
     except OSError as error:
         return f"its library could not be written or loaded ({error}); set {_REMEDY}"
-    library.lac_run.argtypes = [ctypes.c_char_p, ctypes.c_int64]
-    library.lac_run.restype = ctypes.c_int
+    return _declared(library)
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL | str:
+    """The library with its functions' types, or why it cannot be called."""
+    library.lac_layout.restype = ctypes.c_char_p
+    theirs, ours = library.lac_layout().decode(), layout()
+    if theirs != ours:
+        return f"its library has another layout of what it is given than batch.py ({theirs}; here {ours})"
+    for run in (library.lac_forward, library.lac_gradient, library.lac_second, library.lac_hard):
+        run.argtypes = [ctypes.POINTER(Batch)]
     library.lac_poison.argtypes = [ctypes.c_int]
     library.lac_poison.restype = None
     return library

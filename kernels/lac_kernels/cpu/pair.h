@@ -10,8 +10,6 @@
 
 namespace {
 
-constexpr int64_t ROWS = 64, COLS = 192;  // launch.py knows both
-
 struct Total {  // m 2^e and its derivative t 2^e
     double m = 0, t = 0;
     int64_t e = INT64_MIN / 4;
@@ -36,6 +34,7 @@ struct Header {  // of what the forward keeps of a pair
     int64_t kind;
     int64_t shared;
 };
+static_assert(sizeof(Header) == HEADER_BYTES, "");
 
 template <class R>
 struct Pair {
@@ -46,21 +45,20 @@ struct Pair {
     Rate<R> rate;
     Number<R> go, ge;  // where the whole pair has one penalty
     char* saved;
-    int64_t edges, windows;  // room in `saved`: rows above blocks, windows of each strip
-    bool save;
+    Room room;  // there
     char* d_scores;
-    int d_type;
+    int64_t d_type;
     bool shared = false;  // d, x and y of a cell share one exponent
     R grad_over_z = 0, z_derivative = 0;  // the latter over Z
     typename Lanes<R>::I z_low = 0;
 
     int64_t steps() const { return (m + 2 * L - 2) / L * L; }
-    int64_t blocks() const { return (n + ROWS - 1) / ROWS; }
+    int64_t blocks() const { return m > 0 ? (n + ROWS - 1) / ROWS : 0; }
     int64_t strips(int64_t block) const {
         const int64_t rows = n - block * ROWS;
         return ((rows < ROWS ? rows : ROWS) + L - 1) / L;
     }
-    int64_t windows_of(int64_t block) const { return (L * (strips(block) - 1) + steps() + COLS - 1) / COLS; }
+    int64_t windows_of(int64_t block) const { return (L * (strips(block) - 1) + steps() + COLUMNS - 1) / COLUMNS; }
     Header* header() const { return (Header*)saved; }
     // The row above block >= 1: d + x and y, each with `parts` runs of `width`.
     R* edge(int64_t block, int64_t parts) const {
@@ -68,8 +66,8 @@ struct Pair {
     }
     // The lanes of a strip where window >= 1 starts.
     R* lanes(int64_t block, int64_t k, int64_t window, int64_t parts) const {
-        return (R*)(saved + sizeof(Header)) + edges * width * 2 * parts +
-               ((block * STRIPS + k) * windows + window - 1) * 4 * parts * L;
+        return (R*)(saved + sizeof(Header)) + room.edges * width * 2 * parts +
+               ((block * STRIPS + k) * room.windows + window - 1) * 4 * parts * L;
     }
 };
 
@@ -119,6 +117,37 @@ void share_exponents(Pair<R>& p) {
     p.shared = true;
     p.go.m = plain_exponential<R>(-*(const R*)p.open.value.data - typename Lanes<R>::V{}, p.rate);
     p.ge.m = plain_exponential<R>(-*(const R*)p.extend.value.data - typename Lanes<R>::V{}, p.rate);
+}
+
+Gap gap_of(const Tensor& value, const Tensor& gradient, const Tensor& direction, int64_t b) {
+    return {matrix_of(value, b), matrix_of(direction, b),
+            gradient.data ? gradient.data + b * gradient.batch * size_of(gradient.type) : nullptr, gradient.row,
+            gradient.column};
+}
+
+template <class R>
+R number_at(const void* data) {
+    return *(const R*)data;
+}
+
+// The exp of a penalty where the whole pair has one.
+template <class R>
+Number<R> exponential_of(const Gap& gap, const Rate<R>& rate) {
+    typename Lanes<R>::VI sound{};
+    return exponential<R>(-number_at<R>(gap.value.data) - typename Lanes<R>::V{}, rate, sound);
+}
+
+template <class R>
+Pair<R> pair_of(const Batch& batch, int64_t b) {
+    constexpr long double log2_e = 1.442695040888963407359924681001892137L;
+    const Rate<R> rate(log2_e / (batch.temperature ? number_at<R>(batch.temperature) : 1));
+    const Gap open = gap_of(batch.gap_open, batch.d_gap_open, batch.v_gap_open, b);
+    const Gap extend = gap_of(batch.gap_extend, batch.d_gap_extend, batch.v_gap_extend, b);
+    return {matrix_of(batch.scores, b), matrix_of(batch.v_scores, b), open, extend,
+            batch.lengths1 ? batch.lengths1[b] : batch.n, batch.lengths2 ? batch.lengths2[b] : batch.m, batch.m,
+            rate, exponential_of(open, rate), exponential_of(extend, rate),
+            batch.saved ? batch.saved + b * batch.saved_bytes : nullptr, Room(batch.n, batch.m),
+            batch.d_scores.data + b * batch.n * batch.m * size_of(batch.d_scores.type), batch.d_scores.type};
 }
 
 }  // namespace

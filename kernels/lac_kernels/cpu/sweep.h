@@ -40,7 +40,7 @@ N zero(const Pair<typename N::Real>& p) {
 }
 
 template <class N>
-Forward<N> start_forward(const Pair<typename N::Real>& p) {
+Forward<N> start_lanes(const Pair<typename N::Real>& p) {
     const auto none = zero<N>(p), one = constant<N>(1, 0);
     return {none, none, none, none, one, one};
 }

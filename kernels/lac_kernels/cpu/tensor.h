@@ -4,11 +4,10 @@
 
 #include <type_traits>
 
+#include "batch.h"
 #include "vector.h"
 
 namespace {
-
-enum Type { FLOAT32 = 0, FLOAT64 = 1, FLOAT16 = 2, BFLOAT16 = 3 };
 
 template <class To, class From>
 INLINE To cast_bits(From x) {
@@ -50,8 +49,12 @@ INLINE uint16_t to_bfloat(float x) {
 struct Matrix {
     const char* data;
     int64_t row, column;
-    int type;
+    int64_t type;
 };
+
+Matrix matrix_of(const Tensor& a, int64_t pair) {
+    return {a.data + pair * a.batch * size_of(a.type), a.row, a.column, a.type};
+}
 
 template <class R>
 void read(const Matrix& a, int64_t i, int64_t j, int64_t count, R* out) {
@@ -67,7 +70,7 @@ void read(const Matrix& a, int64_t i, int64_t j, int64_t count, R* out) {
 }
 
 template <class R>
-void write(char* out, int type, int64_t at, int64_t count, const R* from) {
+void write(char* out, int64_t type, int64_t at, int64_t count, const R* from) {
     const auto copy = [&](auto data, auto convert) {
         for (int64_t k = 0; k < count; k++) data[at + k] = convert(from[k]);
     };
@@ -78,7 +81,7 @@ void write(char* out, int type, int64_t at, int64_t count, const R* from) {
 }
 
 template <class R>
-constexpr int own_type = std::is_same<R, double>::value ? FLOAT64 : FLOAT32;
+constexpr Type own_type = std::is_same<R, double>::value ? FLOAT64 : FLOAT32;
 
 // The steps of a tile in which lane l stands on a valid column.
 struct Part {
@@ -105,7 +108,7 @@ void read_part(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t t, R fi
 }
 
 template <class R>
-void write_part(char* out, int type, int64_t width, int64_t n, int64_t m, int64_t i, int64_t t,
+void write_part(char* out, int64_t type, int64_t width, int64_t n, int64_t m, int64_t i, int64_t t,
                 const typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
     for (int l = 0; l < L && i + l < n; l++) {
@@ -138,7 +141,7 @@ INLINE void read_tile(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t 
 
 // The reverse, into rows of a contiguous (n, width) matrix of the given type. Destroys the tile.
 template <class R>
-INLINE void write_tile(char* out, int type, int64_t width, int64_t n, int64_t m, int64_t i, int64_t t,
+INLINE void write_tile(char* out, int64_t type, int64_t width, int64_t n, int64_t m, int64_t i, int64_t t,
                        typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
     transpose<R>(tile);
