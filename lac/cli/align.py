@@ -18,14 +18,14 @@ from lac.cli.common import (
     config_of_run,
     new_parser,
 )
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from lac.cli.clips import Source
     from lac.data import Clip
     from lac.pairs import Aligned
-    from lac.runs.config import DataSection
 
 _LETTERS = ("A", "B")  # the two clips, as the help and the report call them
 _STILL = "does not change from frame to frame: any path through it is as good as another"
@@ -85,14 +85,15 @@ def _align(arguments: argparse.Namespace) -> int:
     device = pick_device(arguments.device or "auto")
     encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
     names = (arguments.clip_a, arguments.clip_b)
-    videos = [_video(name, config.data) for name in names] if arguments.video else []
-    first, second = read_clips(names, config.data, device)
-    for name, clip in zip(names, (first, second), strict=True):
-        check_frames(name, clip, encoder.config)
+    sources = read_clips(names, config.data, device)
+    for name, source in zip(names, sources, strict=True):
+        check_frames(name, source.clip, encoder.config)
+    videos = [_video(name, source) for name, source in zip(names, sources, strict=True)] if arguments.video else []
+    first, second = (source.clip for source in sources)
 
     aligned = align_clips(encoder, loss, first, second)
     if not aligned.best_score.isfinite():
-        raise ValueError(
+        raise DataError(
             f"the scores of {names[0]} and {names[1]} are not finite; the encoder has diverged, or the frames are too "
             "large for it"
         )
@@ -115,13 +116,10 @@ def _align(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _video(name: str, data: DataSection) -> Path:
-    from lac.cli.clips import find_video
-
-    video = find_video(name, data)
-    if video is None:
+def _video(name: str, source: Source) -> Path:
+    if source.video is None:
         raise UsageError(f"--video needs two videos, but there is none of {name!r}")
-    return video
+    return source.video
 
 
 def _report(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lac.cli.common import Command, add_device, add_general, new_parser
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def _check(arguments: argparse.Namespace) -> tuple[torch.device, list[Shape], li
 
     Raises:
         UsageError: an argument that cannot be.
-        ValueError, OSError: the file of rows has other columns, or cannot be written.
+        DataError, OSError: the file of rows has other columns, or cannot be written.
     """
     from lac.measure.run import Shape, append_rows, own_sides
     from lac.system import pick_device
@@ -108,7 +108,10 @@ def _check(arguments: argparse.Namespace) -> tuple[torch.device, list[Shape], li
     if arguments.plot:
         _check_plot(arguments.plot, shapes)
     if arguments.rows:
-        append_rows(arguments.rows, ())
+        try:
+            append_rows(arguments.rows, ())
+        except ValueError as error:
+            raise DataError(str(error)) from error
     return device, shapes, [side for name, side in sides.items() if name in (arguments.backends or sides)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dis
 import os
 import sys
 import textwrap
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import lac
-from lac.errors import ConfigError, UsageError
+from lac.errors import ConfigError, UsageError, UserError
 from lac.system import missing_package
 
 if TYPE_CHECKING:
@@ -222,19 +221,8 @@ def _hint(error: Exception) -> str:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether an error is one that a user can cause, and not a mistake of the program.
-
-    A `ValueError`, `TypeError` or `RuntimeError` is, where a `raise` statement made it: somebody thought of it.
-    One that Python or torch raise by themselves, say for `1 + "a"` or for shapes that do not fit, is a mistake.
-    """
-    if isinstance(error, OSError | ImportError) or _is_out_of_memory(error):
-        return True
-    place = error.__traceback__
-    if place is None or not isinstance(error, ValueError | TypeError | RuntimeError):
-        return False
-    while place.tb_next is not None:
-        place = place.tb_next
-    return place.tb_frame.f_code.co_code[place.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    """Whether an error is one that a user can cause, and not a mistake of the program."""
+    return isinstance(error, UserError | OSError | ImportError) or _is_out_of_memory(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

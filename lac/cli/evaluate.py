@@ -21,7 +21,7 @@ from lac.cli.common import (
     data_overrides,
     new_parser,
 )
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ def _judge_run(arguments: argparse.Namespace, device: torch.device) -> tuple[Dat
     dataset = config.data.load(device)
     # A backbone takes images of any size, and input_dim is what it returns.
     if encoder.config["backbone"] is None and _frame_size(dataset) != encoder.config["input_dim"]:
-        raise ValueError(
+        raise DataError(
             f"the encoder of {arguments.run} takes {encoder.config['input_dim']} features a frame, but a "
             f"frame of {dataset.name} has {_frame_size(dataset)}"
         )
@@ -148,7 +148,7 @@ def _read_embeddings(folder: str, dataset: Dataset) -> dict[str, np.ndarray]:
     """The embeddings of the clips by name.
 
     Raises:
-        ValueError, FileNotFoundError: a clip has none, or not one for each frame.
+        DataError, FileNotFoundError: a clip has none, or not one for each frame.
     """
     from lac.data.folder import read_features
 
@@ -158,7 +158,7 @@ def _read_embeddings(folder: str, dataset: Dataset) -> dict[str, np.ndarray]:
         shape = embeddings[clip.name].shape
         if len(shape) != 2 or shape[0] != len(clip):
             where = Path(folder, "features", f"{clip.name}.npy")
-            raise ValueError(f"{where}: embeddings must be (frames, features) of {len(clip)} frames, got {shape}")
+            raise DataError(f"{where}: embeddings must be (frames, features) of {len(clip)} frames, got {shape}")
     return embeddings
 
 

@@ -18,15 +18,15 @@ from lac.cli.common import (
     config_of_run,
     new_parser,
 )
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from lac.cli.clips import Source
     from lac.data import Clip, Dataset
     from lac.pictures import Picture
     from lac.retrieval import Found
-    from lac.runs.config import DataSection
 
 _WIDEST = 24  # characters of a caption that fit over a panel
 
@@ -78,7 +78,8 @@ def _retrieve(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
 
-    from lac.cli.clips import check_embeddings, check_frames, read_clips
+    from lac.cli.clips import Source, check_embeddings, check_frames, read_clips
+    from lac.data.video import RATE
     from lac.embed import embed_clips
     from lac.files import write_json
     from lac.plots import save_figure
@@ -92,11 +93,12 @@ def _retrieve(arguments: argparse.Namespace) -> int:
     encoder = read_encoder(folder, device)
     dataset = data.load(device)
     name = arguments.clip or dataset.val[0].name
-    (clip,) = read_clips([name], data, device, dataset)
+    (source,) = read_clips([name], data, device, dataset)
+    clip = source.clip
     check_frames(name, clip, encoder.config)
     others = [other for other in dataset.val if other.name != clip.name]
     if not others:
-        raise ValueError(f"{dataset.name} has no validation clip but {clip.name!r}: there is nothing to search in")
+        raise DataError(f"{dataset.name} has no validation clip but {clip.name!r}: there is nothing to search in")
     check_frames(others[0].name, others[0], encoder.config)
     frames = _query_frames(clip, arguments.at, arguments.queries)
 
@@ -109,7 +111,9 @@ def _retrieve(arguments: argparse.Namespace) -> int:
     ]
     report = _report(folder, name, clip, dataset, len(others), queries)
     out = Path(arguments.out or folder / "retrieve" / clip.name)
-    save_figure(_figure(queries, name, clip, others, data), out / "retrieval.png")
+    searched = [Source(other, dataset.videos.get(other.name)) for other in others]
+    rate = data.options.get("rate", RATE)
+    save_figure(_figure(queries, source, searched, dataset.bones, rate), out / "retrieval.png")
     write_json(out / "retrieval.json", report)
     _show(report, out)
     return 0
@@ -179,12 +183,13 @@ def _same_phase(clip: Clip, frame: int, other: Clip, other_frame: int) -> bool |
 
 
 def _figure(
-    queries: Sequence[dict[str, Any]], name: str, clip: Clip, others: Sequence[Clip], data: DataSection
+    queries: Sequence[dict[str, Any]],
+    source: Source,
+    searched: Sequence[Source],
+    bones: Sequence[tuple[int, int]],
+    rate: float,
 ) -> Figure:
-    """A row for each query: its frame, then what was found. `name` is how the query's clip was given."""
-    from lac.cli.clips import find_video, video_of
-    from lac.data.uiprmd import BONES
-    from lac.data.video import RATE
+    """A row for each query, which is a frame of `source`: it, then what was found for it."""
     from lac.pictures import Signals, frame_pictures, plot_retrieval
 
     rows = [[query, *query["nearest"]] for query in queries]
@@ -193,20 +198,17 @@ def _figure(
     for frame in (frame for row in rows for frame in row):
         frames_by_clip.setdefault(frame["clip"], set()).add(frame["frame"])
     pictures: dict[tuple[str, int], Picture] = {}
-    signals = Signals(others)
-    bones = BONES if data.name == "uiprmd" else ()
-    rate = data.options.get("rate", RATE)
-    for source in (clip, *others):
-        frames = sorted(frames_by_clip.get(source.name, ()))
+    signals = Signals([clip for clip, _ in searched])
+    for clip, video in (source, *searched):
+        frames = sorted(frames_by_clip.get(clip.name, ()))
         if frames:
-            video = find_video(name, data) if source is clip else video_of(source.name, data)
-            drawn = frame_pictures(source, frames, signals, video=video, rate=rate, bones=bones)
-            pictures |= {(source.name, k): picture for k, picture in zip(frames, drawn, strict=True)}
+            drawn = frame_pictures(clip, frames, signals, video=video, rate=rate, bones=bones)
+            pictures |= {(clip.name, k): picture for k, picture in zip(frames, drawn, strict=True)}
     return plot_retrieval(
         [[pictures[frame["clip"], frame["frame"]] for frame in row] for row in rows],
         [[_caption(frame) for frame in row] for row in rows],
         [[frame.get("same_phase") for frame in row] for row in rows],
-        title=f"{_without_middle(clip.name)}: nearest frames of other clips",
+        title=f"{_without_middle(source.clip.name)}: nearest frames of other clips",
     )
 
 
