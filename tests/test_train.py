@@ -502,6 +502,9 @@ def test_another_run_begins_with_the_weights(root, run, tmp_path, train_only):
     train_only(config, tmp_path / "run", init=run.folder)
     before = checkpoint.read_state(tmp_path / "run" / "trainer.previous.pt")
     assert before["step"] == 0
+    states = (before, checkpoint.read_state(tmp_path / "run" / "trainer.pt"))
+    assert [state["init"] for state in states] == [str(run.folder)] * 2
+    assert run.metrics["init"] is None
     assert torch.equal(before["encoder"]["head.weight"], run.encoder.head.weight)
     after = checkpoint.read_encoder(tmp_path / "run")
     assert not torch.equal(after.head.weight, run.encoder.head.weight)

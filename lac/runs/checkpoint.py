@@ -235,6 +235,7 @@ def save(state: State, folder: Path) -> None:
         {
             "lac": _version(),
             "step": state.step,
+            "init": state.init,
             "encoder": state.encoder.state_dict(),
             "loss": state.loss.state_dict(),
             "optimiser": state.optimiser.state_dict(),
@@ -258,7 +259,7 @@ def restore(state: State, folder: Path) -> None:
     if saved is None:
         return
     path = folder / STATE
-    missing = {"lac", "step", "encoder", "loss", "optimiser", "history"} - set(saved)
+    missing = {"lac", "step", "init", "encoder", "loss", "optimiser", "history"} - set(saved)
     if missing:
         written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
@@ -268,7 +269,7 @@ def restore(state: State, folder: Path) -> None:
         state.optimiser.load_state_dict(saved["optimiser"])
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
-    state.step, state.history = saved["step"], saved["history"]
+    state.step, state.init, state.history = saved["step"], saved["init"], saved["history"]
 
 
 def begin_with(state: State, run: str | Path) -> None:
@@ -281,6 +282,7 @@ def begin_with(state: State, run: str | Path) -> None:
         path = Path(run) / name
         weights, about = read_weights(path)
         load_weights(module, weights, path, about.get("version"))
+    state.init = str(run)
 
 
 def _version() -> str:

@@ -184,6 +184,7 @@ def _run(
         "unlabelled": dict(dataset.unlabelled),
         "doubts": doubts(dataset),
         "steps": state.step,
+        "init": state.init,
         "results": {name: row.to_dict() for name, row in rows.items()},
         "not_evaluated": not_evaluated,
         "environment": describe(device),

@@ -29,6 +29,7 @@ class State:
     loss: Any  # LACLoss, or a module that has its methods `terms` and `learned`
     optimiser: torch.optim.Optimizer
     step: int = 0
+    init: str | None = None  # the run whose weights it began with
     history: dict[str, list[float]] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -121,53 +121,68 @@ def convert(
         raise DataError(f"{out} lies in the data set {source} itself: choose a folder outside")
     origin = {"format": format, "source": str(source.resolve())}
     _check_origin(out, origin)
-    found = read(source)
+    clips = read(source)
     write_json(out / REPORT, origin | {"complete": False})
 
-    done: dict[tuple[str, str], dict[str, Any]] = {}
-    left_out: list[dict[str, str]] = []
-    labels: dict[str, Counter[int]] = {}
-    for number, item in enumerate(found.items):
-        tell(number, found.count, str(item.name))
+    converted = _Converted({}, [], {})
+    for number, item in enumerate(clips.items):
+        tell(number, clips.count, str(item.name))
+        converted.add(item, out)
+    if not converted.clips:
+        raise DataError(f"{source}: no clip could be converted as {format}: {converted.why_none()}")
+    report = origin | {"complete": True} | converted.finish(out, clips)
+    write_json(out / REPORT, report)
+    return report
+
+
+class _Converted(NamedTuple):
+    """What has been done so far: clips by task and name, what was left out, and how many frames have which label."""
+
+    clips: dict[tuple[str, str], dict[str, Any]]
+    left_out: list[dict[str, str]]
+    labels: dict[str, Counter[int]]
+
+    def add(self, item: Item, out: Path) -> None:
+        """Write the files of a clip, or note why it is left out."""
+        about = {"clip": str(item.name), "split": item.split, "task": item.task}
         try:
-            _check_name(item, done)
+            _check_name(item, self.clips)
             clip = item.load()
             frames = _frames(clip)
             _check_labels(clip.labels, frames)
         except LeftOut as error:
-            left_out.append(
-                {"clip": str(item.name), "split": item.split, "task": item.task, "reason": error.reason}
-                | ({"detail": error.detail} if error.detail else {})
-            )
-            continue
+            detail = {"detail": error.detail} if error.detail else {}
+            self.left_out.append(about | {"reason": error.reason} | detail)
+            return
         root = out / item.task
         _write_video(clip.video, root / "videos", item.name)
         if clip.labels is not None:
             _write_labels(root, item.name, clip.labels)
-            labels.setdefault(item.task, Counter()).update(clip.labels.tolist())
-        done[item.task, item.name] = {"clip": item.name, "split": item.split, "task": item.task, "frames": frames} | (
-            {"note": clip.note} if clip.note else {}
-        )
-    if not done:
-        reasons = "; ".join(f"{reason}: {count}" for reason, count in _reasons(left_out).items())
-        first = f", such as {left_out[0]['clip']}: {left_out[0].get('detail', '')}" if left_out else ""
-        raise DataError(f"{source}: no clip could be converted as {format}: {reasons or 'there is none'}{first}")
+            self.labels.setdefault(item.task, Counter()).update(clip.labels.tolist())
+        note = {"note": clip.note} if clip.note else {}
+        self.clips[item.task, item.name] = about | {"frames": frames} | note
 
-    notes = list(found.notes)
-    tasks = {}
-    for task in dict.fromkeys(task for task, _ in done):
-        clips = [clip for clip in done.values() if clip["task"] == task]
-        tasks[task or "."] = _finish(out / task, clips, labels.get(task), found.label_names.get(task, ()), notes)
-    report = origin | {
-        "complete": True,
-        "tasks": tasks,
-        "left_out_by_reason": _reasons(left_out),
-        "left_out": left_out,
-        "notes": notes,
-        "clips": list(done.values()),
-    }
-    write_json(out / REPORT, report)
-    return report
+    def why_none(self) -> str:
+        """The reasons for which no clip is left, and an example."""
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in _reasons(self.left_out).items())
+        first = self.left_out[0] if self.left_out else None
+        return (reasons or "there is none") + (f", such as {first['clip']}: {first.get('detail', '')}" if first else "")
+
+    def finish(self, out: Path, source: Source) -> dict[str, Any]:
+        """Write what each task's folder says of its clips; the rest of the report."""
+        notes = list(source.notes)
+        tasks = {}
+        for task in dict.fromkeys(task for task, _ in self.clips):
+            clips = [clip for clip in self.clips.values() if clip["task"] == task]
+            names = source.label_names.get(task, ())
+            tasks[task or "."] = _finish(out / task, clips, self.labels.get(task), names, notes)
+        return {
+            "tasks": tasks,
+            "left_out_by_reason": _reasons(self.left_out),
+            "left_out": self.left_out,
+            "notes": notes,
+            "clips": list(self.clips.values()),
+        }
 
 
 def safe_path(root: Path, name: object) -> Path:
