@@ -13,20 +13,26 @@ struct Partial {  // what one block adds to its pair
     double d_gaps[2] = {0, 0};
 };
 
-// What lies above a pair in these columns, or in all of them; what lies below it.
-template <class N>
-void start_top(const Pair<typename N::Real>& p, Rows<N>& top, int64_t first, int64_t last) {
-    top.fill(first, last, zero<N>(p), zero<N>(p), constant<N>(1, 0));
+// What lies above a pair in these columns, or in all of them; what lies below it; the lanes before its first column.
+template <class P, class N = typename P::Value>
+void start_top(Rows<N>& top, int64_t first, int64_t last) {
+    top.fill(first, last, P::zero(), P::zero(), constant<N>(1, 0));
 }
 
-template <class N>
+template <class P, class N = typename P::Value>
 void start_top(const Pair<typename N::Real>& p, Rows<N>& top) {
-    start_top(p, top, -N::T::L, p.m + 2 * N::T::L);
+    start_top<P>(top, -N::T::L, p.m + 2 * N::T::L);
 }
 
-template <class N>
+template <class P, class N = typename P::Value>
 void start_below(const Pair<typename N::Real>& p, Rows<N>& below) {
-    below.fill(-N::T::L, p.m + 3 * N::T::L, zero<N>(p), zero<N>(p), zero<N>(p));
+    below.fill(-N::T::L, p.m + 3 * N::T::L, P::zero(), P::zero(), P::zero());
+}
+
+template <class P, class N = typename P::Value>
+Forward<N> start_lanes() {
+    const auto none = P::zero(), one = constant<N>(1, 0);
+    return {none, none, none, none, one, one};
 }
 
 // Steps of strip k that fall into a window: from and to; start is where the window starts for the strip.
@@ -41,22 +47,23 @@ struct Span {
     bool resumes(const Pair<R>& p) const { return start > 0 && start <= p.steps(); }
 };
 
-// The sweeps for this pair: derivatives have the form with an exponent for each number only.
-template <class N, bool CELL, class S, class R = typename N::Real>
-auto advance_form(const Pair<R>& p) {
-    if constexpr (!N::DUAL)
-        if (p.shared) return &advance_shared<R, CELL, S>;
-    return &advance<N, CELL, S, R>;
+template <class N>
+void keep(const Forward<N>& a, typename N::Real* to) {
+    for (const N* x : {&a.d, &a.x, &a.y, &a.h_before}) {
+        std::memcpy(to, x, sizeof *x);
+        to += sizeof *x / sizeof *to;
+    }
 }
 
-template <class N, bool CELL, class S, class R = typename N::Real>
-auto retreat_form(const Pair<R>& p) {
-    if constexpr (!N::DUAL)
-        if (p.shared) return &retreat_shared<R, CELL, S>;
-    return &retreat<N, CELL, S, R>;
+template <class N>
+Forward<N> kept(const typename N::Real* from) {
+    N all[4];
+    std::memcpy(all, from, sizeof all);
+    const auto dx = sum(all[0], all[1]);
+    return {all[0], all[1], all[2], dx, one_plus(dx, all[2]), all[3]};
 }
 
-template <class N, bool CELL, class R = typename N::Real>
+template <class P, bool CELL, class N = typename P::Value, class R = typename N::Real>
 void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* progress, Partial& result) {
     constexpr int L = Lanes<R>::L, PARTS = Rows<N>::PARTS;
     using VI = typename Lanes<R>::VI;
@@ -71,7 +78,7 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* prog
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            if (span.start <= 0) state[k] = start_lanes<N>(p);
+            if (span.start <= 0) state[k] = start_lanes<P>();
             if (p.saved && span.resumes(p)) keep(state[k], p.lanes(block, k, w, PARTS));
             if (span.from >= span.to) continue;
             const int64_t at = span.from, count = (span.to < p.m ? span.to : p.m) - at;
@@ -80,7 +87,7 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* prog
                 top.row[0].save(at, count, edge, p.width);
                 top.row[1].save(at, count, edge + PARTS * p.width, p.width);
             }
-            advance_form<N, CELL, void>(p)(p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total,
+            advance<P, CELL, void>(p, block * ROWS + L * k, span.from, span.to, state[k], top, nullptr, total,
                                            sound);
             sound &= (VI)(total.e < VI{} + Lanes<R>::MOST);
         }
@@ -94,14 +101,14 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* prog
     }
 }
 
-template <class S, bool CELL, class N = typename S::Value, class R = typename N::Real>
+template <class S, bool CELL, class P = typename S::Exponents, class N = typename P::Value, class R = typename N::Real>
 void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots, Rows<N>& below,
                     Progress* progress, Partial& result) {
     constexpr int L = Lanes<R>::L, PARTS = Rows<N>::PARTS;
     const int64_t strips = p.strips(block), windows = p.windows_of(block);
     const int64_t room = (COLUMNS < p.steps() ? COLUMNS : p.steps()) + 1;
     slots.reserve(size_t(strips * room) * sizeof(S));
-    const auto none = zero<N>(p);
+    const N none = P::zero();
     Backward<N> back[Pair<R>::STRIPS];
     for (auto& b : back) b = {none, none, none, none, none, none};
     N unused_total = none;
@@ -112,7 +119,7 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
         // All columns that a strip of this window looks at: the lowest starts first, and above it there may be none left.
         const Span<R> first(p, w, 0), lowest(p, w, strips - 1);
         const int64_t begin = first.from > 0 ? first.from - 1 : 0, end = first.to < p.m ? first.to : p.m;
-        start_top(p, top, lowest.from - L, first.to + L);
+        start_top<P>(top, lowest.from - L, first.to + L);
         if (block > 0 && begin < end) {
             const R* edge = p.edge(block, PARTS) + begin;
             const int64_t count = end - begin;
@@ -123,7 +130,7 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
         }
         for (int64_t k = 0; k < strips; k++) {
             const Span<R> span(p, w, k);
-            Forward<N> state = start_lanes<N>(p);
+            Forward<N> state = start_lanes<P>();
             if (span.resumes(p)) {
                 state = kept<N>(p.lanes(block, k, w, PARTS));
                 const int64_t c = span.start - L;  // where the last lane stands; the strip below starts there
@@ -135,14 +142,14 @@ void backward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Memory& slots
             if (span.from >= span.to) continue;
             S* slot = (S*)slots.p + k * room;
             slot->d = state.d;
-            if constexpr (S::GAPS) slot->x = state.x;
-            advance_form<N, CELL, S>(p)(p, block * ROWS + L * k, span.from, span.to, state, top, slot + 1, unused_total,
+            if constexpr (S::GAPS) slot->x = P::part(state.x);
+            advance<P, CELL>(p, block * ROWS + L * k, span.from, span.to, state, top, slot + 1, unused_total,
                                         unused_sound);
         }
         for (int64_t k = strips - 1; k >= 0; k--) {
             const Span<R> span(p, w, k);
             if (span.from >= span.to) continue;
-            retreat_form<N, CELL, S>(p)(p, block * ROWS + L * k, span.from, span.to, back[k], below,
+            retreat<S, CELL>(p, block * ROWS + L * k, span.from, span.to, back[k], below,
                                         (const S*)slots.p + k * room + 1, result.d_gaps);
         }
         if (progress) progress->step(block);
