@@ -111,6 +111,11 @@ struct Rows {
             p += PARTS * length;
         }
     }
+    void take(int64_t c, int lane, const N& value0, const N& value1, const N& value2) {
+        row[0].take(c, value0, lane);
+        row[1].take(c, value1, lane);
+        row[2].take(c, value2, lane);
+    }
     void fill(int64_t first, int64_t last, N value0, N value1, N value2) {
         for (int64_t c = first; c < last; c += N::T::L) {
             row[0].put(c, value0);

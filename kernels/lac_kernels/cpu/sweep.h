@@ -7,7 +7,7 @@
 //                                                      left behind; the last lane leaves its own there for the next.
 //
 // Steps are done L at a time: a tile of L x L scores is read along the rows and transposed in registers, and posteriors
-// leave the same way. What the last lane leaves is written after the tile, L - 1 columns behind what lane 0 reads.
+// leave the same way. The last lane leaves its numbers L - 1 columns behind where lane 0 reads, so one row serves both.
 // Backward all of it is upside down: lane l takes from lane l + 1, and the last lane from the strip below.
 
 #pragma once
@@ -58,7 +58,6 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
     N diagonal = above(a.h_before, top.row[2], from - 1);
     for (int64_t t = from; t < to; t += L) {
         Weight s[L], go[CELL ? L : 1], ge[CELL ? L : 1];
-        N last[3][L];
         read_score_weights<P>(p, i, t, s, sound);
         if constexpr (CELL) {
             read_gap_weights<P>(p, p.open, i, t, go, sound);
@@ -70,7 +69,7 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
             const Above<N> from_above{above(a.dx, top.row[0], c), above(a.y, top.row[1], c), above(a.h, top.row[2], c), diagonal};
             P::forward(a, from_above, s[k], CELL ? go[k] : pair_open, CELL ? ge[k] : pair_extend);
             diagonal = from_above.h;
-            last[0][k] = a.dx, last[1][k] = a.y, last[2][k] = a.h;
+            top.take(c - L + 1, L - 1, a.dx, a.y, a.h);
             if constexpr (std::is_void<S>::value) {
                 total = sum(total, a.d);
             } else {
@@ -80,8 +79,6 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
                 slot++;
             }
         }
-        for (int r = 0; r < 3; r++)
-            for (int k = 0; k < L; k++) top.row[r].take(t + k - L + 1, last[r][k], L - 1);
     }
     state = a;
 }
@@ -104,7 +101,6 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<N>&
     for (int64_t t = to - L; t >= from; t -= L) {
         V tile[L], tile_open[CELL && GAPS ? L : 1], tile_extend[CELL && GAPS ? L : 1];
         Weight go[CELL ? L : 1], ge[CELL ? L : 1];
-        N first[3][L];
         VI sound{};
         if constexpr (CELL) {
             read_gap_weights<P>(p, p.open, i, t, go, sound);
@@ -118,7 +114,7 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<N>&
                                 under(a.match, below.row[2], c), diagonal};
             const N bd = P::backward(a, from_below, at->s, CELL ? go[k] : pair_open, CELL ? ge[k] : pair_extend);
             diagonal = from_below.match;
-            first[0][k] = a.open_y, first[1][k] = a.extend_y, first[2][k] = a.match;
+            below.take(c + L - 1, 0, a.open_y, a.extend_y, a.match);
             tile[k] = share(at->d, bd, z_low, z) * p.grad_over_z;
             if constexpr (GAPS) {
                 const auto shares = P::gap_shares(a, at, z_low, z);
@@ -136,8 +132,6 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<N>&
             d_gaps[0] -= reduce_tile<R>(p.open, p.n, p.m, i, t, tile_open);
             d_gaps[1] -= reduce_tile<R>(p.extend, p.n, p.m, i, t, tile_extend);
         }
-        for (int r = 0; r < 3; r++)
-            for (int k = 0; k < L; k++) below.row[r].take(t + k, first[r][k], 0);
     }
     state = a;
     if constexpr (GAPS && !CELL)
