@@ -11,14 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lac_kernels import engines, ops
+from lac_kernels import dispatch, engines
+from lac_kernels.problem import valid_frames
 
 Length = Tensor | Sequence[int] | int | None
 
 
 def readable(*tensors: Tensor) -> bool:
     """Whether the values may be read without waiting for a device."""
-    return all(x.device.type == "cpu" and ops.readable(x) for x in tensors)
+    return all(x.device.type == "cpu" and dispatch.readable(x) for x in tensors)
 
 
 def is_number(x: object) -> bool:
@@ -27,12 +28,14 @@ def is_number(x: object) -> bool:
 
 
 def number(name: str, x: object, kind: str = "a number") -> float:
+    """A real number as a float; `kind` says what it must be."""
     if not is_number(x):
         raise TypeError(f"{name} must be {kind}, got {type(x).__name__}")
     return float(x)  # type: ignore[arg-type]
 
 
 def finite(name: str, x: object) -> float:
+    """A finite number."""
     value = number(name, x)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {x}")
@@ -40,6 +43,7 @@ def finite(name: str, x: object) -> float:
 
 
 def positive(name: str, x: object, why: str = "") -> float:
+    """A finite number > 0; `why` is added to the message."""
     value = number(name, x)
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite{why}, got {x}")
@@ -47,6 +51,7 @@ def positive(name: str, x: object, why: str = "") -> float:
 
 
 def weight(name: str, x: object) -> float:
+    """A finite number >= 0."""
     value = number(name, x)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must not be negative, and finite, got {x}")
@@ -54,6 +59,7 @@ def weight(name: str, x: object) -> float:
 
 
 def count(name: str, x: object, least: int = 1) -> int:
+    """An integer >= `least`."""
     if not isinstance(x, (int, numbers.Integral)) or isinstance(x, bool):
         raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
     if x < least:
@@ -62,18 +68,21 @@ def count(name: str, x: object, least: int = 1) -> int:
 
 
 def flag(name: str, x: object) -> bool:
+    """True or False, and nothing that only counts as one."""
     if not isinstance(x, bool):
         raise TypeError(f"{name} must be True or False, got {x!r}")
     return x
 
 
 def choice(name: str, x: str, choices: Sequence[str]) -> str:
+    """One of the choices."""
     if x not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {x!r}")
     return x
 
 
 def backend(x: str) -> str:
+    """The name of a backend, whether it can run here or not."""
     if x not in engines.BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(engines.BACKENDS)}; got {x!r}")
     return x
@@ -88,6 +97,7 @@ def cost(name: str, x: object, kind: str = "a number") -> float:
 
 
 def temperature(x: object, kind: str = "a number") -> float:
+    """A finite temperature > 0."""
     value = number("temperature", x, kind)
     if not 0 < value < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {x}; for the limit T -> 0 use hard_alignment")
@@ -95,6 +105,7 @@ def temperature(x: object, kind: str = "a number") -> float:
 
 
 def scores(x: Tensor) -> None:
+    """Scores (B, N, M) or (N, M), floating point."""
     if not isinstance(x, Tensor):
         raise TypeError(f"scores must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
@@ -125,6 +136,7 @@ def gap_tensor(name: str, gap: float | Tensor, scores: Tensor, single: bool, dty
 
 
 def temperature_tensor(x: float | Tensor, scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """A temperature as a 0-d tensor on the device of the scores. Tensors are not checked for their sign."""
     if not isinstance(x, Tensor):
         return torch.full((), temperature(x, "a float or a 0-d tensor"), dtype=dtype, device=scores.device)
     if not x.is_floating_point():
@@ -140,18 +152,18 @@ def lengths(
     """The valid lengths (B,), contiguous int32 on `device`; `what` tells what n is. On a GPU they are clamped to it."""
     if given is None:
         return torch.full((b,), n, dtype=torch.int32, device=device)
-    found = _integers(name, given)
-    if found.dim() == 0:
-        found = found.expand(b)
-    if found.shape != (b,):
-        raise ValueError(f"{name} must have shape ({b},), one length per pair, got {tuple(found.shape)}")
-    if readable(found):
-        outside = [k for k in found.tolist() if not 0 <= k <= n]
+    integers = _integers(name, given)
+    if integers.dim() == 0:
+        integers = integers.expand(b)
+    if integers.shape != (b,):
+        raise ValueError(f"{name} must have shape ({b},), one length per pair, got {tuple(integers.shape)}")
+    if readable(integers):
+        outside = [k for k in integers.tolist() if not 0 <= k <= n]
         if outside:
             raise ValueError(f"{name} must lie between 0 and {n}, {what}; got {outside[0]}")
     else:
-        found = found.long().clamp(0, n)
-    return found.to(device=device, dtype=torch.int32).contiguous()
+        integers = integers.long().clamp(0, n)
+    return integers.to(device=device, dtype=torch.int32).contiguous()
 
 
 def length_pair(given: tuple[Length, Length], scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,12 +178,12 @@ def length_pair(given: tuple[Length, Length], scores: Tensor) -> tuple[Tensor, T
 
 def _integers(name: str, given: Tensor | Sequence[int] | int) -> Tensor:
     try:
-        found = given if isinstance(given, Tensor) else torch.as_tensor(given)
+        integers = given if isinstance(given, Tensor) else torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must hold integers, got {given!r}") from error
-    if found.is_floating_point() or found.dtype == torch.bool or found.is_complex():
-        raise TypeError(f"{name} must hold integers, got {found.dtype}")
-    return found
+    if integers.is_floating_point() or integers.dtype == torch.bool or integers.is_complex():
+        raise TypeError(f"{name} must hold integers, got {integers.dtype}")
+    return integers
 
 
 def embeddings(name: str, z: Tensor, shape: tuple[int, ...] | None = None) -> None:
@@ -189,6 +201,7 @@ def embeddings(name: str, z: Tensor, shape: tuple[int, ...] | None = None) -> No
 
 
 def same_device(name: str, x: Tensor, like: str, device: torch.device) -> None:
+    """A tensor must be on the device of what it belongs to, `like`."""
     if x.device != device:
         raise ValueError(f"{name} is on {x.device} but {like} is on {device}; move one of them")
 
@@ -226,7 +239,7 @@ def in_order(name: str, times: Tensor, lengths: Tensor) -> None:
     if not readable(times, lengths):
         return
     times = times.detach()
-    valid = torch.arange(times.shape[1]) < lengths[:, None]
+    valid = valid_frames(lengths, times.shape[1])
     good = times.isfinite()
     good[:, 1:] &= times[:, 1:] >= times[:, :-1]
     if (good | ~valid).all():
@@ -243,6 +256,7 @@ def in_order(name: str, times: Tensor, lengths: Tensor) -> None:
 
 
 def both_or_none(first: str, x: object, second: str, y: object) -> None:
+    """Of two arguments both must have come, or neither."""
     if (x is None) != (y is None):
-        given, missing = (first, second) if y is None else (second, first)
-        raise ValueError(f"{given} came without {missing}: give both (in one unit), or neither for frame numbers")
+        present, missing = (first, second) if y is None else (second, first)
+        raise ValueError(f"{present} came without {missing}: give both (in one unit), or neither for frame numbers")

@@ -26,6 +26,8 @@ from lac.model.backbone import Backbone
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
 from lac.runs.config import TrainConfig
+from lac.runs.sampling import Sampler
+from lac.runs.state import start
 
 CPU = torch.device("cpu")
 try:
@@ -138,9 +140,9 @@ def test_a_step_of_training_changes_the_backbone(tmp_path):
     clips = [Clip(f"{k}", dots(9, 32)[0].numpy(), np.arange(9) / 25, None) for k in range(4)]
     dataset = lac.data.Dataset("images", clips[:3], clips[3:], [])
     config = TrainConfig.read(None, SETTINGS | {"model.backbone": "efficientnet_lite0", "train.steps": 1})
-    state = fit.start(config, dataset, CPU)
+    state = start(config, dataset, CPU)
     before = [value.detach().clone() for value in state.encoder.backbone.parameters()]
-    fit.fit(state, dataset.train, config)
+    fit.fit(state, Sampler.of(config, dataset.train), config.train)
     moved = [not torch.equal(a, b) for a, b in zip(before, state.encoder.backbone.parameters(), strict=True)]
     assert all(moved)
 
@@ -156,7 +158,7 @@ def test_features_do_not_go_through_a_backbone():
     clips = [Clip(f"{k}", np.zeros((9, 5)), np.arange(9) / 25, None) for k in range(2)]
     dataset = lac.data.Dataset("rows", clips[:1], clips[1:], [])
     with pytest.raises(ConfigError, match=r"model.backbone 'small' takes images.*rows has shape \(5,\).*options.backb"):
-        fit.start(TrainConfig.read(None, SETTINGS | {"model.backbone": "small"}), dataset, CPU)
+        start(TrainConfig.read(None, SETTINGS | {"model.backbone": "small"}), dataset, CPU)
 
 
 # Networks of other libraries

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lac.cli.clips import Source
     from lac.data import Clip
-    from lac.pairs import Aligned
+    from lac.pairs import AlignedClips
 
 _LETTERS = ("A", "B")  # the two clips, as the help and the report call them
 _STILL = "does not change from frame to frame: any path through it is as good as another"
@@ -83,7 +83,7 @@ def _align(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.run)
     config = config_of_run(arguments)
     device = pick_device(arguments.device or "auto")
-    encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
+    encoder, loss = read_encoder(folder, device), read_loss(folder, device)
     names = (arguments.clip_a, arguments.clip_b)
     sources = read_clips(names, config.data, device)
     for name, source in zip(names, sources, strict=True):
@@ -123,7 +123,7 @@ def _video(name: str, source: Source) -> Path:
 
 
 def _report(
-    folder: Path, names: Sequence[str], clips: tuple[Clip, Clip], aligned: Aligned, path: np.ndarray
+    folder: Path, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
 ) -> dict[str, Any]:
     """What stands in `alignment.json`."""
     from lac.data.doubts import still
@@ -134,7 +134,7 @@ def _report(
     return {
         "run": str(folder),
         "score": aligned.best_score.item(),
-        "soft_score": aligned.soft_score.item(),
+        "soft_score": aligned.score.item(),
         "matched_frames": len(path),
         "clips": [
             {

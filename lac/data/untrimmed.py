@@ -34,7 +34,7 @@ def untrim(
     others: Sequence[Callable[[], np.ndarray]],
     rng: np.random.Generator,
     *,
-    longest: int,
+    max_distractors: int,
     speed: tuple[float, float],
     share: float | None = None,
 ) -> Clip:
@@ -50,10 +50,10 @@ def untrim(
         others: functions that give (T, ...) float32 frames of the same features at the same rate.
         rng: draws, in this order: length and source of the piece before, of the piece after, speed. With ``share``
             the second length is what is left, and a piece may draw several sources.
-        longest: each piece has 0 to ``longest`` frames, before the change of speed, fewer where its recording is short.
+        max_distractors: most frames of a piece, before the change of speed; fewer where its recording is short.
         speed: smallest and greatest factor; (1, 1) keeps the speed.
-        share: instead of ``longest``: the part of the clip that the two pieces make up together, in [0, 1). How many of
-            these frames stand before is drawn; a piece runs over several recordings where one is too short.
+        share: instead of `max_distractors`: the part of the clip that the two pieces make up together, in [0, 1).
+            How many of these frames stand before is drawn; a piece runs over several recordings where one is too short.
 
     Returns:
         A clip of the same name; its labels are -1 outside the action, ``None`` if it had none.
@@ -62,7 +62,7 @@ def untrim(
     if share is None:
         pieces = []
         for side in ("before", "after"):
-            length = int(rng.integers(longest + 1))
+            length = int(rng.integers(max_distractors + 1))
             other = others[int(rng.integers(len(others)))]() if others else clip.frames[:0]
             pieces.append(other[max(len(other) - length, 0) :] if side == "before" else other[:length])
         before, after = pieces

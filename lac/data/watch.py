@@ -60,7 +60,7 @@ def load(
     rate: float = 25.0,
     repetitions: int = 5,
     untrimmed: bool = True,
-    longest: int = 75,
+    max_distractors: int = 75,
     seed: int = 0,
 ) -> Dataset:
     """The watch data: subjects 1 to 6 to train on, 7 to 10 to validate, one repetition a clip.
@@ -84,7 +84,7 @@ def load(
             repetition.
         untrimmed: put frames of the same person and arm doing another exercise (label -1) before and after,
             see :func:`lac.data.untrimmed.untrim`; the tempo stays as recorded.
-        longest: greatest number of frames of such a piece.
+        max_distractors: greatest number of frames of such a piece.
         seed: of those pieces; the same seed gives the same data set.
 
     Raises:
@@ -96,8 +96,8 @@ def load(
         raise ConfigError(f"unknown action {action!r}: choose one of {', '.join(ACTIONS)} or 'all'")
     if not 0 < rate <= RECORDED_RATE:
         raise ConfigError(f"rate must lie above 0 and at most at the recorded {RECORDED_RATE:g} Hz, got {rate}")
-    if repetitions < 1 or longest < 0:
-        raise ConfigError(f"repetitions must be >= 1 and longest >= 0, got {repetitions} and {longest}")
+    if repetitions < 1 or max_distractors < 0:
+        raise ConfigError(f"repetitions must be >= 1 and max_distractors >= 0, got {repetitions} and {max_distractors}")
     actions = ACTIONS if action == "all" else (action,)
     path = _file() if root is None else Path(root)
     recordings = _recordings(path, rate)
@@ -124,7 +124,7 @@ def load(
                 rng = np.random.default_rng(
                     [seed, ACTIONS.index(one.action), one.subject, int(one.side == "right"), int(k)]
                 )
-                clip = untrim(clip, others, rng, longest=longest, speed=(1.0, 1.0))
+                clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=(1.0, 1.0))
             splits[one.subject in TRAIN_SUBJECTS].append(clip)
     label_names = PHASES if action != "all" else [f"{name} {phase}" for name in ACTIONS for phase in PHASES]
     kind = "untrimmed" if untrimmed else "trimmed"

@@ -20,13 +20,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lac.errors import CheckpointError, ConfigError
+from lac.errors import CheckpointError
 from lac.files import atomic_path
 from lac.loss import LACLoss
 from lac.model.backbone import without_file
 from lac.model.encoder import FrameEncoder
-from lac.runs.config import CONFIG, TrainConfig
-from lac_kernels import engines
+from lac.runs.config import TrainConfig
+from lac.runs.state import State, check_backend
 
 ENCODER = "model.safetensors"
 LOSS = "loss.safetensors"
@@ -193,34 +193,19 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
     return encoder.to(device).eval()
 
 
-def read_loss(folder: Path, config: TrainConfig, device: torch.device | str = "cpu") -> LACLoss:
-    """The loss of a run folder with what it has learned; ``config`` is that of the run.
+def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
+    """The loss of a run folder with what it has learned.
 
     Raises:
-        CheckpointError: as :func:`read_encoder`.
-        ConfigError: the backend of the run cannot run on the device.
+        CheckpointError: as `read_encoder`.
+        ConfigError, OSError: the settings of the run cannot be read, or its backend cannot run on the device.
     """
-    check_backend(config, torch.device(device))
-    loss = LACLoss(**config.loss)
+    settings = TrainConfig.of_run(folder).loss
+    check_backend(settings["backend"], torch.device(device))
+    loss = LACLoss(**settings)
     weights, about = read_weights(folder / LOSS)
     load_weights(loss, weights, folder / LOSS, about.get("version"))
     return loss.to(device).eval()
-
-
-def check_backend(config: TrainConfig, device: torch.device) -> None:
-    """Whether the backend that the settings name can run on the device.
-
-    Raises:
-        ConfigError: it cannot; the message says why, and what can.
-    """
-    backend = config.loss["backend"]
-    if backend in engines.BACKENDS:  # the loss itself refuses other names
-        reason = engines.unavailable(backend, device)
-        if reason is not None:
-            raise ConfigError(
-                f"loss.backend {backend!r} cannot run on {device}: {reason}. loss.backend=auto can; of a run that is "
-                f"there already it stands in {CONFIG}"
-            )
 
 
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:
@@ -235,6 +220,67 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path
         first = str(error).strip().splitlines()[1:2] or [str(error)]
         written = "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
         raise CheckpointError(f"{path} does not fit {type(module).__name__}{written}: {first[0].strip()}") from error
+
+
+def save(state: State, folder: Path) -> None:
+    """Write the checkpoint of a run folder: the state to go on from, then the weights on their own.
+
+    The state before is kept as ``trainer.previous.pt``, and only once the new one is whole.
+
+    Raises:
+        OSError: a file cannot be written; the one it should replace stays.
+    """
+    write_state(
+        folder / STATE,
+        {
+            "lac": _version(),
+            "step": state.step,
+            "encoder": state.encoder.state_dict(),
+            "loss": state.loss.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "history": state.history,
+        },
+        keep=folder / PREVIOUS,
+    )
+    write_encoder(folder, state.encoder)
+    write_weights(folder / LOSS, state.loss)
+
+
+def restore(state: State, folder: Path) -> None:
+    """Bring ``state`` to the last whole checkpoint in ``folder``; leave it as it is if there is none yet.
+
+    Where the newest is damaged, the one before it is taken, and the log of "lac" says so.
+
+    Raises:
+        CheckpointError: no checkpoint is whole, or it belongs to other settings or another version.
+    """
+    saved = read_last_state(folder)
+    if saved is None:
+        return
+    path = folder / STATE
+    missing = {"lac", "step", "encoder", "loss", "optimiser", "history"} - set(saved)
+    if missing:
+        written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
+    load_weights(state.encoder, saved["encoder"], path, saved["lac"])
+    load_weights(state.loss, saved["loss"], path, saved["lac"])
+    try:
+        state.optimiser.load_state_dict(saved["optimiser"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
+    state.step, state.history = saved["step"], saved["history"]
+
+
+def begin_with(state: State, run: str | Path) -> None:
+    """Give ``state`` the weights of the encoder and of the loss of a run folder; the optimiser stays fresh.
+
+    Raises:
+        CheckpointError: they are missing, damaged, or of another model.
+    """
+    for name, module in ((ENCODER, state.encoder), (LOSS, state.loss)):
+        path = Path(run) / name
+        weights, about = read_weights(path)
+        load_weights(module, weights, path, about.get("version"))
 
 
 def _version() -> str:

@@ -17,7 +17,8 @@ import difflib
 import inspect
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -143,7 +144,7 @@ class TrainConfig:
             data=DataSection(**_checked("data", DataSection, part["data"])),
             augment=_completed("augment", two_views, part["augment"], skip=("clip", "rng", "distractors")),
             model=_completed("model", FrameEncoder.__init__, part["model"], skip=("self", "input_dim")),
-            loss=_completed("loss", LACLoss.__init__, part["loss"], skip=("self",)),
+            loss=_completed("loss", LACLoss.__init__, part["loss"], skip=("self", "reduction")),
             train=TrainSection(**_checked("train", TrainSection, part["train"])),
         )
 
@@ -214,6 +215,15 @@ class TrainConfig:
     def to_yaml(self) -> str:
         """The text of ``config.yaml``."""
         return str(yaml.safe_dump(_plain(self.to_mapping()), sort_keys=False))
+
+
+@contextmanager
+def blaming(section: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds are the fault of a section of the settings: they become a `ConfigError` that names it."""
+    try:
+        yield
+    except kinds as error:
+        raise ConfigError(f"section {section}: {error}") from error
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
