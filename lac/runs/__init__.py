@@ -1,0 +1,1 @@
+"""A run: its settings, the loop, the folder it leaves behind, and its evaluation."""

@@ -1,0 +1,58 @@
+"""The numbers of a run as TensorBoard reads them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from lac.runs.evaluate import EvalResult
+from lac.runs.fit import Progress
+
+
+def flat(numbers: Progress) -> dict[str, float]:
+    terms = {"loss" if name == "total" else name: value for name, value in numbers.terms.items()}
+    return terms | {"gradient_norm": numbers.gradient, "lr": numbers.lr} | numbers.learned
+
+
+def tags(result: EvalResult, data: str) -> dict[str, float]:
+    """The tags under which TCC and CARL log their evaluation."""
+    values = {
+        "kendalls_tau/val_align_tau": result.kendalls_tau,
+        f"metrics/{data}_kendalls_tau": result.kendalls_tau,
+    }
+    for fraction, value in result.classification.items():
+        values[f"classification/val_{data}_{fraction:g}_accuracy"] = value
+    for fraction, value in result.event_completion.items():
+        values[f"event_completion/val_{data}_{fraction:g}_score"] = value
+    for k, value in result.retrieval.items():
+        values[f"AP/val set {k}_align_precision"] = value
+    values[f"metrics/{data}_classification"] = result.classification[max(result.classification)]
+    values[f"metrics/{data}_event_completion"] = result.event_completion[max(result.event_completion)]
+    values[f"metrics/{data}_retrieval"] = result.retrieval[min(result.retrieval)]
+    return values
+
+
+@contextmanager
+def events(folder: Path, step: int) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    """A function that logs numbers by tag at a step, for TensorBoard.
+
+    TensorBoard writes in a thread and raises what went wrong there at the next call. The thread's own
+    traceback on the terminal would only say the same again, so it is left out.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    before = threading.excepthook
+    threading.excepthook = lambda arguments: None
+    writer = SummaryWriter(folder, purge_step=step or None)
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        for tag, value in values.items():
+            writer.add_scalar(tag, value, step)
+
+    try:
+        yield log
+    finally:
+        writer.close()
+        threading.excepthook = before
