@@ -75,7 +75,7 @@ class SmithWaterman(nn.Module):
     Args:
         gaps: a gap model of `lac.gaps` (its penalties may be learned), or a pair of floats (open, extend) >= 0 that
             stay fixed. Default: `LearnedGaps()`, scalars that start at open 1.0 and extend 0.5.
-        temperature: > 0, fixed, in the unit of the scores. Default 1.0.
+        temperature: fixed, > 0, in the unit of the scores. Default 1.0.
         backend: as in `smith_waterman`. Default "auto".
 
     All methods take scores (B, N, M), or (N, M) for a single pair, with `lengths` as in `smith_waterman`, and for gap

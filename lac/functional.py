@@ -34,9 +34,10 @@ _REFERENCE = "backend='reference' decides cell by cell; use backend='eager'"
 class HardAlignment(NamedTuple):
     """The best local alignment of each pair.
 
-    score: (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
-    paths: a list of one LongTensor (K, 2) for each pair (of one for a single pair), on the device of the scores: the K
-        matched cells (i, j) in order.
+    Attributes:
+        score: (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
+        paths: a list of one LongTensor (K, 2) for each pair (of one for a single pair), on the device of the scores:
+            the K matched cells (i, j) in order.
     """
 
     score: Tensor
@@ -102,7 +103,7 @@ def smith_waterman(
         gap_open: cost of the first frame of a gap, >= 0: a float, or a tensor broadcastable to the scores, taken at the
             cell the gap steps into. Tensors are not checked for their sign (that would stall the GPU).
         gap_extend: cost of each further frame of a gap, likewise.
-        temperature: > 0, float or 0-d tensor, in the unit of the scores. Small values approach the hard optimum. A
+        temperature: a float or 0-d tensor > 0, in the unit of the scores. Small values approach the hard optimum. A
             tensor that requires a gradient (or any tensor within torch.func) is computed in float64, where that
             gradient does not cancel; that takes a few times as long, more on GPUs that are slow in float64.
         lengths: (lengths1, lengths2), each (B,) integers or an int, the number of valid rows and columns of each pair.
@@ -118,7 +119,7 @@ def smith_waterman(
         TypeError: arguments of the wrong type.
         RuntimeError: a backend was named that cannot run here; the message says what to do.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([[1, -.5, .2, 0], [.3, .8, -.2, .1], [-.4, .6, 1.2, .5]])
         >>> smith_waterman(scores, gap_open=1.0, gap_extend=0.4)
         tensor(4.3033)

@@ -8,10 +8,13 @@ from torch import Tensor
 class Problem(NamedTuple):
     """A batch of B alignments of N with M frames.
 
-    scores: (B, N, M), floating point.
-    gap_open, gap_extend: (1 | B, 1 | N, 1 | M), in the compute dtype (float64 for float64 scores, else float32).
-    temperature: 0-d, likewise; `hard` does not read it.
-    lengths1, lengths2: (B,) int32, contiguous, the valid rows and columns; or both None.
+    Attributes:
+        scores: (B, N, M), floating point.
+        gap_open: (1 | B, 1 | N, 1 | M), in the compute dtype (float64 for float64 scores, else float32).
+        gap_extend: likewise.
+        temperature: 0-d, likewise; `hard` does not read it.
+        lengths1: (B,) int32, contiguous, the valid rows; None together with `lengths2`.
+        lengths2: likewise, the valid columns.
     """
 
     scores: Tensor
