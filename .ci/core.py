@@ -1,5 +1,6 @@
-"""In a venv that holds `pip install .` and no extra: `import lac` works and every engine that can run gives a loss."""
+"""In a venv with `pip install .` and no extra: a loss from every engine that can run; commands say what they lack."""
 
+import subprocess
 import sys
 from importlib import metadata
 
@@ -44,6 +45,12 @@ def main() -> None:
     print(values)
     assert {"auto", "reference", "eager"} <= set(values)
     assert max(values.values()) - min(values.values()) < 1e-4 * abs(values["eager"])
+    done = subprocess.run([sys.executable, "-m", "lac.cli.train"], capture_output=True, text=True, check=False)
+    print(done.stderr)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'lac-loss[train]'" in done.stderr
+    subprocess.run([sys.executable, "-m", "lac.cli.doctor"], check=True)
 
 
 if __name__ == "__main__":
