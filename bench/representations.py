@@ -38,14 +38,14 @@ Settings = dict[str, Any]
 # What differs from the defaults of LACLoss; each row of the ablation changes one thing.
 VARIANTS: dict[str, Settings] = {
     "LACLoss": {},
-    ALONE: {"loss.alignment_weight": 0.0},
-    **{f"alignment weight: {w:g}": {"loss.alignment_weight": w} for w in (0.3, 3.0)},
+    ALONE: {"loss.sequence_weight": 0.0},
+    **{f"alignment weight: {w:g}": {"loss.sequence_weight": w} for w in (0.3, 3.0)},
     "sigma: sqrt(10)": {"loss.sigma": 10**0.5},  # as published
-    "alignment alone": {"loss.contrastive_weight": 0.0},
-    "alignment: score": {"loss.alignment": "score"},
-    "alignment: contrast, negatives: reversed": {"loss.alignment": "contrast"},
-    "alignment: contrast, negatives: batch": {"loss.alignment": "contrast", "loss.negatives": "batch"},
-    "alignment: contrast, negatives: both": {"loss.alignment": "contrast", "loss.negatives": "both"},
+    "alignment alone": {"loss.frame_weight": 0.0},
+    "alignment: score": {"loss.sequence_form": "score"},
+    "alignment: contrast, negatives: reversed": {"loss.sequence_form": "contrast"},
+    "alignment: contrast, negatives: batch": {"loss.sequence_form": "contrast", "loss.negatives": "batch"},
+    "alignment: contrast, negatives: both": {"loss.sequence_form": "contrast", "loss.negatives": "both"},
     "gaps: constant": {"loss.gaps": "constant"},
     "gaps: contextual": {"loss.gaps": "contextual", "loss.embed_dim": 128},
     # 1 per second is what "learned" starts from, at about ten frames a second.

@@ -34,7 +34,7 @@ def step_times(backend: str | None, batch: int, frames: int, device, seconds: fl
 
     torch.manual_seed(0)
     encoder = FrameEncoder(51).to(device).train()
-    settings = {"alignment_weight": 0.0} if backend is None else {"backend": backend}
+    settings = {"sequence_weight": 0.0} if backend is None else {"backend": backend}
     loss = LACLoss(**settings).to(device)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *loss.parameters()])
 

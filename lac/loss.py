@@ -13,7 +13,7 @@ from lac.checks import Length
 from lac.functional import smith_waterman, soft_alignment
 from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
 
-_FORMS = ("contrast", "score", "posterior")
+_FORMS = ("posterior", "contrast", "score")
 _NEGATIVES = ("reversed", "batch", "both")
 
 
@@ -22,16 +22,16 @@ class LACTerms(NamedTuple):
 
     float64 where z1 or z2 is float64, else float32. All are 0 for a pair in which a sequence has no frame.
 
-    total: alignment_weight * alignment + contrastive_weight * contrastive.
-    alignment: the alignment part, by its form; 0 where its weight is 0.
-    contrastive: the contrastive part, mean over the valid frames of both sequences; 0 where its weight is 0.
+    total: sequence_weight * sequence + frame_weight * frame.
+    sequence: the sequence part, by its form; 0 where its weight is 0.
+    frame: the frame part, mean over the valid frames of both sequences; 0 where its weight is 0.
     score: soft Smith-Waterman score of the pair per frame of its shorter sequence, in units of the similarity
-        (not a loss: larger is better). Detached. 0 where alignment_weight is 0: then nothing is aligned.
+        (not a loss: larger is better). Detached. 0 where sequence_weight is 0: then nothing is aligned.
     """
 
     total: Tensor
-    alignment: Tensor
-    contrastive: Tensor
+    sequence: Tensor
+    frame: Tensor
     score: Tensor
 
 
@@ -41,13 +41,13 @@ class LACLoss(nn.Module):
     Sequence k of `z1` and sequence k of `z2` are a pair that shows the same thing: two views of one video, or two
     videos of one action. The loss of a pair is a weighted sum of two parts.
 
-    *Contrastive*, frame by frame: with times t in units of the mean interval between frames,
+    *Frame by frame*: with times t in units of the mean interval between frames,
 
-        P[i,j] = exp(-(t1_i - t2_j)^2 / (2 sigma^2)), rows normalised,   Q[i,j] = softmax_j(cos(z1_i, z2_j) / tau),
+        P[i,j] = exp(-(t1_i - t2_j)^2 / (2 sigma^2)), rows normalised,   Q[i,j] = softmax_j(cos(z1_i, z2_j) / f),
 
-    KL(P || Q), averaged over the valid frames, in both directions (the sequence contrastive loss of Chen et al.).
+    the frame part is KL(P || Q), averaged over the valid frames, in both directions (the loss of Chen et al.).
 
-    *Alignment*, sequence by sequence: scores S[i,j] = scale (cos(z1_i, z2_j) - margin) are signed, so that the best
+    *Sequence by sequence*: scores S[i,j] = scale (cos(z1_i, z2_j) - margin) are signed, so that the best
     *local* alignment ends where frames stop to match. a(z1, z2) is the soft Smith-Waterman score of S divided by the
     length of the shorter sequence, and
 
@@ -67,7 +67,7 @@ class LACLoss(nn.Module):
     grows with a penalty. The default form is the one that measured best (docs/results.md).
 
     Args:
-        alignment: the form of the alignment part. Default "posterior".
+        sequence_form: of the sequence part. Default "posterior".
         gaps: "constant", "learned", "contextual", "interval", or a gap model of `lac.gaps`.
         embed_dim: E, needed by gaps="contextual" only.
         gap_open, gap_extend: penalties to start from, in units of the similarity, when `gaps` is a name: > 0, or >= 0
@@ -78,10 +78,10 @@ class LACLoss(nn.Module):
         learn_similarity: whether margin and scale are learned.
         negatives: of the form "contrast".
         n_negatives: how many reversed sequences each pair is contrasted with, >= 1; capped at the batch size.
-        contrast_temperature: c above, > 0.
-        tau: temperature of the contrastive part, > 0.
+        sequence_temperature: c above, > 0, of the form "contrast".
+        frame_temperature: f above, > 0.
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
-        alignment_weight, contrastive_weight: of the two parts, >= 0; a part of weight 0 is not computed.
+        sequence_weight, frame_weight: of the two parts, >= 0; a part of weight 0 is not computed.
         backend: of the alignment, as in `lac.smith_waterman`.
 
     Raises:
@@ -119,7 +119,7 @@ class LACLoss(nn.Module):
     def __init__(
         self,
         *,
-        alignment: str = "posterior",
+        sequence_form: str = "posterior",
         gaps: str | GapModel = "learned",
         embed_dim: int | None = None,
         gap_open: float = 0.5,
@@ -130,22 +130,22 @@ class LACLoss(nn.Module):
         learn_similarity: bool = True,
         negatives: str = "reversed",
         n_negatives: int = 4,
-        contrast_temperature: float = 0.02,
-        tau: float = 0.1,
+        sequence_temperature: float = 0.02,
+        frame_temperature: float = 0.1,
         sigma: float = 1.3,
-        alignment_weight: float = 1.0,
-        contrastive_weight: float = 1.0,
+        sequence_weight: float = 1.0,
+        frame_weight: float = 1.0,
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        self.form = checks.choice("alignment", alignment, _FORMS)
+        self.sequence_form = checks.choice("sequence_form", sequence_form, _FORMS)
         self.negatives = checks.choice("negatives", negatives, _NEGATIVES)
         self.n_negatives = checks.count("n_negatives", n_negatives)
-        self.contrast_temperature = checks.positive("contrast_temperature", contrast_temperature)
-        self.tau = checks.positive("tau", tau)
+        self.sequence_temperature = checks.positive("sequence_temperature", sequence_temperature)
+        self.frame_temperature = checks.positive("frame_temperature", frame_temperature)
         self.sigma = checks.positive("sigma", sigma)
-        self.alignment_weight = checks.weight("alignment_weight", alignment_weight)
-        self.contrastive_weight = checks.weight("contrastive_weight", contrastive_weight)
+        self.sequence_weight = checks.weight("sequence_weight", sequence_weight)
+        self.frame_weight = checks.weight("frame_weight", frame_weight)
         self.aligner = SmithWaterman(_gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
         learned = checks.flag("learn_similarity", learn_similarity)
         self.margin = nn.Parameter(torch.tensor(checks.finite("margin", margin)), requires_grad=learned)
@@ -153,9 +153,10 @@ class LACLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"alignment={self.form!r}, negatives={self.negatives!r}, n_negatives={self.n_negatives}, "
-            f"contrast_temperature={self.contrast_temperature}, tau={self.tau}, sigma={self.sigma:.4g}, "
-            f"alignment_weight={self.alignment_weight}, contrastive_weight={self.contrastive_weight}"
+            f"sequence_form={self.sequence_form!r}, negatives={self.negatives!r}, n_negatives={self.n_negatives}, "
+            f"sequence_temperature={self.sequence_temperature}, frame_temperature={self.frame_temperature}, "
+            f"sigma={self.sigma:.4g}, "
+            f"sequence_weight={self.sequence_weight}, frame_weight={self.frame_weight}"
         )
 
     def learned(self) -> dict[str, Tensor]:
@@ -217,19 +218,21 @@ class LACLoss(nn.Module):
         one, two = _pairs(z1, z2, times1, times2, lengths1, lengths2)
         with torch.autocast(device_type=z1.device.type, enabled=False):
             clock = (_target(one, two, self.sigma), _target(two, one, self.sigma))
-            alignment = contrastive = score = one.z.new_zeros(one.z.shape[0])
-            if self.contrastive_weight > 0:
-                contrastive = _contrastive(one, two, clock, self.tau)
-            if self.alignment_weight > 0:
-                alignment, score = self._alignment(one, two, clock)
-            total = self.alignment_weight * alignment + self.contrastive_weight * contrastive
-        return LACTerms(total, alignment, contrastive, score.detach()), one.lengths > 0
+            sequence = frame = score = one.z.new_zeros(one.z.shape[0])
+            if self.frame_weight > 0:
+                frame = _frame_part(one, two, clock, self.frame_temperature)
+            if self.sequence_weight > 0:
+                sequence, score = self._sequence_part(one, two, clock)
+            total = self.sequence_weight * sequence + self.frame_weight * frame
+        return LACTerms(total, sequence, frame, score.detach()), one.lengths > 0
 
-    def _alignment(self, one: "_Sequences", two: "_Sequences", clock: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        if self.form == "contrast":
+    def _sequence_part(
+        self, one: "_Sequences", two: "_Sequences", clock: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        if self.sequence_form == "contrast":
             return self._contrast(one, two)
         scores, given = self._problem(one, two)
-        if self.form == "score":
+        if self.sequence_form == "score":
             score = _per_frame(smith_waterman(scores, **given), one, two)
             return -score, score
         posterior = soft_alignment(scores, **given)
@@ -262,7 +265,7 @@ class LACLoss(nn.Module):
         scores, given = self._problem(repeated, against)
         score = _per_frame(smith_waterman(scores, **given), repeated, against).reshape(b, k)
         there = against.lengths.reshape(b, k) > 0
-        logits = (score / self.contrast_temperature).masked_fill(~there, -1e30)
+        logits = (score / self.sequence_temperature).masked_fill(~there, -1e30)
         contrast = torch.where(there[:, 0], -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
 
@@ -359,9 +362,9 @@ def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, one: _Seque
     return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / one.lengths.clamp(min=1)
 
 
-def _contrastive(one: _Sequences, two: _Sequences, clock: tuple[Tensor, Tensor], tau: float) -> Tensor:
-    """Mean of the two directions of KL(clock || softmax(cos / tau)) per pair."""
-    logits = one.z @ two.z.mT / tau
+def _frame_part(one: _Sequences, two: _Sequences, clock: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+    """Mean of the two directions of KL(clock || softmax(cos / temperature)) per pair."""
+    logits = one.z @ two.z.mT / temperature
     return 0.5 * (_divergence(clock[0], logits, one, two) + _divergence(clock[1], logits.mT, two, one))
 
 

@@ -200,12 +200,12 @@ def test_scl_on_paper():
     assert abs(make("SCL")(z, 3 * z).item() - expected) < 1e-9
 
 
-def test_scl_is_the_contrastive_part_of_lac():
+def test_scl_is_the_frame_part_of_lac():
     """Where the mean interval is one frame; elsewhere LACLoss measures time in mean intervals, SCL in frames."""
     z1, z2 = embeddings()
     lengths = {"lengths1": torch.tensor([14, 10, 7]), "lengths2": torch.tensor([17, 9, 12])}
     times = {"times1": torch.arange(14.0).expand(3, -1) / 25, "times2": torch.arange(17.0).expand(3, -1) / 25}
-    expected = LACLoss(alignment_weight=0, sigma=10**0.5).terms(z1, z2, **lengths, **times).total
+    expected = LACLoss(sequence_weight=0, sigma=10**0.5).terms(z1, z2, **lengths, **times).total
     torch.testing.assert_close(value(make("SCL"), z1, z2, **lengths, **times), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -164,8 +164,8 @@ SETTINGS = {
     "LACLoss": (
         LACLoss,
         {
-            "gap_open": 0.5, "gap_extend": 0.1, "temperature": 0.2, "margin": 0.5, "scale": 1.0, "tau": 0.1,
-            "sigma": 1.3, "contrast_temperature": 0.02, "alignment_weight": 1.0, "contrastive_weight": 1.0,
+            "gap_open": 0.5, "gap_extend": 0.1, "temperature": 0.2, "margin": 0.5, "scale": 1.0, "sigma": 1.3,
+            "frame_temperature": 0.1, "sequence_temperature": 0.02, "sequence_weight": 1.0, "frame_weight": 1.0,
         },
     ),
     "SmithWaterman": (SmithWaterman, {"temperature": 0.5}),
@@ -305,7 +305,7 @@ def test_frames_of_another_kind_are_refused():
     content=st.sampled_from([math.nan, math.inf, -math.inf, 1e30, -1e30]),
 )
 def test_what_stands_at_padding_reaches_nothing(form, gaps, lengths, content):
-    loss = LACLoss(alignment=form, gaps=gaps, embed_dim=E, negatives="both")
+    loss = LACLoss(sequence_form=form, gaps=gaps, embed_dim=E, negatives="both")
     lengths1, lengths2 = (torch.tensor(k) for k in zip(*lengths, strict=True))
     found = []
     for fill in (0.0, content):

@@ -38,7 +38,7 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
     assert (tmp_path / "run" / "plots" / "alignment.png").is_file()
     lines = [line for line in shown.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == [f"{step}/12" for step in (2, 4, 5, 6, 8, 10, 12)]
-    for name in ("total", "alignment", "contrastive", "lr", "gap_open", "gap_extend"):
+    for name in ("total", "sequence", "frame", "lr", "gap_open", "gap_extend"):
         assert f"  {name} " in lines[-1]
     assert lines[-1].endswith("0:00 left")
 

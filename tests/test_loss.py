@@ -37,10 +37,10 @@ def similarity(loss: LACLoss, z1: Tensor, z2: Tensor) -> Tensor:
     return torch.stack([torch.stack([scale * (cosine(a, b) - margin) for b in z2]) for a in z1])
 
 
-def test_contrastive_part_equals_plain_loops():
+def test_frame_part_equals_plain_loops():
     z1, z2 = embeddings(b=1)
     times1, times2 = [0.0, 0.2, 0.3, 0.5, 0.9, 1.0], [0.1, 0.2, 0.4, 0.6, 0.7, 0.8, 1.1, 1.3]
-    loss = LACLoss(alignment_weight=0, tau=0.2, sigma=1.5)
+    loss = LACLoss(sequence_weight=0, frame_temperature=0.2, sigma=1.5)
     found = loss(z1, z2, times1=torch.tensor([times1]), times2=torch.tensor([times2]))
     expected = 0.0
     for x, y, s, t in ((z1[0], z2[0], times1, times2), (z2[0], z1[0], times2, times1)):
@@ -56,7 +56,7 @@ def test_contrastive_part_equals_plain_loops():
 
 def test_score_form_is_minus_the_score_per_frame():
     z1, z2 = embeddings(b=1)
-    loss = LACLoss(alignment="score", contrastive_weight=0, gap_open=0.3, gap_extend=0.2, temperature=0.15)
+    loss = LACLoss(sequence_form="score", frame_weight=0, gap_open=0.3, gap_extend=0.2, temperature=0.15)
     expected = smith_waterman(similarity(loss, z1[0], z2[0]), gap_open=0.3, gap_extend=0.2, temperature=0.15)
     assert abs(loss(z1, z2).item() + expected.item() / 6) < 1e-6
 
@@ -64,8 +64,8 @@ def test_score_form_is_minus_the_score_per_frame():
 def test_posterior_form_is_a_cross_entropy_against_the_clock():
     z1, z2 = embeddings(b=1)
     loss = LACLoss(
-        alignment="posterior",
-        contrastive_weight=0,
+        sequence_form="posterior",
+        frame_weight=0,
         gap_open=0.3,
         gap_extend=0.2,
         temperature=0.3,
@@ -88,11 +88,11 @@ def test_posterior_form_is_a_cross_entropy_against_the_clock():
 def test_contrast_form_is_a_log_softmax_over_candidates(negatives, count):
     z1, z2 = embeddings(b=3)
     loss = LACLoss(
-        alignment="contrast",
-        contrastive_weight=0,
+        sequence_form="contrast",
+        frame_weight=0,
         negatives=negatives,
         n_negatives=count,
-        contrast_temperature=0.05,
+        sequence_temperature=0.05,
     )
     gaps = {"gap_open": loss.learned()["gap_open"], "gap_extend": loss.learned()["gap_extend"]}
     total = 0.0
@@ -113,11 +113,9 @@ def test_contrast_form_is_a_log_softmax_over_candidates(negatives, count):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_parameter_that_matters_gets_a_gradient(form, gaps):
     z1, z2 = embeddings(e=16)
-    loss = LACLoss(alignment=form, gaps=gaps, embed_dim=16)
+    loss = LACLoss(sequence_form=form, gaps=gaps, embed_dim=16)
     terms = loss.terms(z1.float(), z2.float())
-    torch.testing.assert_close(
-        terms.total, loss.alignment_weight * terms.alignment + loss.contrastive_weight * terms.contrastive
-    )
+    torch.testing.assert_close(terms.total, loss.sequence_weight * terms.sequence + loss.frame_weight * terms.frame)
     assert all(x.shape == (3,) for x in terms)
     terms.total.mean().backward()
     assert z1.grad.abs().min() > 0
@@ -134,12 +132,12 @@ def test_which_forms_can_move_a_penalty_both_ways():
             z1, z2 = embeddings(n=20, m=20, e=16, seed=seed)
             # a sharp clock asks for few gaps where the partner is the same sequence, and for many where it is not
             loss = LACLoss(
-                alignment=form,
-                contrastive_weight=0,
+                sequence_form=form,
+                frame_weight=0,
                 temperature=0.4,
                 margin=0,
                 sigma=0.3,
-                contrast_temperature=0.1,
+                sequence_temperature=0.1,
             )
             loss(z1, z1 if seed % 2 else z2).backward()
             seen.add(loss.aligner.gaps.open.grad.sign().item())
@@ -152,7 +150,7 @@ def test_which_forms_can_move_a_penalty_both_ways():
 def test_the_posterior_form_is_never_flat(backend, dtype, n):
     """A sequence against itself, shifted: the alignment is sure of the wrong matches, and gives the right ones 0."""
     z = embeddings(b=1, n=n, e=16, seed=n)[0].detach().to(dtype)
-    loss = LACLoss(contrastive_weight=0, backend=backend)
+    loss = LACLoss(frame_weight=0, backend=backend)
     for shift in (1, n // 4, n // 2) if backend == "cpu" or n < 100 else (n // 2,):
         pair = [z.clone().requires_grad_(), z.roll(shift, 1).requires_grad_()]
         value = loss(*pair)
@@ -168,7 +166,7 @@ def test_the_posterior_form_is_never_flat(backend, dtype, n):
 def test_a_shifted_sequence_finds_its_way_back():
     z = embeddings(b=1, n=60, e=16)[0].detach().float()
     pair = [z.clone().requires_grad_(), z.roll(30, 1).requires_grad_()]
-    loss = LACLoss(contrastive_weight=0)
+    loss = LACLoss(frame_weight=0)
     optimiser = torch.optim.Adam(pair, lr=0.05)
     start = loss(*pair).item()
     for _ in range(60):
@@ -182,7 +180,7 @@ def test_a_shifted_sequence_finds_its_way_back():
 def test_gradients_where_the_alignment_is_wrong_equal_differences():
     z = embeddings(b=1, n=8, e=3)[0].detach()
     for temperature in (0.2, 0.02):
-        loss = LACLoss(contrastive_weight=0, temperature=temperature, backend="eager").double()
+        loss = LACLoss(frame_weight=0, temperature=temperature, backend="eager").double()
         pair = (z.clone().requires_grad_(), z.roll(4, 1).requires_grad_())
         assert torch.autograd.gradcheck(loss, pair, rtol=1e-4, atol=1e-7)
     assert torch.autograd.gradgradcheck(loss, tuple(x[:, :4].detach().requires_grad_() for x in pair))
@@ -197,7 +195,7 @@ def test_dividing_by_small_probabilities_amplifies_nothing(backend, temperature,
     """By the scores, the gradients of the cross-entropy add up to 2 (min(N, M) + 1) / T at most."""
     z, other = (x.detach() for x in embeddings(b=2, n=50, m=50, e=16))
     z = z / z.norm(dim=2, keepdim=True)
-    loss = LACLoss(contrastive_weight=0, temperature=temperature, scale=scale, backend=backend)
+    loss = LACLoss(frame_weight=0, temperature=temperature, scale=scale, backend=backend)
     for second in (z.roll(25, 1), other, z + 0.1 * other):
         found = {}
         for dtype in (torch.float32, torch.float64):
@@ -222,7 +220,7 @@ UNITS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_times_may_be_in_any_unit_from_any_start(form, dtype):
     z1, z2 = (z.detach().to(dtype) for z in embeddings())
-    loss = LACLoss(alignment=form)
+    loss = LACLoss(sequence_form=form)
     t1, t2 = (torch.arange(z.shape[1], dtype=torch.float64).expand(z.shape[:2]) for z in (z1, z2))
     expected = loss(z1, z2)
     for name, unit in UNITS.items():
@@ -234,7 +232,7 @@ def test_times_may_be_in_any_unit_from_any_start(form, dtype):
 def test_reversed_negatives_keep_their_uneven_intervals():
     z1, z2 = (z.detach() for z in embeddings(b=1))
     t1, t2 = (torch.rand(1, z.shape[1], dtype=torch.float64).cumsum(1) for z in (z1, z2))
-    loss = LACLoss(alignment="contrast", contrastive_weight=0, gaps="interval", contrast_temperature=0.05)
+    loss = LACLoss(sequence_form="contrast", frame_weight=0, gaps="interval", sequence_temperature=0.05)
     found = loss(z1, z2, times1=t1 + 1.76e9, times2=t2 + 1.76e9)
     logits = []
     for y, t in ((z2, t2), (z2.flip(1), -t2.flip(1))):
@@ -246,7 +244,7 @@ def test_reversed_negatives_keep_their_uneven_intervals():
 @pytest.mark.parametrize("form", FORMS)
 def test_padding_changes_nothing_whatever_it_holds(form):
     z1, z2 = embeddings(b=2)
-    loss = LACLoss(alignment=form)
+    loss = LACLoss(sequence_form=form)
     lengths1, lengths2 = torch.tensor([6, 4]), torch.tensor([5, 8])
     found = loss.terms(z1, z2, lengths1=lengths1, lengths2=lengths2)
     wide = [
@@ -270,7 +268,7 @@ def test_padding_changes_nothing_whatever_it_holds(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_pair_without_frames_is_as_if_it_were_not_there(form, gaps):
     z1, z2 = (z.detach().float() for z in embeddings(b=5))
-    loss = LACLoss(alignment=form, gaps=gaps, negatives="both", n_negatives=9)
+    loss = LACLoss(sequence_form=form, gaps=gaps, negatives="both", n_negatives=9)
     lengths1, lengths2 = torch.tensor([0, 1, 6, 6, 0]), torch.tensor([8, 1, 0, 8, 0])
     full = torch.tensor([1, 3])
     z1.requires_grad_()
@@ -291,7 +289,7 @@ def test_a_pair_without_frames_is_as_if_it_were_not_there(form, gaps):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_without_frames_is_zero_and_so_are_its_gradients(form, negatives):
     z1, z2 = embeddings()
-    loss = LACLoss(alignment=form, negatives=negatives)
+    loss = LACLoss(sequence_form=form, negatives=negatives)
     value = loss(z1, z2, lengths1=0, lengths2=[0, 3, 8])
     assert value == 0
     value.backward()
@@ -301,7 +299,7 @@ def test_a_batch_without_frames_is_zero_and_so_are_its_gradients(form, negatives
 
 def test_one_frame_is_a_sequence():
     for form in FORMS:
-        assert LACLoss(alignment=form)(torch.randn(1, 1, 4), torch.randn(1, 1, 4)).isfinite()
+        assert LACLoss(sequence_form=form)(torch.randn(1, 1, 4), torch.randn(1, 1, 4)).isfinite()
 
 
 @pytest.mark.parametrize("size", [1e-25, 1e-3, 1.0, 1e5, 1e25, 1e37])
@@ -326,11 +324,11 @@ def test_an_embedding_of_zeros_has_a_bounded_gradient(form, dtype):
     z1, z2 = (z.detach().to(dtype) for z in embeddings())
     z1[1, 2] = z2[1, 3] = 0
     z1.requires_grad_()
-    loss = LACLoss(alignment=form)
+    loss = LACLoss(sequence_form=form)
     (gradient,) = torch.autograd.grad(loss(z1, z2), z1)
     norms = gradient.float().norm(dim=2)
     assert norms.isfinite().all()
-    assert norms[1, 2] < 1e3 * 20  # 1 / e, times the derivative by a unit vector: about 1 / tau
+    assert norms[1, 2] < 1e3 * 20  # 1 / e, times the derivative by a unit vector: about 1 / frame_temperature
     torch.testing.assert_close(loss.scores(z1, z2)[1, 2].float(), torch.full((8,), -0.5))  # no direction: cosine 0
 
 
@@ -353,7 +351,7 @@ def test_nan_in_a_valid_frame_is_not_hidden():
 @pytest.mark.parametrize("form", FORMS)
 def test_float32_inside_autocast_and_for_half_input(form):
     z1, z2 = (z.detach().float() for z in embeddings())
-    loss = LACLoss(alignment=form)
+    loss = LACLoss(sequence_form=form)
     expected = loss(z1, z2)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(loss(z1, z2), expected, rtol=0, atol=0)
@@ -367,7 +365,7 @@ def test_float32_inside_autocast_and_for_half_input(form):
 @pytest.mark.parametrize("form", ["contrast", "posterior"])
 def test_one_graph_serves_every_shape(form):
     torch._dynamo.reset()
-    loss = LACLoss(alignment=form, gaps="interval")
+    loss = LACLoss(sequence_form=form, gaps="interval")
     compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
     for b, n, m in ((2, 6, 7), (3, 9, 5)):
         z1, z2 = (torch.randn(b, t, 8, requires_grad=True) for t in (n, m))
@@ -398,23 +396,23 @@ def test_copies_and_stored_weights_give_the_same_loss():
 
 def test_a_pair_that_matches_scores_above_one_that_does_not():
     z1, z2 = embeddings(n=20, m=20, e=32)
-    loss = LACLoss(alignment="contrast")
+    loss = LACLoss(sequence_form="contrast")
     same, other = loss.terms(z1, z1), loss.terms(z1, z2)
     assert (same.score > other.score).all()
-    assert (same.alignment < other.alignment).all()
+    assert (same.sequence < other.sequence).all()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"alignment": "soft"}, "alignment must be one of 'contrast', 'score', 'posterior'; got 'soft'"),
+        ({"sequence_form": "soft"}, "sequence_form must be one of 'posterior', 'contrast', 'score'; got 'soft'"),
         ({"gaps": "affine"}, "gaps must be one of .*got 'affine'"),
         ({"gaps": "contextual"}, "needs the size of the embeddings: pass embed_dim"),
         ({"negatives": "none"}, "negatives must be one of"),
         ({"temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"sigma": -1.0}, "sigma must be positive"),
         ({"n_negatives": 0}, "n_negatives must be at least 1, got 0"),
-        ({"alignment_weight": -1.0}, "alignment_weight must not be negative"),
+        ({"sequence_weight": -1.0}, "sequence_weight must not be negative"),
         ({"gap_open": 0.0}, "gap_open must be positive and finite to be learned"),
         ({"gaps": "constant", "gap_open": -1.0}, "gap_open is a cost"),
     ],

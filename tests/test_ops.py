@@ -109,10 +109,10 @@ def test_compiles_without_a_graph_break():
             torch.testing.assert_close(x, y)
 
 
-@pytest.mark.parametrize("alignment", ["contrast", "score", "posterior"])
-def test_the_loss_compiles_without_a_graph_break(alignment):
+@pytest.mark.parametrize("form", ["contrast", "score", "posterior"])
+def test_the_loss_compiles_without_a_graph_break(form):
     torch._dynamo.reset()
-    loss = LACLoss(alignment=alignment)
+    loss = LACLoss(sequence_form=form)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     z1, z2 = torch.randn(3, 8, 16, requires_grad=True), torch.randn(3, 9, 16)
     lengths = (torch.tensor([8, 4, 1]), torch.tensor([9, 9, 2]))

@@ -67,8 +67,8 @@ class TrainSection:
         steps: optimiser steps.
         batch: pairs of clips in a step.
         views: ``"same"``: a pair is two views of one clip; ``"action"``: of two clips of the same action.
-            The contrastive part of the loss takes frames of equal time for matches, which two clips have only where
-            they keep the same pace: think of ``loss.contrastive_weight``.
+            The frame part of the loss takes frames of equal time for matches, which two clips have only where
+            they keep the same pace: think of ``loss.frame_weight``.
         lr: highest learning rate: reached linearly over ``warmup`` steps, then down to 0 on a cosine. The loss's own
             parameters learn at ten times this rate.
         weight_decay: AdamW's, on matrices only (not on biases, norms, gap and scale parameters).
