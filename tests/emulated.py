@@ -6,7 +6,7 @@ import importlib.util
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -66,30 +66,29 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
     import ptxemu
     import triton
 
-    from lac_kernels import triton as triton_engine
+    from lac_kernels.triton import launch
 
     driver = triton.runtime.driver
     before = driver.__dict__.get("_active")
     ptxemu.install(target)
-    scratch: list[Tensor] = []
+    uninitialised: list[Tensor] = []
 
-    def new_empty(x: Tensor, shape: Any, dtype: torch.dtype | None = None) -> Tensor:
-        dtype = dtype or x.dtype
-        shape = (shape,) if isinstance(shape, int) else shape
-        return x.new_full(shape, float("nan") if dtype.is_floating_point else 85, dtype=dtype)
+    def allocate(
+        like: Tensor, shape: Sequence[int], dtype: torch.dtype, *, zeros: bool = False, scratch: bool = False
+    ) -> Tensor:
+        poison = float("nan") if dtype.is_floating_point else 85
+        buffer = like.new_full(shape, 0 if zeros else poison, dtype=dtype)
+        if scratch:
+            uninitialised.append(buffer)
+        return buffer
 
-    def new_scratch(x: Tensor, shape: Any, dtype: torch.dtype | None = None) -> Tensor:
-        scratch.append(new_empty(x, shape, dtype))
-        return scratch[-1]
-
-    with pytest.MonkeyPatch.context() as patch, ptxemu.session(uninit=scratch, **session) as s:
-        patch.setattr(triton_engine, "_new_empty", new_empty)
-        patch.setattr(triton_engine, "_new_scratch", new_scratch)
+    with pytest.MonkeyPatch.context() as patch, ptxemu.session(uninit=uninitialised, **session) as s:
+        patch.setattr(launch, "allocate", allocate)
         try:
             yield s
         finally:
             # Compiled kernels belong to this driver and must go before it does.
-            for kernel in vars(triton_engine).values():
+            for kernel in vars(launch).values():
                 if isinstance(kernel, triton.JITFunction):
                     kernel.device_caches.clear()
             gc.collect()

@@ -4,7 +4,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import test_limits
@@ -73,6 +76,8 @@ def test_500_random_problems_of_up_to_64_by_100(triton_engine):
 @pytest.mark.parametrize("rows", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
     """Steep scores for which o + R (e + max S) is just below 70 T, so that the lanes' exponents have to cope."""
+    from lac_kernels.triton import memory
+
     n = 32 * rows
     for seed in range(12):
         g = torch.Generator().manual_seed(seed)
@@ -93,15 +98,23 @@ def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
         lengths = (torch.tensor([n, n - 3]).int(), torch.tensor([n + 9, n]).int())
         p = Problem(scores, o * gap, e * gap, torch.tensor(1.0), *lengths)
         _, saved = on_device(triton_engine.forward, p, True)
-        assert not saved[:, 2].contiguous().view(torch.int32).any()
+        assert not saved[:, memory.FLAG.value].contiguous().view(torch.int32).any()
         for name, error in errors(triton_engine, p, torch.ones(2)).items():
             assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
 
 
-def test_one_program_takes_many_pairs(triton_engine, monkeypatch):
-    monkeypatch.setattr(triton_engine, "_programs", lambda *_: 2)
+def limited(engine: Any, **limits: int) -> SimpleNamespace:
+    """The engine with other limits of its plans."""
+    from lac_kernels.triton.plan import Limits
+
+    functions = ("forward", "gradient", "second", "hard")
+    return SimpleNamespace(**{name: partial(getattr(engine, name), limits=Limits(**limits)) for name in functions})
+
+
+def test_one_program_takes_many_pairs(triton_engine):
+    engine = limited(triton_engine, programs=2)
     for seed in range(5):
-        for error in errors(triton_engine, random_problem(seed, 5, 32, 40, "pair"), torch.ones(5)).values():
+        for error in errors(engine, random_problem(seed, 5, 32, 40, "pair"), torch.ones(5)).values():
             assert error <= 1e-4
 
 
@@ -131,13 +144,26 @@ def long_problem(n: int, m: int, b: int = 2, scale: float = 1.0) -> Problem:
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_strips(scale, triton_engine, monkeypatch):
+def test_strips(scale, triton_engine):
     """Rows beyond one strip; one row per lane makes strips short."""
-    monkeypatch.setattr(triton_engine, "_MOST_ROWS", dict.fromkeys(range(3), 1))
-    monkeypatch.setattr(triton_engine, "_saved_words", lambda scores: scores[0].numel())
+    engine = limited(triton_engine, most_rows=1, saved_share=1)
     for n, m in ((33, 20), (100, 65)):
-        for error in errors(triton_engine, long_problem(n, m, scale=scale), torch.tensor([1.0, -2.0])).values():
+        for error in errors(engine, long_problem(n, m, scale=scale), torch.tensor([1.0, -2.0])).values():
             assert error <= 1e-5
+
+
+def test_strips_of_second_derivatives_and_hard_alignments(triton_engine):
+    engine = limited(triton_engine, most_rows=1, saved_share=1)
+    p = long_problem(70, 40)
+    g = torch.Generator().manual_seed(0)
+    v = Direction(*(torch.randn(x.shape, generator=g) for x in (p.scores, p.gap_open, p.gap_extend)))
+    grad = torch.tensor([1.0, -2.0])
+    found = on_device(engine.second, grad, p, v)
+    expected = eager.second(grad.double(), p.double(), Direction(*(x.double() for x in v)))
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x.double(), y, rtol=1e-4, atol=1e-4)
+    for x, y in zip(on_device(engine.hard, p), eager.hard(p), strict=True):
+        torch.testing.assert_close(x, y)
 
 
 @pytest.mark.slow
@@ -275,27 +301,24 @@ def test_hessian_vector_product_equals_eager(gaps, triton_engine):
 def test_saved_memory_is_an_eighth_of_the_scores(item, shape):
     pytest.importorskip("triton")
     from lac_kernels import triton as triton_engine
+    from lac_kernels.triton.plan import Limits, soft_plans
 
     dtype = {2: torch.float16, 4: torch.float32, 8: torch.float64}[item]
     scores = torch.empty((3, *shape), dtype=dtype, device="meta")
     saved = triton_engine.saved_like(scores)
     assert saved.nbytes <= scores.nbytes / 8 + 3 * 4 * saved.element_size()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triton_engine, "_lanes", lambda: 32)
-        for plan in triton_engine._plans(scores, True):
-            strips = -(-shape[0] // (plan.rows * plan.lanes))
-            state = ((3 * plan.rows + 2) * plan.words + (plan.mode == 0)) * plan.lanes
-            segments = -(-(shape[1] + plan.lanes) // plan.segment)
-            assert 4 + (strips - 1) * plan.edge + strips * (segments - 1) * state <= saved.shape[1]
+    for plan in soft_plans(scores, Limits(lanes=32), save=True, dual=False, cell=False, gaps=True):
+        assert plan.saved_step == saved.shape[1]
+        assert plan.layout.saved_words(*shape, plan.segment) <= saved.shape[1]
 
 
 @needs_emulator
 @pytest.mark.parametrize(
     ("line", "mutated"),
     [
-        ("f = _power(K - K_new, C)", "f = tl.full((L,), 1.0, C)"),
-        ("inside = column.to(tl.uint32, bitcast=True) <", "inside = column.to(tl.uint32, bitcast=True) <="),
-        ("f_in = _power(K_in - K_new, C)", "f_in = _power(K - K_new, C)"),
+        ("f = power(K - K_new, LAYOUT.dtype)", "f = fill(1.0, LAYOUT)"),
+        ("return column.to(tl.uint32, bitcast=True) <", "return column.to(tl.uint32, bitcast=True) <="),
+        ("f_in = power(K_in - K_new, LAYOUT.dtype)", "f_in = power(K - K_new, LAYOUT.dtype)"),
     ],
     ids=["dropped rescale", "column past the end", "rescale by the wrong exponent"],
 )
@@ -305,14 +328,18 @@ def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
 
     from lac_kernels import triton as triton_engine
 
-    source = Path(triton_engine.__file__).read_text()
-    assert line in source
-    (tmp_path / "mutant.py").write_text(source.replace(line, mutated))
+    files = sorted(Path(triton_engine.__file__).parent.glob("*.py"))
+    assert any(line in path.read_text() for path in files)
+    (tmp_path / "mutant").mkdir()
+    for path in files:
+        source = path.read_text().replace("lac_kernels.triton", "mutant")
+        (tmp_path / "mutant" / path.name).write_text(source.replace(line, mutated))
     monkeypatch.syspath_prepend(tmp_path)
     with emulate(raise_on_error=False) as session:
         import mutant
 
-        sys.modules.pop("mutant")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mutant"]:
+            del sys.modules[name]
         scores = torch.full((2, 20, 30), -0.2) + 6 * torch.eye(20, 30)
         gap = torch.ones(1, 1, 1)
         p = Problem(scores, gap, gap, torch.tensor(0.8), torch.tensor([20, 9]).int(), torch.tensor([30, 30]).int())

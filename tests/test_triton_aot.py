@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from triton.backends.driver import DriverBase
 
 from lac_kernels import triton as engine
 from lac_kernels.problem import Direction, Problem
+from lac_kernels.triton import launch
+from lac_kernels.triton.memory import Layout
+from lac_kernels.triton.values import EXTENDED, SCALED
 
 RECORD = Path(__file__).with_name("triton_budget.json")
 TARGETS = ["sm_75", "sm_80", "sm_90", "sm_100", "sm_120", "gfx942", "gfx1100"]
@@ -34,7 +38,7 @@ CASES = {
     "second": {"n": 256, "second": True},
     "hard": {"n": 256, "hard": True},
 }
-MODES = {0: "scaled", 1: "extended", 2: "maximum"}
+MODES = {SCALED.value: "scaled", EXTENDED.value: "extended"}
 
 
 def target_of(name: str) -> GPUTarget:
@@ -79,42 +83,73 @@ class Warmup:
         self.kernel, self.found = kernel, found
 
     def __getitem__(self, grid: Any) -> Any:
-        def launch(*args: Any, **kwargs: Any) -> None:
-            name = self.kernel.__name__.strip("_").removesuffix("_kernel")
-            mode = MODES.get(kwargs.get("MODE"), "")
-            compiled = self.kernel.warmup(*args, grid=grid, **kwargs)
-            self.found[f"{name} {mode}".strip()] = (compiled, kwargs.get("R", 0) * kwargs.get("L", 0))
+        def warmup(LAYOUT: Layout | None = None, **kwargs: Any) -> None:
+            name = self.kernel.__name__.removesuffix("_kernel")
+            rows = 0
+            if LAYOUT is not None:
+                name = f"{name} {MODES.get(LAYOUT.mode, '')}".strip()
+                rows = LAYOUT.rows * LAYOUT.lanes
+                kwargs["LAYOUT"] = LAYOUT
+            self.found[name] = (self.kernel.warmup(grid=grid, **kwargs), rows)
 
-        return launch
+        return warmup
 
 
-def compile_case(target: str, n: int, cell: bool = False, second: bool = False, hard: bool = False) -> dict[str, Any]:
-    """Each kernel that the launchers would run for (2, n, 256) float32 scores, with its rows per step."""
+def compile_launches(target: str, call: Callable[[], Any]) -> dict[str, Any]:
+    """Each kernel that the launchers run in `call`, compiled for the target, with its rows per step."""
     found: dict[str, Any] = {}
     driver = triton.runtime.driver
     before = driver.__dict__.get("_active")
     with pytest.MonkeyPatch.context() as patch:
-        for name, kernel in vars(engine).copy().items():
-            if isinstance(kernel, triton.JITFunction) and name.endswith("_kernel"):
-                patch.setattr(engine, name, Warmup(kernel, found))
+        for name, kernel in vars(launch).copy().items():
+            if isinstance(kernel, triton.JITFunction):
+                patch.setattr(launch, name, Warmup(kernel, found))
         driver.set_active(Compiler(target_of(target)))
         try:
-            scores, one = torch.zeros(2, n, 256), torch.ones(())
-            gap = torch.zeros(scores.shape if cell else (1, 1, 1))
-            problem = Problem(scores, gap, gap, one, *(torch.ones(2, dtype=torch.int32),) * 2)
-            if hard:
-                engine.hard(problem)
-            elif second:
-                engine.second(torch.ones(2), problem, Direction(scores, gap, gap))
-            else:
-                _, saved = engine.forward(problem, True)
-                engine.gradient(torch.ones(2), problem, saved, torch.float32, True)
+            call()
         finally:
-            for kernel in vars(engine).values():
+            for kernel in vars(launch).values():
                 if isinstance(kernel, Warmup):
                     kernel.kernel.device_caches.clear()
             driver._active = before
     return found
+
+
+def problem_of(scores: torch.Tensor, cell: bool = False) -> Problem:
+    gap = torch.zeros(scores.shape if cell else (1, 1, 1))
+    return Problem(scores, gap, gap, torch.ones(()), *(torch.ones(2, dtype=torch.int32),) * 2)
+
+
+def forward_and_gradient(problem: Problem) -> None:
+    _, saved = engine.forward(problem, True)
+    engine.gradient(torch.ones(2), problem, saved, torch.float32, True)
+
+
+def compile_case(target: str, n: int, cell: bool = False, second: bool = False, hard: bool = False) -> dict[str, Any]:
+    """Each kernel that the launchers would run for (2, n, 256) float32 scores, with its rows per step."""
+    problem = problem_of(torch.zeros(2, n, 256), cell)
+    if hard:
+        return compile_launches(target, lambda: engine.hard(problem))
+    if second:
+        direction = Direction(*problem[:3])
+        return compile_launches(target, lambda: engine.second(torch.ones(2), problem, direction))
+    return compile_launches(target, lambda: forward_and_gradient(problem))
+
+
+def test_one_compilation_serves_all_sizes_strides_and_alignments():
+    """Else Triton would compile anew for each batch of videos of other lengths. (Rows per lane and strips do count.)"""
+    base = torch.zeros(2 * 300 * 300 + 1)
+    several = (
+        base[:-1].view(2, 300, 300)[:, :256, :256],
+        base[1:].view(2, 300, 300)[:, :251, :131].contiguous(),
+        base[1:].view(2, 300, 300)[:, :, :250].mT[:, :249],
+        base[:1].expand(2, 255, 16),
+    )
+    hashes = []
+    for scores in several:
+        found = compile_launches("sm_90", partial(forward_and_gradient, problem_of(scores)))
+        hashes.append({name: kernel.hash for name, (kernel, _) in found.items()})
+    assert all(x == hashes[0] for x in hashes)
 
 
 def innermost_loops(code: str, label: str, branch: str, instruction: str) -> list[int]:
