@@ -30,6 +30,7 @@ from lac_kernels.triton.memory import (
     load_column,
     load_tangent,
     pair_gap,
+    receive_edge,
     rows_of_all,
     unpack_views,
 )
@@ -88,12 +89,20 @@ def load_scores(pair, strip, column, LAYOUT: tl.constexpr):
 def cells_at(ahead, column, next_column, pair, strip, LAYOUT: tl.constexpr):
     """A column's cells and its largest gaps; its scores were loaded one step `ahead`, and the next column's now are."""
     views, v_views, unit, go, ge = pair
-    p, v_p, limit = strip
+    rows, v_rows, limit = strip
+    _view, view_open, view_extend = views
+    v_view, v_view_open, v_view_extend = v_views
+    _rows, rows_open, rows_extend = rows
+    v_rows_scores, v_rows_open, v_rows_extend = v_rows
     s = convert(ahead, LAYOUT)
     ahead = load_scores(pair, strip, next_column, LAYOUT)
-    v = load_tangent(v_p[0], v_views[0], column, limit, LAYOUT)
-    go_rows, most_open = column_gaps(go, p[1], views[1], v_p[1], v_views[1], column, limit, unit, LAYOUT)
-    ge_rows, most_extend = column_gaps(ge, p[2], views[2], v_p[2], v_views[2], column, limit, unit, LAYOUT)
+    v = load_tangent(v_rows_scores, v_view, column, limit, LAYOUT)
+    go_rows, most_open = column_gaps(
+        go, rows_open, view_open, v_rows_open, v_view_open, column, limit, unit, LAYOUT
+    )  # fmt: skip
+    ge_rows, most_extend = column_gaps(
+        ge, rows_extend, view_extend, v_rows_extend, v_view_extend, column, limit, unit, LAYOUT
+    )
     return (s, v, go_rows, ge_rows, unit), most_open, most_extend, ahead
 
 
@@ -143,6 +152,20 @@ def leaving(state, LAYOUT: tl.constexpr):
     """d, x, y of the last row, which the lane below goes on with, and their exponent."""
     d, x, _h, y, _diagonal, K = state
     return (d[LAYOUT.rows - 1], x[LAYOUT.rows - 1], y), K
+
+
+@triton.jit
+def from_above(state, edge, column, i_strip, m, M, LAYOUT: tl.constexpr):
+    """d, x, y of the row above each lane's first, with their exponent, and what `rotate` gave for it: in lane 0 the
+    strip's last row, as it was one column before the last lane's. Lane 0 itself takes the strip above's, from `edge`.
+
+    In masks, `lane < i * lanes` says that i > 0.
+    """
+    lane = tl.arange(0, LAYOUT.lanes)
+    rotated, K_rotated = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
+    has_edge = (lane == 0) & (column < m) & (lane < i_strip * LAYOUT.lanes)
+    incoming, K_in = receive_edge(rotated, K_rotated, edge + column, M, lane == 0, has_edge, LAYOUT)
+    return incoming, K_in, rotated, K_rotated
 
 
 @triton.jit
@@ -223,6 +246,17 @@ def leaving_back(back):
     """q, yo, ye of the first row, which the lane above goes on with, and their exponent."""
     q, _xo, _xe, yo, ye, _below, _top, K = back
     return (q[0], yo, ye), K
+
+
+@triton.jit
+def from_below(back, edge, column, i_back, m, M, LAYOUT: tl.constexpr):
+    """The mirror image of `from_above`: q, yo, ye of the row below each lane's last; i_back counts strips upwards."""
+    lane = tl.arange(0, LAYOUT.lanes)
+    last = lane == LAYOUT.lanes - 1
+    rotated, K_rotated = rotate(leaving_back(back), lane_below(LAYOUT), LAYOUT)
+    has_edge = last & (column >= 0) & (column < m) & (lane < i_back * LAYOUT.lanes)
+    incoming, K_in = receive_edge(rotated, K_rotated, edge + column, M, last, has_edge, LAYOUT)
+    return incoming, K_in, rotated, K_rotated
 
 
 @triton.jit

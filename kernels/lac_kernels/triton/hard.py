@@ -15,14 +15,12 @@ from lac_kernels.triton.columns import (
     border_state,
     cells_at,
     forward_column,
-    lane_above,
-    leaving,
+    from_above,
     load_scores,
     pair_of,
-    rotate,
     strip_of,
 )
-from lac_kernels.triton.memory import is_inside, kernel, length, put_edge, receive_edge, unpack_views
+from lac_kernels.triton.memory import is_inside, kernel, length, put_edge, unpack_views
 from lac_kernels.triton.values import MINUS_INFINITY, fill, fill_int
 
 # Where H came from; X and Y are also the states of the way back.
@@ -128,7 +126,6 @@ def hard_strip(nan, pair, strip, i_strip, edge, choices, m, M, LAYOUT: tl.conste
     """
     L: tl.constexpr = LAYOUT.lanes
     lane = tl.arange(0, L)
-    first = lane == 0
     state = border_state(LAYOUT)
     tops = nothing_yet(LAYOUT)
     ahead = load_scores(pair, strip, -lane, LAYOUT)
@@ -136,12 +133,10 @@ def hard_strip(nan, pair, strip, i_strip, edge, choices, m, M, LAYOUT: tl.conste
         column = t - lane
         cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
         nan |= ((most_open != most_open) | (most_extend != most_extend)).to(tl.int32)
-        rotated, K = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
-        has_edge = first & (column < m) & (lane < i_strip * L)
-        incoming, K_in = receive_edge(rotated, K, edge + column, M, first, has_edge, LAYOUT)
+        incoming, K_in, rotated, K_rotated = from_above(state, edge, column, i_strip, m, M, LAYOUT)
         if LAYOUT.multi:
             done = column - L
-            put_edge(rotated, K, edge + done, M, first & (done >= 0) & (done < m), LAYOUT)
+            put_edge(rotated, K_rotated, edge + done, M, (lane == 0) & (done >= 0) & (done < m), LAYOUT)
         state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
         store_choices(choices + column, M, column, strip, state, incoming, terms, cells, LAYOUT)
         tops = better_columns(tops, state, column, LAYOUT)

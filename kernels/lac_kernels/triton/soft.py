@@ -18,9 +18,9 @@ from lac_kernels.triton.columns import (
     border_state,
     cells_at,
     forward_column,
-    lane_above,
+    from_above,
+    from_below,
     lane_below,
-    leaving,
     leaving_back,
     load_scores,
     pair_of,
@@ -45,7 +45,6 @@ from lac_kernels.triton.memory import (
     put_int,
     put_slot,
     put_state,
-    receive_edge,
 )
 from lac_kernels.triton.values import (
     EXTENDED,
@@ -111,25 +110,21 @@ def add_column(sums, state, LAYOUT: tl.constexpr):
 
 @triton.jit
 def forward_segment(
-    state, sums, seen, start, end, pair, strip, i_strip, strips, edge_in, edge_out, m, M, LAYOUT: tl.constexpr
+    state, sums, seen, start, end, pair, strip, i_strip, strips, head, edge_step, m, M, LAYOUT: tl.constexpr
 ):
-    """The steps from start to end of one strip; its last row goes to `edge_out` unless it is the last strip.
-
-    In masks, `lane < i * lanes` says that i > 0.
-    """
+    """The steps from start to end of one strip; its last row goes to its edge unless it is the last strip."""
     L: tl.constexpr = LAYOUT.lanes
     lane = tl.arange(0, L)
-    first = lane == 0
+    edge_out = head + HEADER + i_strip * edge_step
+    edge_in = edge_out - edge_step
     ahead = load_scores(pair, strip, start - lane, LAYOUT)
     for t in range(start, end):
         column = t - lane
         cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        rotated, K_rotated = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
-        has_edge = first & (column < m) & (lane < i_strip * L)
-        incoming, K_in = receive_edge(rotated, K_rotated, edge_in + column, M, first, has_edge, LAYOUT)
+        incoming, K_in, rotated, K_rotated = from_above(state, edge_in, column, i_strip, m, M, LAYOUT)
         if LAYOUT.multi:
             done = column - L
-            leaves = first & (done >= 0) & (done < m) & (lane < (strips - 1 - i_strip) * L)
+            leaves = (lane == 0) & (done >= 0) & (done < m) & (lane < (strips - 1 - i_strip) * L)
             put_edge(rotated, K_rotated, edge_out + done, M, leaves, LAYOUT)
         state, _terms = forward_column(cells, state, incoming, K_in, LAYOUT)
         seen = watch(seen, cells, most_open, most_extend, LAYOUT)
@@ -224,27 +219,13 @@ def forward_kernel(
     steps = m + L
     for i_strip in range(strips):
         strip = strip_of(pair, b, i_strip * (R * L) + tl.arange(0, L) * R, n, m, LAYOUT)
-        edge_out = head + HEADER + i_strip * edge_step
         state = border_state(LAYOUT)
         for start in range(0, steps, segment):
             if start > 0:
                 put_state(checkpoint_at(head, i_strip, start, edge_step, segment, N, M, LAYOUT), state, LAYOUT)
             end = tl.minimum(start + segment, steps)
             state, sums, seen = forward_segment(
-                state,
-                sums,
-                seen,
-                start,
-                end,
-                pair,
-                strip,
-                i_strip,
-                strips,
-                edge_out - edge_step,
-                edge_out,
-                m,
-                M,
-                LAYOUT,
+                state, sums, seen, start, end, pair, strip, i_strip, strips, head, edge_step, m, M, LAYOUT
             )
     Z, k, slope = sum_lanes(sums, LAYOUT)
     most, most_open, most_extend, nan = most_and_nan(seen, pair_open, pair_extend, T, LAYOUT)
@@ -267,16 +248,12 @@ def forward_kernel(
 @triton.jit
 def replay(state, start, end, slots, pair, strip, i_strip, edge_in, m, M, LAYOUT: tl.constexpr):
     """Run one segment forward again, and keep in `slots` what the backward steps need."""
-    L: tl.constexpr = LAYOUT.lanes
-    lane = tl.arange(0, L)
-    first = lane == 0
+    lane = tl.arange(0, LAYOUT.lanes)
     ahead = load_scores(pair, strip, start - lane, LAYOUT)
     for t in range(start, end):
         column = t - lane
         cells, _open, _extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        rotated, K_rotated = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
-        has_edge = first & (column < m) & (lane < i_strip * L)
-        incoming, K_in = receive_edge(rotated, K_rotated, edge_in + column, M, first, has_edge, LAYOUT)
+        incoming, K_in, _rotated, _K = from_above(state, edge_in, column, i_strip, m, M, LAYOUT)
         state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
         put_slot(slots + (t - start) * LAYOUT.slot, state, terms, LAYOUT)
 
@@ -347,19 +324,16 @@ def sweep_back(
     """
     L: tl.constexpr = LAYOUT.lanes
     lane = tl.arange(0, L)
-    last = lane == L - 1
     ahead = load_scores(pair, strip, end - 1 - lane, LAYOUT)
     for i in range(end - start):
         t = end - 1 - i
         column = t - lane
         slot = slots + (t - start) * LAYOUT.slot
         cells, _open, _extend, ahead = cells_at(ahead, column, column - 1, pair, strip, LAYOUT)
-        rotated, K_rotated = rotate(leaving_back(back), lane_below(LAYOUT), LAYOUT)
-        has_edge = last & (column >= 0) & (column < m) & (lane < i_back * L)
-        incoming, K_in = receive_edge(rotated, K_rotated, edge + column, M, last, has_edge, LAYOUT)
+        incoming, K_in, rotated, K_rotated = from_below(back, edge, column, i_back, m, M, LAYOUT)
         if LAYOUT.multi:
             done = t + 1 + lane * 0
-            put_edge(rotated, K_rotated, edge + done, M, last & (done < m), LAYOUT)
+            put_edge(rotated, K_rotated, edge + done, M, (lane == L - 1) & (done < m), LAYOUT)
         back, follows, after = backward_column(cells, back, incoming, K_in, LAYOUT)
         sums = store_gradients(
             gradients, sums, slot, place + column, M, inside_rows(column, strip, LAYOUT), follows, after,
