@@ -14,10 +14,9 @@ import lac.cli
 from lac import LACLoss
 from lac.cli import common
 from lac.cli.common import run
-from lac.errors import ConfigError, UsageError
+from lac.errors import CheckpointError, ConfigError, DataError, UsageError
 from lac.model.encoder import FrameEncoder
 from lac.runs import checkpoint
-from lac.runs.checkpoint import CheckpointError
 from lac.runs.config import CONFIG, TrainConfig
 
 COMMANDS = sorted(
@@ -136,12 +135,12 @@ BUG = " (this is a bug; run again with --traceback and report it)"
     [
         (UsageError("say what"), 2, "say what"),
         (ConfigError("no such setting"), 2, "no such setting"),
-        (ValueError("bad [red]value[/red]\n  here"), 1, "bad [red]value[/red] here" + HINT),
+        (DataError("bad [red]value[/red]\n  here"), 1, "bad [red]value[/red] here" + HINT),
         (CheckpointError("it is damaged"), 1, "it is damaged" + HINT),
         (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), 1, "No such file: a/b" + HINT),
         (ImportError("pip install it"), 1, "pip install it" + HINT),
-        (RuntimeError("backend='cpu' cannot run"), 1, "backend='cpu' cannot run" + HINT),
-        (ValueError(), 1, "ValueError" + HINT),
+        (ImportError("x needs y"), 1, "x needs y" + HINT),
+        (DataError(), 1, "DataError" + HINT),
         (KeyError("bug"), 1, "internal: KeyError: 'bug'" + BUG),
         (AssertionError(), 1, "internal: AssertionError:" + BUG),
         (AttributeError("no x"), 1, "internal: AttributeError: no x" + BUG),

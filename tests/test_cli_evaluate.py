@@ -251,7 +251,7 @@ def test_a_clip_that_is_left_out_is_not_unknown():
     dataset = Dataset(
         "d", [Clip("a", np.zeros((2, 1)), [0, 1])], [Clip("b", np.zeros((2, 1)), [0, 1])], [], {"c": "why"}
     )
-    assert [clip.name for clip in read_clips(["b"], data, "cpu", dataset)] == ["b"]
+    assert [source.clip.name for source in read_clips(["b"], data, "cpu", dataset)] == ["b"]
     with pytest.raises(ValueError, match="clip 'c' is left out: why"):
         read_clips(["b", "c"], data, "cpu", dataset)
 

@@ -18,10 +18,9 @@ import lac.data
 from lac import pairs, system
 from lac.data import Clip
 from lac.data.augment import view_batches
-from lac.errors import ConfigError
+from lac.errors import CheckpointError, ConfigError, Diverged
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
-from lac.runs.checkpoint import CheckpointError
 from lac.runs.config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -177,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(dataset, tmp_path, 
         return result._replace(total=result.total * float("nan")) if len(calls) == bad_step else result
 
     monkeypatch.setattr(lac.LACLoss, "terms", spoiled)
-    with pytest.raises(fit.Diverged, match=f"at step {bad_step}: loss nan"):
+    with pytest.raises(Diverged, match=f"at step {bad_step}: loss nan"):
         fitted(
             settings(train_log_every=4, train_save_every=4),
             dataset,
@@ -386,7 +385,7 @@ def test_what_a_run_left_before_its_first_checkpoint_is_no_obstacle(root, tmp_pa
 
 def test_a_run_that_came_to_nothing_is_no_obstacle(root, straight, tmp_path, train_only):
     for _ in range(2):
-        with pytest.raises(fit.Diverged):
+        with pytest.raises(Diverged):
             train.train(config_of(root, train_lr=1e12, train_warmup=0), tmp_path)
     assert checkpoint.read_state(tmp_path / "trainer.pt")["step"] == 0
     train_only(config_of(root), tmp_path)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lac.cli.common import run
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lac.runs.config import DataSection
 
 _STILL = "does not change from frame to frame: any path through it is as good as another"
 
@@ -89,14 +88,15 @@ def _command(argv: list[str] | None) -> int:
     device = pick_device(arguments.device)
     encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
     given = (arguments.first, arguments.second)
-    films = [_video(name, data) for name in given] if arguments.video else []
-    first, second = read_clips(given, data, device)
-    for name, clip in zip(given, (first, second), strict=True):
-        check_frames(name, clip, encoder.config)
+    sources = read_clips(given, data, device)
+    for name, source in zip(given, sources, strict=True):
+        check_frames(name, source.clip, encoder.config)
+    films = [_video(name, source.video) for name, source in zip(given, sources, strict=True)] if arguments.video else []
+    first, second = (source.clip for source in sources)
 
     aligned = align_clips(encoder, loss, first, second)
     if not aligned.best_score.isfinite():
-        raise ValueError(
+        raise DataError(
             f"the scores of {given[0]} and {given[1]} are not finite; the encoder has diverged, or the frames are too "
             "large for it"
         )
@@ -165,13 +165,10 @@ def find_gaps(path: np.ndarray, times1: np.ndarray, times2: np.ndarray) -> list[
     return gaps
 
 
-def _video(name: str, data: DataSection) -> Path:
-    from lac.cli.clips import find_video
-
-    found = find_video(name, data)
-    if found is None:
+def _video(name: str, video: Path | None) -> Path:
+    if video is None:
         raise UsageError(f"--video needs two videos, but there is none of {name!r}")
-    return found
+    return video
 
 
 def _show(report: dict[str, Any], out: Path) -> None:

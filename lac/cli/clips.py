@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,57 +18,55 @@ if TYPE_CHECKING:
     from lac.runs.config import DataSection
 
 
+class Source(NamedTuple):
+    """A clip, and its video (a file or a folder of images) if it has one."""
+
+    clip: Clip
+    video: Path | None
+
+
 def read_clips(
-    given: Sequence[str], data: DataSection, device: str | torch.device, dataset: Dataset | None = None
-) -> list[Clip]:
-    """The clips of the given names: files are read as the run's folder of data would be, names are looked up.
+    names: Sequence[str], data: DataSection, device: str | torch.device, dataset: Dataset | None = None
+) -> list[Source]:
+    """The clips of these names: files are read as the run's folder of data would be, other names are looked up.
 
     Args:
-        given: for each clip a file, a folder of images, or a name of a clip of the data set.
+        names: for each clip a file, a folder of images, or a name of a clip of the data set.
         data: of the run.
         device: where the features of videos are computed.
-        dataset: what ``data`` describes; loaded here when it is needed and not given.
+        dataset: what `data` describes; loaded here when it is needed and not given.
 
     Raises:
         UsageError: a name that is neither a file nor a clip; the nearest one is told.
-        ValueError, OSError: the data cannot be read.
+        DataError, OSError: the data cannot be read.
     """
+    if dataset is None and not all(Path(name).exists() for name in names):
+        dataset = data.load(device)
+    return [
+        _read_file(name, data, device) if dataset is None or Path(name).exists() else _look_up(name, dataset)
+        for name in names
+    ]
+
+
+def _read_file(name: str, data: DataSection, device: str | torch.device) -> Source:
     from lac.data.folder import read_clip
 
-    if dataset is None and not all(Path(name).exists() for name in given):
-        dataset = data.load(device)
-    known = {} if dataset is None else {clip.name: clip for clip in dataset.train + dataset.val}
-    options = {name: value for name, value in data.options.items() if name in ("rate", "fps", "size", "backbone")}
-    clips = []
-    for name in given:
-        if Path(name).exists():
-            clips.append(read_clip(name, device=device, **options))
-        elif name in known:
-            clips.append(known[name])
-        elif dataset is not None and name in dataset.left_out:
-            raise ValueError(f"clip {name!r} is left out: {dataset.left_out[name]}")
-        else:
-            close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]
-            where = "" if dataset is None else dataset.name
-            raise UsageError(
-                f"{name!r} is neither a file nor one of the {len(known)} clips of {where}; a name there is {close[0]!r}"
-            )
-    return clips
-
-
-def find_video(name: str, data: DataSection) -> Path | None:
-    """The video of a clip as it is given, if it has one: the file itself, or that of the run's clip of this name."""
+    known = inspect.signature(read_clip).parameters
+    options = {option: value for option, value in data.options.items() if option in known}
     path = Path(name)
-    if path.exists():
-        return None if path.suffix == ".npy" else path
-    return video_of(name, data)
+    return Source(read_clip(path, device=device, **options), None if path.suffix == ".npy" else path)
 
 
-def video_of(clip: str, data: DataSection) -> Path | None:
-    """The video of a clip of the run's data set, if it has one, whatever is called like it elsewhere."""
-    from lac.data.folder import videos
-
-    return videos(data.root).get(clip) if data.name == "folder" and data.root else None
+def _look_up(name: str, dataset: Dataset) -> Source:
+    known = {clip.name: clip for clip in dataset.train + dataset.val}
+    if name in known:
+        return Source(known[name], dataset.videos.get(name))
+    if name in dataset.left_out:
+        raise DataError(f"clip {name!r} is left out: {dataset.left_out[name]}")
+    close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]
+    raise UsageError(
+        f"{name!r} is neither a file nor one of the {len(known)} clips of {dataset.name}; a name there is {close[0]!r}"
+    )
 
 
 def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
@@ -78,9 +77,9 @@ def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
     """
     shape, features = clip.frames.shape[1:], clip.frames[0].size
     if encoder["backbone"] is not None and len(shape) != 3:
-        raise ValueError(f"{name}: the run was trained on images (3, H, W), a frame here has shape {shape}")
+        raise DataError(f"{name}: the run was trained on images (3, H, W), a frame here has shape {shape}")
     if encoder["backbone"] is None and features != encoder["input_dim"]:
-        raise ValueError(
+        raise DataError(
             f"{name}: the encoder of the run takes {encoder['input_dim']} features a frame, a frame here has "
             f"{features} (shape {shape})"
         )
@@ -94,6 +93,6 @@ def check_embeddings(clips: Sequence[Clip], embeddings: Sequence[np.ndarray]) ->
     """
     for clip, embedding in zip(clips, embeddings, strict=True):
         if not (abs(embedding) < float("inf")).all():
-            raise ValueError(
+            raise DataError(
                 f"the embedding of {clip.name} is not finite; the encoder has diverged, or the frames are too large"
             )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dis
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lac.errors import ConfigError, UsageError
+from lac.errors import ConfigError, UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -141,19 +140,8 @@ def _hint(error: Exception) -> str:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether an error is one that a user can cause, and not a mistake of the program.
-
-    A ``ValueError``, ``TypeError`` or ``RuntimeError`` is, where a ``raise`` statement made it: somebody thought of it.
-    One that Python or torch raise by themselves, say for ``1 + "a"`` or for shapes that do not fit, is a mistake.
-    """
-    if isinstance(error, OSError | ImportError) or _is_out_of_memory(error):
-        return True
-    place = error.__traceback__
-    if place is None or not isinstance(error, ValueError | TypeError | RuntimeError):
-        return False
-    while place.tb_next is not None:
-        place = place.tb_next
-    return place.tb_frame.f_code.co_code[place.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    """Whether an error is one that a user can cause, and not a mistake of the program."""
+    return isinstance(error, UserError | OSError | ImportError) or _is_out_of_memory(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

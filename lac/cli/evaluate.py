@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lac.cli.common import remarks, results_table, run
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace, device: torch.device) -> tuple[FrameEnco
     dataset = lac.data.load(name, arguments.root or (data.root if same else None), device=device, **options)
     # A backbone takes images of any size, and input_dim is what it returns.
     if encoder.config["backbone"] is None and _size(dataset) != encoder.config["input_dim"]:
-        raise ValueError(
+        raise DataError(
             f"the encoder of {arguments.run} takes {encoder.config['input_dim']} features a frame, but a "
             f"frame of {dataset.name} has {_size(dataset)}"
         )
@@ -163,7 +163,7 @@ def _features(arguments: argparse.Namespace, device: torch.device) -> tuple[dict
         shape = embeddings[clip.name].shape
         if len(shape) != 2 or shape[0] != len(clip):
             where = Path(arguments.features, "features", f"{clip.name}.npy")
-            raise ValueError(f"{where}: embeddings must be (frames, features) of {len(clip)} frames, got {shape}")
+            raise DataError(f"{where}: embeddings must be (frames, features) of {len(clip)} frames, got {shape}")
     return embeddings, dataset
 
 

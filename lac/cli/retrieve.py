@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from lac.cli.common import run
-from lac.errors import UsageError
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from lac.cli.clips import Source
     from lac.data import Clip
     from lac.plots import Picture
-    from lac.runs.config import DataSection
 
 WINDOW = 1.0  # seconds of signals before and after a frame that has no picture
 _HEIGHT = 240  # pixels of a video's frame, as tall as a panel
@@ -106,8 +106,9 @@ def _command(argv: list[str] | None) -> int:
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
 
-    from lac.cli.clips import check_embeddings, check_frames, find_video, read_clips, video_of
+    from lac.cli.clips import Source, check_embeddings, check_frames, read_clips
     from lac.data.doubts import still
+    from lac.data.video import RATE
     from lac.embed import embed_clips
     from lac.files import write_json
     from lac.plots import plot_retrieval, save_figure
@@ -122,11 +123,12 @@ def _command(argv: list[str] | None) -> int:
     encoder = read_encoder(folder, device)
     dataset = data.load(device)
     given = arguments.clip or dataset.val[0].name
-    (clip,) = read_clips([given], data, device, dataset)
+    (source,) = read_clips([given], data, device, dataset)
+    clip = source.clip
     check_frames(given, clip, encoder.config)
     others = [other for other in dataset.val if other.name != clip.name]
     if not others:
-        raise ValueError(f"{dataset.name} has no validation clip but {clip.name!r}: there is nothing to search in")
+        raise DataError(f"{dataset.name} has no validation clip but {clip.name!r}: there is nothing to search in")
     check_frames(others[0].name, others[0], encoder.config)
     frames = _query_frames(clip, arguments.at, arguments.queries)
 
@@ -162,12 +164,12 @@ def _command(argv: list[str] | None) -> int:
         wanted.setdefault(answer["clip"], set()).add(answer["frame"])
     pictures: dict[tuple[str, int], Picture] = {}
     signals = _Signals(others)
-    for source in (clip, *others):
-        if source.name in wanted:
-            numbers = sorted(wanted[source.name])
-            video = find_video(given, data) if source is clip else video_of(source.name, data)
-            drawn = _pictures(video, source, numbers, data, signals)
-            pictures |= {(source.name, k): picture for k, picture in zip(numbers, drawn, strict=True)}
+    for shown in (source, *(Source(other, dataset.videos.get(other.name)) for other in others)):
+        name = shown.clip.name
+        if name in wanted:
+            numbers = sorted(wanted[name])
+            drawn = _pictures(shown, numbers, dataset.bones, data.options.get("rate", RATE), signals)
+            pictures |= {(name, k): picture for k, picture in zip(numbers, drawn, strict=True)}
     figure = plot_retrieval(
         [[pictures[answer["clip"], answer["frame"]] for answer in row] for row in answers],
         [[_caption(answer) for answer in row] for row in answers],
@@ -227,7 +229,11 @@ def _short(text: str, length: int = 24) -> str:
 
 
 def _pictures(
-    video: Path | None, clip: Clip, frames: list[int], data: DataSection, signals: Callable[[Clip], np.ndarray]
+    source: Source,
+    frames: list[int],
+    bones: Sequence[tuple[int, int]],
+    rate: float,
+    signals: Callable[[Clip], np.ndarray],
 ) -> list[Picture]:
     """Pictures of frames of a clip: from its video where there is one, else of what the frames are.
 
@@ -237,12 +243,11 @@ def _pictures(
     """
     import numpy as np
 
-    from lac.data.uiprmd import BONES
-    from lac.data.video import RATE, frames_at
+    from lac.data.video import frames_at
     from lac.plots import Joints, Window
 
+    clip, video = source
     if video is not None:
-        rate = data.options.get("rate", RATE)
         return list(frames_at(video, clip.times[frames].tolist(), height=_HEIGHT, rate=rate))
     shape = clip.frames.shape[1:]
     if len(shape) == 3 and shape[0] == 3:
@@ -251,7 +256,6 @@ def _pictures(
         return list(images.transpose(0, 2, 3, 1).astype(np.uint8))
     if len(shape) == 2 and shape[0] > 1 and shape[1] in (2, 3):
         turned = [[1, 0], [0, -1]] if shape[1] == 2 else [[0.71, 0], [0.71, 0], [0, 1]]
-        bones = BONES if data.name == "uiprmd" else ()
         return [Joints(points, bones) for points in clip.frames[frames] @ np.array(turned)]
     windows: list[Picture] = []
     values = signals(clip)

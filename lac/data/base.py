@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lac.data.reading import file_name
-from lac.errors import ConfigError
+from lac.errors import ConfigError, DataError, DataTypeError
 from lac.options import checked_options
 
 
@@ -49,17 +49,17 @@ class Clip:
         frames = _numbers(self.frames, np.float32, f"clip {self.name!r}: frames")
         times = _numbers(self.times, np.float64, f"clip {self.name!r}: times")
         if frames.ndim < 2 or frames.size == 0:
-            raise ValueError(
+            raise DataError(
                 f"clip {self.name!r}: frames must be (frames, ...) with at least one frame and one feature "
                 f"dimension, got shape {frames.shape}; for one number a frame use shape (frames, 1)"
             )
         if times.shape != (len(frames),):
-            raise ValueError(
+            raise DataError(
                 f"clip {self.name!r}: times must have one entry a frame, shape ({len(frames)},), got {times.shape}"
             )
         if len(times) > 1 and not (np.diff(times) > 0).all():
             at = int(np.argmin(np.diff(times) > 0))
-            raise ValueError(
+            raise DataError(
                 f"clip {self.name!r}: times must increase, got {times[at]:g} s and then {times[at + 1]:g} s "
                 f"at frames {at} and {at + 1}"
             )
@@ -71,7 +71,7 @@ class Clip:
                 more = "longer" if len(labels.ravel()) > len(frames) else "shorter"
                 if labels.ndim != 1:
                     more = "of another shape"
-                raise ValueError(
+                raise DataError(
                     f"clip {self.name!r}: labels are {more} than the features: labels {labels.shape}, "
                     f"features {frames.shape}; give one label a frame, -1 where a frame has no phase"
                 )
@@ -93,6 +93,8 @@ class Dataset:
         left_out: for each clip that could not be read the reason, which names the file; it is in neither split.
         unlabelled: for each clip whose labels are missing or could not be read, where others have some, the reason; it
             is in its split with ``labels=None``, to be trained on and not to be judged.
+        bones: of poses (J, 2) or (J, 3) the pairs of joints that a limb connects, to draw them.
+        videos: where the video of a clip lies (a file, or a folder of images), by the clip's name.
 
     Raises:
         ValueError: a split is empty, two clips share a name, the clips' features differ in shape, or a label
@@ -105,24 +107,26 @@ class Dataset:
     label_names: list[str]
     left_out: Mapping[str, str] = field(default_factory=dict)
     unlabelled: Mapping[str, str] = field(default_factory=dict)
+    bones: Sequence[tuple[int, int]] = ()
+    videos: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, clips in (("train", self.train), ("val", self.val)):
             if not clips:
-                raise ValueError(f"data set {self.name!r}: the {split} split has no clip")
+                raise DataError(f"data set {self.name!r}: the {split} split has no clip")
         seen: set[str] = set()
         for clip in self.train + self.val:
             if clip.name in seen:
-                raise ValueError(f"data set {self.name!r}: two clips are called {clip.name!r}")
+                raise DataError(f"data set {self.name!r}: two clips are called {clip.name!r}")
             seen.add(clip.name)
             if clip.frames.shape[1:] != self.feature_shape:
-                raise ValueError(
+                raise DataError(
                     f"data set {self.name!r}: a frame of clip {clip.name!r} has shape "
                     f"{clip.frames.shape[1:]}, a frame of {self.train[0].name!r} {self.feature_shape}; all "
                     "clips of a data set need the same features"
                 )
             if clip.labels is not None and clip.labels.max() >= len(self.label_names):
-                raise ValueError(
+                raise DataError(
                     f"data set {self.name!r}: clip {clip.name!r} has label {clip.labels.max()}, but only "
                     f"{len(self.label_names)} labels have a name"
                 )
@@ -153,7 +157,7 @@ def register(name: str, loader: Loader) -> None:
         ValueError: the name is taken by another loader.
     """
     if _loaders.get(name, loader) is not loader:
-        raise ValueError(f"a data set called {name!r} exists already; choose another name")
+        raise DataError(f"a data set called {name!r} exists already; choose another name")
     _loaders[name] = loader
 
 
@@ -200,15 +204,15 @@ def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:
     """``array`` as a contiguous array of ``dtype``, after a check that nothing is lost by it."""
     given = np.asarray(array)
     if given.dtype.kind not in "biuf":
-        raise TypeError(f"{what} must be real numbers, got dtype {given.dtype}")
+        raise DataTypeError(f"{what} must be real numbers, got dtype {given.dtype}")
     whole = np.issubdtype(dtype, np.integer)
     if whole and given.dtype.kind == "f" and (off := np.isfinite(given) & (given != np.floor(given))).any():
-        raise TypeError(f"{what} must be whole numbers, got {given[off][0]}")
+        raise DataTypeError(f"{what} must be whole numbers, got {given[off][0]}")
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is found by the comparison below
         numbers = np.ascontiguousarray(given, dtype=dtype)
     bad = (numbers != given) if whole else ~np.isfinite(numbers)
     if bad.any():
         at = tuple(int(k) for k in np.argwhere(bad)[0])
         must = f"fit into {np.dtype(dtype)}" if np.isfinite(given[at]) else "be finite"
-        raise ValueError(f"{what} must {must}, got {given[at]} at index {at} ({int(bad.sum())} in all)")
+        raise DataError(f"{what} must {must}, got {given[at]} at index {at} ({int(bad.sum())} in all)")
     return numbers

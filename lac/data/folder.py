@@ -17,7 +17,7 @@ from lac.data.base import Clip, Dataset
 from lac.data.features import FrameFeatures, to_images
 from lac.data.reading import file_name, naming, number, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
-from lac.errors import ConfigError
+from lac.errors import ConfigError, DataError
 from lac.model.backbone import PRETRAINED
 
 FPS = 10.0
@@ -87,7 +87,7 @@ def load(
         raise ConfigError(f"rate must be > 0 frames a second, got {rate}")
     kind, sources = "features", _files(base, "features", ".npy")
     if not sources:
-        kind, sources = "videos", videos(base)
+        kind, sources = "videos", _files(base, "videos")
     if not sources:
         raise FileNotFoundError(
             f"no features: expected files {base / 'features'}/*.npy, or videos in {base / 'videos'}"
@@ -96,9 +96,9 @@ def load(
     times = _partners(base, "times", kind, sources, ".npy")
     if times and len(times) < len(sources):
         lonely = min(set(sources) - set(times))
-        raise ValueError(f"clip {lonely!r} has no {base / 'times' / lonely}.npy; give times for every clip or for none")
+        raise DataError(f"clip {lonely!r} has no {base / 'times' / lonely}.npy; give times for every clip or for none")
     if times and kind == "videos":
-        raise ValueError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
+        raise DataError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
 
     features = _features(backbone, rate=rate, fps=fps, size=size, device=device) if kind == "videos" else None
 
@@ -135,7 +135,7 @@ def load(
                 unlabelled[name] = str(error)
     for split, names in splits.items():
         if names and not any(name in clips for name in names):
-            raise ValueError(
+            raise DataError(
                 f"{base}: no clip of the split {split!r} can be read, {len(names)} left out; the first: "
                 f"{left_out[names[0]]}"
             )
@@ -147,6 +147,7 @@ def load(
         _label_names(base, max(highest, default=-1) + 1),
         left_out,
         unlabelled,
+        videos=_files(base, "videos"),
     )
 
 
@@ -210,11 +211,6 @@ def _read_clip(
     return _Numbered(Clip(name, found.frames, found.times), found.numbers, found.total)
 
 
-def videos(root: str | Path) -> dict[str, Path]:
-    """The videos ``root/videos/*`` by the name of their clip: files, or folders of images."""
-    return _files(Path(root), "videos")
-
-
 def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """``root/features/NAME.npy`` for each of ``names``, such as embeddings made elsewhere.
 
@@ -237,7 +233,7 @@ def _files(base: Path, kind: str, *suffixes: str) -> dict[str, Path]:
             continue
         name = path.name if path.is_dir() else path.stem
         if name in found:
-            raise ValueError(f"clip {name!r} has two files of {kind}: {found[name]} and {path}; remove one of them")
+            raise DataError(f"clip {name!r} has two files of {kind}: {found[name]} and {path}; remove one of them")
         found[name] = path
     return found
 
@@ -248,7 +244,7 @@ def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixe
     lonely = sorted(set(found) - set(sources))
     if lonely:
         ending = ".*" if of == "videos" else ".npy"
-        raise ValueError(
+        raise DataError(
             f"clip {lonely[0]!r} has {kind} but no {of}: there is no {base / of / (lonely[0] + ending)} "
             f"({len(lonely)} such clips); remove its {kind}"
         )
@@ -263,7 +259,7 @@ def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> n
         if stored.shape != (count,):
             given = f"{len(stored)} labels" if stored.ndim == 1 else f"labels of shape {stored.shape}"
             near = " (off by one)" if stored.ndim == 1 and abs(len(stored) - count) == 1 else ""
-            raise ValueError(
+            raise DataError(
                 f"{path} holds {given}, but the clip has {count} frames{near}; give one label for each frame of the "
                 "file, -1 where a frame has no phase"
             )
@@ -272,7 +268,7 @@ def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> n
         begins, phases = _phases(path)
         labels = np.array([-1, *phases])[np.searchsorted(begins, times + 1e-6, side="right")]
     if labels.dtype.kind in "biuf" and (labels > _MOST_LABELS).any():
-        raise ValueError(f"{path}: a label must be at most {_MOST_LABELS}, got {labels.max()}")
+        raise DataError(f"{path}: a label must be at most {_MOST_LABELS}, got {labels.max()}")
     return np.asarray(labels)
 
 
@@ -285,17 +281,17 @@ def _phases(path: Path) -> tuple[list[float], list[int]]:
             begins.append(number(row["time"]))
             phases.append(int(row["label"]))
         except ValueError as error:
-            raise ValueError(
+            raise DataError(
                 f"{path}, line {line}: expected seconds and a whole number, like 1.2,3, got {','.join(row.values())!r}"
             ) from error
         if begins[-1] <= max(begins[:-1], default=-math.inf):
-            raise ValueError(f"{path}, line {line}: times must increase, got {row['time']}")
+            raise DataError(f"{path}, line {line}: times must increase, got {row['time']}")
     return begins, phases
 
 
 def _strings(value: Any, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{where} must be a list of strings, got {value!r}")
+        raise DataError(f"{where} must be a list of strings, got {value!r}")
     return value
 
 
@@ -304,20 +300,20 @@ def _split(base: Path, kind: str, names: list[str], val_share: float, seed: int)
     if path.is_file():
         given = read_json(path)
         if not isinstance(given, dict) or set(given) != {"train", "val"}:
-            raise ValueError(f'{path} must be {{"train": [...], "val": [...]}}')
+            raise DataError(f'{path} must be {{"train": [...], "val": [...]}}')
         splits = [_strings(given[split], f"{path}: {split}") for split in ("train", "val")]
         for name in splits[0] + splits[1]:
             with naming(path):
                 file_name(name)
             if name not in names:
-                raise ValueError(
+                raise DataError(
                     f"{path} names {name!r}, but there is no {kind}/{name}{'.npy' if kind == 'features' else '.*'}"
                 )
         return splits[0], splits[1]
     if not 0 < val_share < 1:
         raise ConfigError(f"val_share must lie between 0 and 1, got {val_share}")
     if len(names) < 2:
-        raise ValueError(f"{base} has one clip only; a split into train and val needs two")
+        raise DataError(f"{base} has one clip only; a split into train and val needs two")
     count = min(max(1, math.floor(val_share * len(names) + 0.5)), len(names) - 1)
     chosen = {names[k] for k in np.random.default_rng(seed).permutation(len(names))[:count]}
     return [name for name in names if name not in chosen], sorted(chosen)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lac.errors import DataError
+
 
 class ArraysOnly(pickle.Unpickler):
     """Unpickles NumPy arrays, torch tensors, lists, dicts, text and numbers.
@@ -36,7 +38,7 @@ def read_pickle(path: str | Path) -> Any:
         try:
             return ArraysOnly(file).load()
         except Exception as error:  # a damaged pickle can raise anything
-            raise ValueError(
+            raise DataError(
                 f"{path} is not a pickle of plain arrays and tensors, and nothing else is read, because that would "
                 f"run code from the file: {error or type(error).__name__}"
             ) from error

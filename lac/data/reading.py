@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from lac.errors import DataError
+
 MOST_UNPACKED = 1 << 30  # bytes that an .npz may unpack to, where it is not larger itself
 _SEPARATORS = ",;\t"
 
@@ -35,7 +37,7 @@ def file_name(name: object) -> str:
         or any(ord(character) < 32 for character in name)
         or not name
     ):
-        raise ValueError(f"{name!r} cannot be a name: no /, \\, drive or control character, and no dot at its start")
+        raise DataError(f"{name!r} cannot be a name: no /, \\, drive or control character, and no dot at its start")
     return name
 
 
@@ -47,7 +49,7 @@ def naming(path: Path) -> Iterator[None]:
     except (ValueError, TypeError, OSError) as error:
         if not isinstance(error, TypeError) and str(path) in str(error):
             raise
-        raise ValueError(f"{path}: {error}") from error
+        raise DataError(f"{path}: {error}") from error
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -60,7 +62,7 @@ def read_npy(path: Path) -> np.ndarray:
         try:
             return _array(file, path.stat().st_size)
         except Exception as error:  # a damaged header can raise anything
-            raise ValueError(f"{path} is not a plain NumPy array: {error or type(error).__name__}") from error
+            raise DataError(f"{path} is not a plain NumPy array: {error or type(error).__name__}") from error
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -76,7 +78,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 members = {name: archive.getinfo(f"{name}.npy") for name in names}
                 total = sum(member.file_size for member in members.values())
                 if total > max(MOST_UNPACKED, path.stat().st_size):
-                    raise ValueError(f"its arrays unpack to {total} bytes; at most {MOST_UNPACKED} are taken")
+                    raise DataError(f"its arrays unpack to {total} bytes; at most {MOST_UNPACKED} are taken")
                 found = {}
                 for name, member in members.items():
                     with archive.open(member) as part:
@@ -84,7 +86,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 return found
         except Exception as error:  # a damaged archive can raise anything
             reason = error.args[0] if isinstance(error, KeyError) else error or type(error).__name__
-            raise ValueError(f"{path} is not an archive of the arrays {', '.join(names)}: {reason}") from error
+            raise DataError(f"{path} is not an archive of the arrays {', '.join(names)}: {reason}") from error
 
 
 def _array(file: IO[bytes], size: int) -> np.ndarray:
@@ -95,14 +97,14 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     elif version == (2, 0):
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     else:  # 3.0 is for named columns
-        raise ValueError(f"it has NumPy's format {'.'.join(map(str, version))}; save one array of numbers")
+        raise DataError(f"it has NumPy's format {'.'.join(map(str, version))}; save one array of numbers")
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not read, because that would run code from the file")
+        raise DataError("it holds Python objects, which are not read, because that would run code from the file")
     if dtype.fields is not None or dtype.subdtype is not None:
-        raise ValueError(f"it has named columns, {', '.join(dtype.names or ())}; save one array of numbers")
+        raise DataError(f"it has named columns, {', '.join(dtype.names or ())}; save one array of numbers")
     promised, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if min(shape, default=0) < 0 or promised != there:
-        raise ValueError(f"its header promises {promised} bytes, but {there} follow: it is cut short or damaged")
+        raise DataError(f"its header promises {promised} bytes, but {there} follow: it is cut short or damaged")
     file.seek(0)
     return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
@@ -112,7 +114,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise DataError(f"{path} is not JSON: {error}") from error
 
 
 def read_table(path: Path, *headers: Sequence[str]) -> tuple[Sequence[str], list[tuple[int, Mapping[str, str]]]]:
@@ -139,8 +141,8 @@ def read_table(path: Path, *headers: Sequence[str]) -> tuple[Sequence[str], list
                 if all(names.count(name) == 1 for name in header):
                     return header, list(_lines(path, text, separator, names, header))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    raise ValueError(
+        raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    raise DataError(
         f"{path} must start with the line {wanted}, got {first[:80]!r}; more columns, another order, and semicolons or "
         "tabs instead of commas are read too"
     )
@@ -155,7 +157,7 @@ def _lines(
         if not any(cells):
             continue
         if len(cells) != len(names):
-            raise ValueError(
+            raise DataError(
                 f"{path}, line {number}: expected {len(names)} cells, {separator.join(names)!r}, got {line[:80]!r}"
             )
         yield number, {name: cells[names.index(name)] for name in header}
@@ -169,5 +171,5 @@ def number(text: str) -> float:
     """
     value = float(text.replace(",", ".")) if text.count(",") == 1 and "." not in text else float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not finite")
+        raise DataError(f"{text!r} is not finite")
     return value

@@ -23,7 +23,7 @@ from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
 from lac.data.reading import naming, read_npz
 from lac.data.untrimmed import untrim
-from lac.errors import ConfigError
+from lac.errors import ConfigError, DataError
 
 RATE = 25.0
 MOVEMENTS = (
@@ -169,7 +169,8 @@ def load(
         splits[one.subject in TRAIN_SUBJECTS].append(clip)
     kind = "untrimmed" if untrimmed else "trimmed"
     with naming(path):
-        return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], PHASES if name in WITH_PHASES else [])
+        phases = PHASES if name in WITH_PHASES else []
+        return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], phases, bones=BONES)
 
 
 def _movement_number(movement: str | int) -> int:
@@ -198,12 +199,12 @@ def _place(root: str | Path | None) -> Path:
 def _packed(path: Path) -> list[_Recording]:
     joints, labels, meta = read_npz(path, ("joints", "labels", "meta")).values()
     if meta.ndim != 2 or meta.shape[1] != 4 or meta.dtype.kind not in "iu" or not len(meta) or meta.min() < 1:
-        raise ValueError(f"{path}: meta must be (recordings, 4) whole numbers from 1, got {meta.shape} {meta.dtype}")
+        raise DataError(f"{path}: meta must be (recordings, 4) whole numbers from 1, got {meta.shape} {meta.dtype}")
     ends = np.cumsum(meta[:, 3], dtype=np.int64)
     if joints.shape != (ends[-1], len(JOINTS), 3) or labels.shape != joints.shape[:1]:
-        raise ValueError(f"{path}: meta has {ends[-1]} frames, but joints are {joints.shape} and labels {labels.shape}")
+        raise DataError(f"{path}: meta has {ends[-1]} frames, but joints are {joints.shape} and labels {labels.shape}")
     if joints.dtype.kind not in "iuf" or not np.isfinite(joints).all() or labels.dtype.kind not in "iu":
-        raise ValueError(f"{path}: joints must be finite and labels whole numbers, got {joints.dtype}, {labels.dtype}")
+        raise DataError(f"{path}: joints must be finite and labels whole numbers, got {joints.dtype}, {labels.dtype}")
 
     def part(start: int, end: int) -> np.ndarray:
         return np.asarray(joints[start:end], dtype=np.float64)
@@ -242,13 +243,13 @@ def _read_official(path: Path) -> np.ndarray:
         try:
             values = np.loadtxt(file, delimiter=",", ndmin=2)
         except ValueError as error:
-            raise ValueError(f"{path}: expected comma-separated numbers: {error}") from error
+            raise DataError(f"{path}: expected comma-separated numbers: {error}") from error
     if values.shape[1] != 3 * len(_MARKERS):
-        raise ValueError(
+        raise DataError(
             f"{path}: expected {len(_MARKERS)} markers x 3 = {3 * len(_MARKERS)} columns, got {values.shape[1]}"
         )
     if not np.isfinite(values).all():
-        raise ValueError(f"{path}: expected finite numbers, got {values[~np.isfinite(values)][0]}")
+        raise DataError(f"{path}: expected finite numbers, got {values[~np.isfinite(values)][0]}")
     markers = values[:: round(_OFFICIAL_RATE / RATE)].reshape(-1, len(_MARKERS), 3)
     joints = [markers[:, [_MARKERS.index(marker) for marker in _JOINT_MARKERS[joint]]].mean(axis=1) for joint in JOINTS]
     return np.stack(joints, axis=1)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lac.errors import DataError
 from lac.files import atomic_path
 
 RATE = 25.0  # of folders of images, which have no times of their own
@@ -96,10 +97,10 @@ def read_numbered(
 ) -> Frames:
     """:func:`read_frames` with the numbers of the frames; ``total`` ends at the last one of ``indices``."""
     if indices is not None and fps is not None:
-        raise ValueError("indices and fps exclude each other: give one of them")
+        raise DataError("indices and fps exclude each other: give one of them")
     numbers = None if indices is None else [operator.index(number) for number in indices]
     if numbers is not None and (not numbers or min(numbers) < 0):
-        raise ValueError(f"indices must be frame numbers from 0, at least one, got {numbers}")
+        raise DataError(f"indices must be frame numbers from 0, at least one, got {numbers}")
 
     kept: dict[int, np.ndarray] = {}
     times: dict[int, float] = {}
@@ -112,7 +113,7 @@ def read_numbered(
                 continue
             kept[number], times[number] = picture, time
             if picture.shape != next(iter(kept.values())).shape:
-                raise ValueError(
+                raise DataError(
                     f"{path}: frame {number} has {_text(picture.shape[:2])} pixels, the first one has another size; "
                     "give size= to bring all frames to one"
                 )
@@ -120,7 +121,7 @@ def read_numbered(
                 break
     missing = sorted((wanted or set()) - set(kept))
     if missing:
-        raise ValueError(f"{path} has {count} frames: index {missing[0]} is out of range")
+        raise DataError(f"{path} has {count} frames: index {missing[0]} is out of range")
     order = list(kept) if numbers is None else numbers
     return Frames(
         np.stack([kept[number] for number in order]),
@@ -152,7 +153,7 @@ def each_frame(
     """
     for name, value in (("fps", fps), ("rate", rate)):
         if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} must be > 0 frames a second, got {value}")
+            raise DataError(f"{name} must be > 0 frames a second, got {value}")
     target = _size(size)
     start, interval = math.nan, -1
     with closing(_frames(Path(path), rate)) as source:
@@ -190,9 +191,9 @@ def count_frames(path: str | Path) -> int:
                     there = packet.size > 0 or packet.dts is not None
                     packets, shown = packets + there, shown + (there and not packet.is_discard)
             except av.FFmpegError as error:
-                raise ValueError(f"{_cut(path, packets, promised)}: {error.strerror}") from error
+                raise DataError(f"{_cut(path, packets, promised)}: {error.strerror}") from error
             if packets < promised:
-                raise ValueError(_cut(path, packets, promised))
+                raise DataError(_cut(path, packets, promised))
     return shown or len(frame_times(path))
 
 
@@ -216,7 +217,7 @@ def frames_at(
             asked for.
     """
     if len(seconds) == 0 or not np.isfinite(seconds).all():
-        raise ValueError(f"seconds must be finite times, at least one, got {list(seconds)}")
+        raise DataError(f"seconds must be finite times, at least one, got {list(seconds)}")
     pictures: dict[int, np.ndarray] = {}
     with closing(_frames(Path(path), rate)) as source:
         shown, upcoming = next(source), next(source, None)
@@ -260,14 +261,14 @@ def write_side_by_side(
     """
     times1, times2 = (np.asarray(times, dtype=np.float64) for times in (times1, times2))
     if times1.ndim != 1 or len(times1) == 0 or times1.shape != times2.shape:
-        raise ValueError(
+        raise DataError(
             f"times1 and times2 must hold one time for each of K >= 1 matches, got {times1.shape}, {times2.shape}"
         )
     for name, times in (("times1", times1), ("times2", times2)):
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
-            raise ValueError(f"{name} must be finite seconds that increase, got {times}")
+            raise DataError(f"{name} must be finite seconds that increase, got {times}")
     if not isinstance(height, int) or height < 2:
-        raise ValueError(f"height must be a whole number of pixels, at least 2, got {height!r}")
+        raise DataError(f"height must be a whole number of pixels, at least 2, got {height!r}")
     av = _package("av", "PyAV")
     written = 0
     with (
@@ -306,14 +307,14 @@ def _frames(path: Path, rate: float) -> Generator[_Frame]:
     before = -math.inf
     for frame in _images(path, rate) if path.is_dir() else _decoded(path):
         if not frame.time > before:
-            raise ValueError(
+            raise DataError(
                 f"{path}: a frame at {frame.time:g} s comes after one at {before:g} s; write the video anew, for "
                 "instance with ffmpeg -i OLD -fps_mode vfr NEW.mp4"
             )
         before = frame.time
         yield frame
     if before == -math.inf:
-        raise ValueError(f"{path} holds no frames")
+        raise DataError(f"{path} holds no frames")
 
 
 def _decoded(path: Path) -> Generator[_Frame]:
@@ -334,13 +335,13 @@ def _decoded(path: Path) -> Generator[_Frame]:
                     decoded += 1
                     at = moments.popleft() if ordered and moments else frame.pts
                     if at is None:
-                        raise ValueError(f"{path}: frame {decoded - 1} has no time; put the stream into an mp4 first")
+                        raise DataError(f"{path}: frame {decoded - 1} has no time; put the stream into an mp4 first")
                     yield _video_frame(frame, at)
         except av.FFmpegError as error:
-            raise ValueError(f"{_cut(path, decoded, promised)}: {error.strerror}") from error
+            raise DataError(f"{_cut(path, decoded, promised)}: {error.strerror}") from error
         # Packets, since a trimmed video holds some that are decoded but not shown.
         if packets < promised:
-            raise ValueError(_cut(path, decoded, promised))
+            raise DataError(_cut(path, decoded, promised))
 
 
 @contextmanager
@@ -352,15 +353,15 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any, int]]:
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        raise ValueError(
+        raise DataError(
             f"{path} is not a video that FFmpeg can read, or was cut short before its index: {error.strerror}"
         ) from error
     with container:
         if not container.streams.video:
-            raise ValueError(f"{path} holds no video stream, or was cut short before the end of its index")
+            raise DataError(f"{path} holds no video stream, or was cut short before the end of its index")
         stream = container.streams.video[0]
         if stream.codec_context is None:
-            raise ValueError(f"{path} holds a video that FFmpeg has no decoder for")
+            raise DataError(f"{path} holds a video that FFmpeg has no decoder for")
         # Other containers do not say it, or count the moments at which a frame could be shown (avi).
         yield container, stream, stream.frames if "mp4" in container.format.name else 0
 
@@ -412,9 +413,9 @@ def _images(path: Path, rate: float) -> Generator[_Frame]:
             with image_module.open(file) as opened:
                 image = _rgb(opened)
         except _Unclear as error:
-            raise ValueError(f"{file}: {error}") from error
+            raise DataError(f"{file}: {error}") from error
         except Exception as error:  # a damaged image can raise anything
-            raise ValueError(f"{file} is not an image that Pillow can read, or it is cut short: {error}") from error
+            raise DataError(f"{file} is not an image that Pillow can read, or it is cut short: {error}") from error
 
         def picture(size: _Size | None, image: Any = image) -> np.ndarray:
             return np.asarray(image if size is None else image.resize(size[::-1], image_module.Resampling.BOX))
@@ -461,7 +462,7 @@ def _size(size: int | tuple[int, int] | None) -> _Size | None:
         return None
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2 or not all(isinstance(side, int) and side >= 1 for side in pair):
-        raise ValueError(f"size must be (height, width) or one number of pixels, at least 1, got {size!r}")
+        raise DataError(f"size must be (height, width) or one number of pixels, at least 1, got {size!r}")
     return pair
 
 

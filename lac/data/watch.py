@@ -21,7 +21,7 @@ from lac.data.phases import half_way_phases
 from lac.data.pickles import ArraysOnly
 from lac.data.reading import naming
 from lac.data.untrimmed import resample, untrim
-from lac.errors import ConfigError
+from lac.errors import ConfigError, DataError
 
 RECORDED_RATE = 50.0
 ACTIONS = ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")
@@ -146,7 +146,7 @@ def _file() -> Path:
 def _unpickle(file: BinaryIO) -> Any:
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
-        raise ValueError(f"NumPy format {version}")
+        raise DataError(f"NumPy format {version}")
     np.lib.format.read_array_header_1_0(file)
     return ArraysOnly(file).load().item()
 
@@ -160,9 +160,9 @@ def _recordings(path: Path, rate: float) -> list[_Recording]:
         subject = [int(number) for number in data["subject"]]
         side = ["right" if number else "left" for number in data["side"]]
         if any(signal.ndim != 2 or signal.shape[1] != 6 or len(signal) == 0 for signal in raw):
-            raise ValueError("a recording does not have frames of six axes")
+            raise DataError("a recording does not have frames of six axes")
         if not all(np.isfinite(signal).all() for signal in raw):
-            raise ValueError("a recording is not finite")
+            raise DataError("a recording is not finite")
         made = [
             _Recording(a, s, arm, _prepared(signal * (_MIRROR if arm == "right" else 1), rate))
             for a, s, arm, signal in zip(action, subject, side, raw, strict=True)
@@ -170,7 +170,7 @@ def _recordings(path: Path, rate: float) -> list[_Recording]:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"{path} is not the watch data of seglearn: {error or type(error).__name__}") from error
+        raise DataError(f"{path} is not the watch data of seglearn: {error or type(error).__name__}") from error
     return sorted(made, key=lambda one: (one.action, one.subject, one.side))
 
 

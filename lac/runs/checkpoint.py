@@ -20,12 +20,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lac.model.backbone import without_file
-from lac.errors import ConfigError
-from lac.runs.config import CONFIG, TrainConfig
-from lac.model.encoder import FrameEncoder
+from lac.errors import CheckpointError, ConfigError
 from lac.files import atomic_path
 from lac.loss import LACLoss
+from lac.model.backbone import without_file
+from lac.model.encoder import FrameEncoder
+from lac.runs.config import CONFIG, TrainConfig
 from lac_kernels import engines
 
 ENCODER = "model.safetensors"
@@ -36,10 +36,6 @@ PREVIOUS = "trainer.previous.pt"
 _MARK = b"sha256:"  # the digest follows
 _BLANK = b"0" * 64
 _log = logging.getLogger("lac")
-
-
-class CheckpointError(ValueError):
-    """A file of a run folder that cannot be used: missing, damaged, of another model or version."""
 
 
 class Damaged(CheckpointError):

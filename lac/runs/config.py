@@ -16,10 +16,8 @@ import dataclasses
 import difflib
 import inspect
 import math
-import numbers
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -131,8 +129,8 @@ class TrainConfig:
                 type or out of range. The message names the setting by its dotted path.
         """
         from lac.data.augment import two_views
-        from lac.model.encoder import FrameEncoder
         from lac.loss import LACLoss
+        from lac.model.encoder import FrameEncoder
 
         known = [section.name for section in dataclasses.fields(cls)]
         for name, section in mapping.items():
@@ -194,7 +192,10 @@ class TrainConfig:
         """
         path = Path(folder) / CONFIG
         mapping = _read_yaml(path)
-        every = cls.from_mapping(mapping).to_mapping()
+        try:
+            every = cls.from_mapping(mapping).to_mapping()
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
         missing = [
             f"{part}.{name}" for part, names in every.items() for name in names if name not in mapping.get(part, {})
         ]

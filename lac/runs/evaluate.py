@@ -18,6 +18,7 @@ import torch
 
 from lac.data.base import Clip, Dataset
 from lac.embed import embed_clips
+from lac.errors import DataError, DataTypeError
 
 FRACTIONS = (0.1, 0.5, 1.0)
 KS = (5, 10, 15)
@@ -112,22 +113,22 @@ def evaluate(
             the split and the clip's place in it.
     """
     if not isinstance(stride, int) or stride < 1:
-        raise ValueError(f"stride must be a whole number, at least 1, got {stride!r}")
+        raise DataError(f"stride must be a whole number, at least 1, got {stride!r}")
     if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
-        raise ValueError(f"fractions must lie within (0, 1], got {tuple(fractions)}")
+        raise DataError(f"fractions must lie within (0, 1], got {tuple(fractions)}")
     if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
-        raise ValueError(f"ks must be whole numbers, at least 1, got {tuple(ks)}")
+        raise DataError(f"ks must be whole numbers, at least 1, got {tuple(ks)}")
     if classifier not in CLASSIFIERS:
-        raise ValueError(f"unknown classifier {classifier!r}: choose one of {', '.join(CLASSIFIERS)}")
+        raise DataError(f"unknown classifier {classifier!r}: choose one of {', '.join(CLASSIFIERS)}")
     train = _labelled(embeddings_train, labels_train, "train")
     val = _labelled(embeddings_val, labels_val, "val")
     if len(val) < 2:
-        raise ValueError(
+        raise DataError(
             "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
             "got 1"
         )
     if len(_classes(train + val)) < 2:
-        raise ValueError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
+        raise DataError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
     counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
     classes = _classes(train + val)
     taus = _taus([embedding[::stride] for embedding, _ in val])
@@ -163,16 +164,16 @@ def evaluate_dataset(dataset: Dataset, embed: Embed, **options: Any) -> EvalResu
 def _embedded(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
     found = embed(clips)
     if len(found) != len(clips):
-        raise ValueError(f"embed must return an embedding for each of {len(clips)} clips, got {len(found)}")
+        raise DataError(f"embed must return an embedding for each of {len(clips)} clips, got {len(found)}")
     for clip, embedding in zip(clips, found, strict=True):
         where = f"clip {clip.name!r}"
         _check_arrays(where, embedding, clip.labels)
         if embedding.ndim != 2 or len(embedding) != len(clip):
-            raise ValueError(
+            raise DataError(
                 f"{where}: its embedding must be (frames, features) of {len(clip)} frames, got {embedding.shape}"
             )
         if not np.isfinite(embedding).all():
-            raise ValueError(f"{where}: {_NOT_FINITE}")
+            raise DataError(f"{where}: {_NOT_FINITE}")
     return found
 
 
@@ -227,27 +228,27 @@ _Labelled = list[tuple[np.ndarray, np.ndarray]]
 def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | None], split: str) -> _Labelled:
     """Embeddings (T, E) float64 and labels (T,) of the frames that have a phase, for the clips that have any."""
     if len(embeddings) != len(labels) or len(embeddings) == 0:
-        raise ValueError(f"{split}: {len(embeddings)} clips of embeddings, {len(labels)} of labels")
+        raise DataError(f"{split}: {len(embeddings)} clips of embeddings, {len(labels)} of labels")
     kept = []
     for place, (embedding, label) in enumerate(zip(embeddings, labels, strict=True)):
         where = f"{split} clip {place}"
         _check_arrays(where, embedding, label)
         if embedding.ndim != 2 or (label is not None and label.shape != (len(embedding),)):
-            raise ValueError(
+            raise DataError(
                 f"{where}: embeddings must be (frames, features) and labels (frames,), got {embedding.shape} "
                 f"and {None if label is None else label.shape}"
             )
         if embedding.shape[1] != embeddings[0].shape[1]:
-            raise ValueError(
+            raise DataError(
                 f"{where} has {embedding.shape[1]} features a frame, {split} clip 0 has {embeddings[0].shape[1]}"
             )
         if not np.isfinite(embedding).all():
-            raise ValueError(f"{where}: {_NOT_FINITE}")
+            raise DataError(f"{where}: {_NOT_FINITE}")
         if label is not None and (chosen := label >= 0).any():
             kept.append((embedding[chosen].astype(np.float64), label[chosen]))
     if not kept:
         lack = "labels" if all(label is None for label in labels) else "frame with a label >= 0"
-        raise ValueError(f"the {split} split has no {lack}; the evaluation needs phases in both splits")
+        raise DataError(f"the {split} split has no {lack}; the evaluation needs phases in both splits")
     return kept
 
 
@@ -258,7 +259,7 @@ def _check_arrays(where: str, embedding: Any, label: Any) -> None:
         kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
         if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
             numbers = "real numbers" if what == "embeddings" else "whole numbers"
-            raise TypeError(f"{where}: {what} must be a NumPy array of {numbers}, got {kind}")
+            raise DataTypeError(f"{where}: {what} must be a NumPy array of {numbers}, got {kind}")
 
 
 def _classes(clips: _Labelled) -> set[int]:

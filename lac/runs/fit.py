@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lac.data import Clip, Dataset
 from lac.data.augment import Batch, collate, two_views, view, view_batches
-from lac.errors import ConfigError
+from lac.errors import ConfigError, Diverged
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.runs import checkpoint
@@ -22,10 +22,6 @@ from lac.runs.config import TrainConfig, TrainSection
 
 # The loss has a few scalars to learn. At the encoder's rate they would hardly leave their start in a short run.
 LOSS_RATE = 10.0
-
-
-class Diverged(ValueError):
-    """The loss or its gradient is no longer finite."""
 
 
 class Progress(NamedTuple):

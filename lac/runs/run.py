@@ -21,42 +21,35 @@ A run folder holds::
 from __future__ import annotations
 
 import errno
-import math
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 import lac
 import lac.data
-from lac.runs import checkpoint
-from lac.runs.checkpoint import CheckpointError
-from lac.errors import ConfigError
-from lac.runs.config import CONFIG, TrainConfig, TrainSection
 from lac.data import Clip, Dataset
-from lac.data.augment import Batch, collate, two_views, view, view_batches
 from lac.data.doubts import doubts
-from lac.model.encoder import FrameEncoder
-from lac.system import describe, pick_device
 from lac.embed import embed_clips
+from lac.errors import CheckpointError, ConfigError
+from lac.files import LOCK, atomic_path, left_behind, locked, write_json
+from lac.model.encoder import FrameEncoder
 from lac.pairs import draw_pair
+from lac.plots import plot_curves, save_figure
+from lac.runs import checkpoint
+from lac.runs.config import CONFIG, TrainConfig
 from lac.runs.evaluate import EvalResult, controls, evaluate_dataset
 from lac.runs.events import events, flat, tags
 from lac.runs.fit import Progress, State, fit, rehearse, start
-from lac.files import LOCK, atomic_path, left_behind, locked, write_json
-from lac.loss import LACLoss
-from lac.plots import plot_alignment, plot_curves, save_figure
+from lac.system import describe, pick_device
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 
 def save(state: State, folder: Path) -> None:
@@ -331,5 +324,3 @@ def _evaluate(
 def _pair(clips: Sequence[Clip]) -> tuple[Clip, Clip]:
     """The first clip and the last one of its action: in most data sets two people."""
     return clips[0], [clip for clip in clips if clip.action == clips[0].action][-1]
-
-

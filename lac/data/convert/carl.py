@@ -12,6 +12,7 @@ from typing import Any
 from lac.data.convert.penn_events import ACTIONS, phases
 from lac.data.convert.plain import SPLITS, Content, Item, LeftOut, Source, safe_path, whole_numbers
 from lac.data.pickles import read_pickle
+from lac.errors import DataError
 
 
 def read_pouring(root: Path) -> Source:
@@ -31,14 +32,14 @@ def read_penn(root: Path) -> Source:
         path = root / f"{split}.pkl"
         content = read_pickle(path)
         if not isinstance(content, tuple) or len(content) != 2:
-            raise ValueError(
+            raise DataError(
                 f"{path} should hold a pair, of a list of clips and the indices of each action, got "
                 f"{type(content).__name__}; a list alone is the format carl-pouring"
             )
         for entry in _entries(path, content[0]):
             label = entry.get("action_label")
             if not isinstance(label, int) or not 0 <= label < len(ACTIONS):
-                raise ValueError(
+                raise DataError(
                     f"{path}: action_label of clip {entry.get('name')!r} must be 0 to {len(ACTIONS) - 1}, got {label!r}"
                 )
             items.append(_item(root, path, entry, split, ACTIONS[label]))
@@ -64,11 +65,11 @@ def _entries(path: Path, content: Any) -> list[dict[str, Any]]:
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         kind = type(content).__name__
         hint = "; a pair is the format carl-penn" if isinstance(content, tuple) else ""
-        raise ValueError(f"{path} should hold a list with a dict for each clip, got {kind}{hint}")
+        raise DataError(f"{path} should hold a list with a dict for each clip, got {kind}{hint}")
     for number, entry in enumerate(content):
         missing = [key for key in ("name", "video_file", "frame_label") if key not in entry]
         if missing:
-            raise ValueError(f"{path}: clip {number} has no {missing[0]!r}, only {', '.join(map(str, entry))}")
+            raise DataError(f"{path}: clip {number} has no {missing[0]!r}, only {', '.join(map(str, entry))}")
     return content
 
 

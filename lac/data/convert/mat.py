@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lac.errors import DataError
+
 _MATRIX, _COMPRESSED = 14, 15
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {16: "utf-8", 17: "utf-16", 18: "utf-32", 4: "utf-16", 2: "latin-1", 1: "latin-1"}
@@ -29,7 +31,7 @@ def read_mat(path: Path) -> dict[str, str | np.ndarray]:
     content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None or content[124:126] != struct.pack(order + "H", 0x0100):
-        raise ValueError(f"{path} is not a .mat file of version 5")
+        raise DataError(f"{path} is not a .mat file of version 5")
     found: dict[str, str | np.ndarray] = {}
     try:
         for kind, part in _elements(content[128:], order):
@@ -39,7 +41,7 @@ def read_mat(path: Path) -> dict[str, str | np.ndarray]:
             if kind == _MATRIX:
                 found.update(_variable(part, order))
     except (ValueError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise DataError(f"{path} is damaged: {error}") from error
     return found
 
 
@@ -53,7 +55,7 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
             kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
             end = start + size
         if end > len(content) or (start == at + 4 and size > 4):
-            raise ValueError("an element is longer than what holds it")
+            raise DataError("an element is longer than what holds it")
         yield kind, content[start:end]
         at = end if kind == _COMPRESSED else start + size + (-(start + size) % 8)
 

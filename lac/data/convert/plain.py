@@ -15,6 +15,7 @@ import numpy as np
 
 from lac.data.reading import file_name, read_json
 from lac.data.video import count_frames, frame_times
+from lac.errors import DataError
 from lac.files import atomic_path, write_json
 
 REPORT = "conversion.json"
@@ -117,7 +118,7 @@ def convert(
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is not a folder: give the folder of the data set")
     if out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{out} lies in the data set {source} itself: choose a folder outside")
+        raise DataError(f"{out} lies in the data set {source} itself: choose a folder outside")
     origin = {"format": format, "source": str(source.resolve())}
     _check_origin(out, origin)
     found = read(source)
@@ -150,7 +151,7 @@ def convert(
     if not done:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in _reasons(left_out).items())
         first = f", such as {left_out[0]['clip']}: {left_out[0].get('detail', '')}" if left_out else ""
-        raise ValueError(f"{source}: no clip could be converted as {format}: {reasons or 'there is none'}{first}")
+        raise DataError(f"{source}: no clip could be converted as {format}: {reasons or 'there is none'}{first}")
 
     notes = list(found.notes)
     tasks = {}
@@ -208,11 +209,9 @@ def _check_origin(out: Path, origin: dict[str, str]) -> None:
         given = read_json(out / REPORT)
         before = {key: given[key] for key in origin}
     except (OSError, ValueError, LookupError, TypeError):
-        raise ValueError(
-            f"{out} is there already and not an earlier conversion: choose a new or empty folder"
-        ) from None
+        raise DataError(f"{out} is there already and not an earlier conversion: choose a new or empty folder") from None
     if before != origin:
-        raise ValueError(
+        raise DataError(
             f"{out} holds the conversion of another data set, {before['source']} as {before['format']}: choose a new "
             "or empty folder"
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lac.data.convert.penn_events import ACTIONS, phases
 from lac.data.convert.plain import Content, Item, LeftOut, Source, whole_numbers
+from lac.errors import DataError
 
 _FILE = re.compile(r"(?P<dataset>\w.*)_(?P<split>train|val|test)-(?P<shard>\d+)(-of-(?P<shards>\d+))?\.tfrecord")
 _JPEG = b"\xff\xd8"
@@ -78,9 +79,9 @@ def _records(path: Path) -> Iterator[tuple[int, int]]:
             if len(head) == 12:
                 length, check = struct.unpack("<QI", head)
                 if masked_crc32c(head[:8]) != check:
-                    raise ValueError(f"{path}, record {number}: wrong checksum; it is no TFRecord file, or damaged")
+                    raise DataError(f"{path}, record {number}: wrong checksum; it is no TFRecord file, or damaged")
             if len(head) < 12 or offset + 16 + length > size:
-                raise ValueError(f"{path}, record {number}: the file is cut short; fetch it again")
+                raise DataError(f"{path}, record {number}: the file is cut short; fetch it again")
             yield offset + 12, length
             offset, number = offset + 16 + length, number + 1
 
@@ -101,7 +102,7 @@ def _parsed(path: Path, place: tuple[int, int], where: str) -> tuple[dict[str, l
                     features = [_message(feature) for kind, feature in _fields(value) if kind == 1]
                     lists[name] = [one for feature in features for one in _values(feature)]
     except ValueError as error:
-        raise ValueError(f"{where}: it is no SequenceExample: {error}") from error
+        raise DataError(f"{where}: it is no SequenceExample: {error}") from error
     return context, lists
 
 
@@ -142,7 +143,7 @@ def _fields(message: _Message) -> Iterator[tuple[int, _Value]]:
             continue
         length, at = _varint(message, at) if kind == 2 else ({1: 8, 5: 4}.get(kind, len(message)), at)
         if at + length > len(message):
-            raise ValueError("a field is longer than its message")
+            raise DataError("a field is longer than its message")
         if kind == 2:
             yield key >> 3, message[at : at + length]
         at += length
@@ -155,12 +156,12 @@ def _varint(message: _Message, at: int) -> tuple[int, int]:
         value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
         if byte < 128:
             return value, at
-    raise ValueError("a number does not end")
+    raise DataError("a number does not end")
 
 
 def _message(value: _Value) -> _Message:
     if isinstance(value, int):
-        raise ValueError("a number in place of a message")
+        raise DataError("a number in place of a message")
     return value
 
 
@@ -171,7 +172,7 @@ def _signed(value: int) -> int:
 def _name(context: dict[str, list[_Value]], where: str) -> str:
     values = context.get("name", [])
     if len(values) != 1 or isinstance(values[0], int):
-        raise ValueError(f"{where}: it has no name, so it is no record of TCC")
+        raise DataError(f"{where}: it has no name, so it is no record of TCC")
     return bytes(values[0]).decode("utf-8", errors="replace")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from lac.data.convert.plain import Content, Item, LeftOut, Source
 from lac.data.reading import number, read_table
 from lac.data.video import IMAGES, count_frames, frame_times, natural
+from lac.errors import DataError
 
 LABELS = "labels.csv"
 
@@ -99,7 +100,7 @@ def _read_labels(path: Path) -> tuple[list[tuple[str, float, int]], str, list[st
         try:
             parsed.append((row["video"], number(row[unit]), row["label"]))
         except ValueError:
-            raise ValueError(
+            raise DataError(
                 f"{path}, line {line}: expected a video, a {unit} and a label, like a,12,3, got "
                 f"{','.join(row.values())!r}"
             ) from None
