@@ -2,12 +2,13 @@
 
 from lac.alignment import SmithWaterman
 from lac.functional import HardAlignment, hard_alignment, smith_waterman, soft_alignment
-from lac.loss import LACLoss, LACTerms
+from lac.loss import Aligned, LACLoss, LACTerms
 from lac.model.encoder import FrameEncoder
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Aligned",
     "FrameEncoder",
     "HardAlignment",
     "LACLoss",

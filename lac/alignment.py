@@ -1,72 +1,14 @@
 """The alignment as a module that owns its gap model."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from lac import checks, functional
-from lac.functional import HardAlignment, Lengths
+from lac import checks, solve
+from lac.functional import HardAlignment
 from lac.gaps import ConstantGaps, GapModel, LearnedGaps, Penalties
-
-
-def valid_frames(lengths: Tensor, t: int) -> Tensor:
-    """(B, T): which of t frames are within the lengths (B,)."""
-    return torch.arange(t, device=lengths.device) < lengths[:, None]
-
-
-def pair_times(
-    times1: Tensor | None,
-    times2: Tensor | None,
-    shape1: tuple[int, ...],
-    shape2: tuple[int, ...],
-    like: tuple[str, str],
-    lengths1: Tensor,
-    lengths2: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The times (B, N) and (B, M) of pairs, checked, in one dtype that keeps their differences; frame numbers if None.
-
-    float32 stays float32. float64 stays float64; so do integers, counted from the first frame of sequence 1, lest
-    they lose digits. Frames beyond a length repeat the last time, so that no interval there differs from 0.
-    """
-    checks.both_or_none("times1", times1, "times2", times2)
-    if times1 is None or times2 is None:
-        one, two = (
-            _held(torch.arange(t, device=k.device, dtype=torch.float32).expand(k.shape[0], t), k)
-            for t, k in ((shape1[-1], lengths1), (shape2[-1], lengths2))
-        )
-        return one, two
-    one = _times("times1", times1, shape1, like[0], lengths1)
-    two = _times("times2", times2, shape2, like[1], lengths2)
-    if one.dtype == two.dtype == torch.int64 and one.shape[1] and two.shape[1]:
-        start = torch.where(lengths1 > 0, one[:, 0], two[:, 0])[:, None]
-        one, two = one - start, two - start
-    whole = torch.int64 in (one.dtype, two.dtype)
-    dtype = torch.float64 if whole else torch.promote_types(one.dtype, two.dtype)
-    return one.to(dtype), two.to(dtype)
-
-
-def _times(name: str, given: Tensor, shape: tuple[int, ...], like: str, lengths: Tensor) -> Tensor:
-    times = checks.times(name, given, shape, like, lengths.device)
-    times = times.unsqueeze(0) if times.dim() == 1 else times
-    checks.in_order(name, times, lengths)
-    return _held(times, lengths)
-
-
-def _held(times: Tensor, lengths: Tensor) -> Tensor:
-    last = (lengths[:, None].long() - 1).clamp(min=0)
-    index = torch.arange(times.shape[1], device=times.device).expand_as(times)
-    return torch.where(lengths[:, None] > 0, times.gather(1, torch.minimum(index, last)), 0)
-
-
-def _embeddings(name: str, z: Tensor | None, shape: tuple[int, ...], lengths: Tensor) -> Tensor | None:
-    """Embeddings as a batch (B, T, E), 0 beyond the lengths."""
-    if z is None:
-        return None
-    checks.embeddings(name, z, shape)
-    checks.same_device(name, z, "scores", lengths.device)
-    batched = z.unsqueeze(0) if z.dim() == 2 else z
-    return torch.where(valid_frames(lengths, shape[-1])[:, :, None], batched, 0)
+from lac.sequences import pair_times
+from lac.solve import Lengths, Pairs
+from lac_kernels.problem import valid_frames
 
 
 class SmithWaterman(nn.Module):
@@ -91,6 +33,12 @@ class SmithWaterman(nn.Module):
         ValueError: an argument out of its range, an unknown backend; a shape that does not fit the scores, times that
             decrease or are not finite, `times1` without `times2`, no embeddings for a gap model that needs them.
         TypeError: arguments of the wrong type.
+        RuntimeError: a backend was named that cannot run here; the message says what to do.
+
+    Example:
+        >>> aligner = SmithWaterman(gaps=(1.0, 0.4))
+        >>> aligner(torch.tensor([[1, -.5, .2, 0], [.3, .8, -.2, .1], [-.4, .6, 1.2, .5]]))
+        tensor(4.3033)
     """
 
     def __init__(
@@ -122,23 +70,21 @@ class SmithWaterman(nn.Module):
         times2: Tensor | None = None,
         lengths: Lengths | None = None,
     ) -> Penalties:
-        """The gap model's (gap_open, gap_extend) for these pairs, broadcastable to the scores."""
-        checks.scores(scores)
-        single = scores.dim() == 2
-        batched = scores.unsqueeze(0) if single else scores
-        lengths1, lengths2 = checks.length_pair((None, None) if lengths is None else lengths, batched)
-        rows, columns = tuple(scores.shape[:-1]), tuple(scores.shape[:-2] + scores.shape[-1:])
-        times = pair_times(
-            times1, times2, rows, columns, ("the rows of scores", "the columns of scores"), lengths1, lengths2
-        )
-        gap_open, gap_extend = self.gaps(
-            _embeddings("z1", z1, rows, lengths1), _embeddings("z2", z2, columns, lengths2), *times
-        )
-        if single:
+        """The gap model's (gap_open, gap_extend) for these pairs, broadcastable to the scores.
+
+        Args:
+            scores: (B, N, M), or (N, M) for a single pair, floating point.
+            z1, z2, times1, times2, lengths: as in the class.
+
+        Raises:
+            ValueError, TypeError: as in the class.
+        """
+        pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
+        if pairs.single:
             gap_open, gap_extend = (x[0] if x.dim() == 3 else x for x in (gap_open, gap_extend))
         return gap_open, gap_extend
 
-    def _arguments(
+    def _problem(
         self,
         scores: Tensor,
         z1: Tensor | None,
@@ -146,9 +92,17 @@ class SmithWaterman(nn.Module):
         times1: Tensor | None,
         times2: Tensor | None,
         lengths: Lengths | None,
-    ) -> dict[str, Any]:
-        gap_open, gap_extend = self.penalties(scores, z1, z2, times1, times2, lengths)
-        return {"gap_open": gap_open, "gap_extend": gap_extend, "lengths": lengths, "backend": self.backend}
+    ) -> tuple[Pairs, Tensor, Tensor]:
+        """Everything checked, and the penalties, which broadcast to the batch (B, N, M) also of a single pair."""
+        pairs = Pairs.checked(scores, lengths)
+        lengths1, lengths2 = pairs.full_lengths()
+        b, n, m = pairs.scores.shape
+        rows, columns = ((n,), (m,)) if pairs.single else ((b, n), (b, m))
+        like = ("the rows of scores", "the columns of scores")
+        times = pair_times(times1, times2, rows, columns, like, lengths1, lengths2)
+        first, second = _embeddings("z1", z1, rows, lengths1), _embeddings("z2", z2, columns, lengths2)
+        gap_open, gap_extend = self.gaps(first, second, *times)
+        return pairs, gap_open, gap_extend
 
     def forward(
         self,
@@ -161,8 +115,9 @@ class SmithWaterman(nn.Module):
         lengths: Lengths | None = None,
     ) -> Tensor:
         """The score (B,), or 0-d for a single pair; see `lac.smith_waterman`."""
-        given = self._arguments(scores, z1, z2, times1, times2, lengths)
-        return functional.smith_waterman(scores, temperature=self.temperature, **given)
+        pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
+        score = solve.score(pairs.batch(), gap_open, gap_extend, self.temperature, self.backend)
+        return score[0] if pairs.single else score
 
     def soft_alignment(
         self,
@@ -175,8 +130,9 @@ class SmithWaterman(nn.Module):
         lengths: Lengths | None = None,
     ) -> Tensor:
         """The posterior (B, N, M); see `lac.soft_alignment`."""
-        given = self._arguments(scores, z1, z2, times1, times2, lengths)
-        return functional.soft_alignment(scores, temperature=self.temperature, **given)
+        pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
+        _, posterior = solve.score_and_posterior(pairs.batch(), gap_open, gap_extend, self.temperature, self.backend)
+        return posterior[0] if pairs.single else posterior
 
     def hard_alignment(
         self,
@@ -189,5 +145,16 @@ class SmithWaterman(nn.Module):
         lengths: Lengths | None = None,
     ) -> HardAlignment:
         """The best alignment at the model's penalties; see `lac.hard_alignment`."""
-        given = self._arguments(scores, z1, z2, times1, times2, lengths)
-        return functional.hard_alignment(scores, **given)
+        pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
+        score, paths = solve.best(pairs.batch(), gap_open, gap_extend, self.backend)
+        return HardAlignment(score[0] if pairs.single else score, paths)
+
+
+def _embeddings(name: str, z: Tensor | None, shape: tuple[int, ...], lengths: Tensor) -> Tensor | None:
+    """Embeddings as a batch (B, T, E), 0 beyond the lengths."""
+    if z is None:
+        return None
+    checks.embeddings(name, z, shape)
+    checks.same_device(name, z, "scores", lengths.device)
+    batched = z.unsqueeze(0) if z.dim() == 2 else z
+    return torch.where(valid_frames(lengths, shape[-1])[:, :, None], batched, 0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lac_kernels import engines, ops
+from lac_kernels.problem import valid_frames
 
 Length = Tensor | Sequence[int] | int | None
 
@@ -140,18 +141,18 @@ def lengths(
     """The valid lengths (B,), contiguous int32 on `device`; `what` tells what n is. On a GPU they are clamped to it."""
     if given is None:
         return torch.full((b,), n, dtype=torch.int32, device=device)
-    found = _integers(name, given)
-    if found.dim() == 0:
-        found = found.expand(b)
-    if found.shape != (b,):
-        raise ValueError(f"{name} must have shape ({b},), one length per pair, got {tuple(found.shape)}")
-    if readable(found):
-        outside = [k for k in found.tolist() if not 0 <= k <= n]
+    integers = _integers(name, given)
+    if integers.dim() == 0:
+        integers = integers.expand(b)
+    if integers.shape != (b,):
+        raise ValueError(f"{name} must have shape ({b},), one length per pair, got {tuple(integers.shape)}")
+    if readable(integers):
+        outside = [k for k in integers.tolist() if not 0 <= k <= n]
         if outside:
             raise ValueError(f"{name} must lie between 0 and {n}, {what}; got {outside[0]}")
     else:
-        found = found.long().clamp(0, n)
-    return found.to(device=device, dtype=torch.int32).contiguous()
+        integers = integers.long().clamp(0, n)
+    return integers.to(device=device, dtype=torch.int32).contiguous()
 
 
 def length_pair(given: tuple[Length, Length], scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,12 +167,12 @@ def length_pair(given: tuple[Length, Length], scores: Tensor) -> tuple[Tensor, T
 
 def _integers(name: str, given: Tensor | Sequence[int] | int) -> Tensor:
     try:
-        found = given if isinstance(given, Tensor) else torch.as_tensor(given)
+        integers = given if isinstance(given, Tensor) else torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must hold integers, got {given!r}") from error
-    if found.is_floating_point() or found.dtype == torch.bool or found.is_complex():
-        raise TypeError(f"{name} must hold integers, got {found.dtype}")
-    return found
+    if integers.is_floating_point() or integers.dtype == torch.bool or integers.is_complex():
+        raise TypeError(f"{name} must hold integers, got {integers.dtype}")
+    return integers
 
 
 def embeddings(name: str, z: Tensor, shape: tuple[int, ...] | None = None) -> None:
@@ -226,7 +227,7 @@ def in_order(name: str, times: Tensor, lengths: Tensor) -> None:
     if not readable(times, lengths):
         return
     times = times.detach()
-    valid = torch.arange(times.shape[1]) < lengths[:, None]
+    valid = valid_frames(lengths, times.shape[1])
     good = times.isfinite()
     good[:, 1:] &= times[:, 1:] >= times[:, :-1]
     if (good | ~valid).all():

@@ -18,17 +18,10 @@ Alignment", 2024.
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from lac import checks
-from lac_kernels import ops, reference
-from lac_kernels.problem import Problem
-
-Lengths = tuple[checks.Length, checks.Length]
-
-
-_REFERENCE = "backend='reference' decides cell by cell; use backend='eager'"
+from lac import checks, solve
+from lac.solve import Lengths, Pairs
 
 
 class HardAlignment(NamedTuple):
@@ -42,41 +35,6 @@ class HardAlignment(NamedTuple):
 
     score: Tensor
     paths: list[Tensor]
-
-
-def _problem(
-    scores: Tensor,
-    gap_open: float | Tensor,
-    gap_extend: float | Tensor,
-    temperature: float | Tensor,
-    lengths: Lengths | None,
-    backend: str,
-) -> tuple[Problem, bool, torch.dtype]:
-    """The problem as the engines take it, whether it is a single pair, and the dtype of the results."""
-    checks.scores(scores)
-    checks.backend(backend)
-    single = scores.dim() == 2
-    if single:
-        scores = scores.unsqueeze(0)
-    dtype = result_dtype = reference.compute_dtype(scores.dtype)
-    if isinstance(temperature, Tensor) and ops.differentiated(temperature) and scores.device.type != "mps":
-        # The derivative by T is a small difference of score / T and E[S] / T, which float32 does not hold.
-        dtype = torch.float64
-        scores = scores.to(dtype)
-    lengths1, lengths2 = (None, None) if lengths is None else checks.length_pair(lengths, scores)
-    problem = Problem(
-        scores,
-        checks.gap_tensor("gap_open", gap_open, scores, single, dtype),
-        checks.gap_tensor("gap_extend", gap_extend, scores, single, dtype),
-        checks.temperature_tensor(temperature, scores, dtype),
-        lengths1,
-        lengths2,
-    )
-    return problem, single, result_dtype
-
-
-def _differentiated(p: Problem) -> bool:
-    return ops.differentiated(p.scores, p.gap_open, p.gap_extend, p.temperature)
 
 
 def smith_waterman(
@@ -124,16 +82,9 @@ def smith_waterman(
         >>> smith_waterman(scores, gap_open=1.0, gap_extend=0.4)
         tensor(4.3033)
     """
-    p, single, dtype = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
-    if 0 in p.scores.shape:
-        score = p.scores.sum((1, 2), dtype=p.temperature.dtype)
-    elif backend == "reference":
-        _in_python(_REFERENCE, *p)
-        score = reference.smith_waterman(*p)
-    else:
-        score, _ = ops.forward(*p, _differentiated(p), backend)
-    score = score.to(dtype)
-    return score[0] if single else score
+    pairs = Pairs.checked(scores, lengths)
+    score = solve.score(pairs, gap_open, gap_extend, temperature, checks.backend(backend))
+    return score[0] if pairs.single else score
 
 
 def soft_alignment(
@@ -151,39 +102,23 @@ def soft_alignment(
     and each column sums to at most 1: what is missing is the probability that the frame is skipped. A loss on the
     alignment (a cross-entropy against a known one, say) may be back-propagated to all arguments.
 
-    Arguments and errors: as `smith_waterman`.
+    Args:
+        scores, gap_open, gap_extend, temperature, lengths, backend: as in `smith_waterman`.
 
     Returns:
         (B, N, M), or (N, M) for a single pair; float64 for float64 scores, else float32; 0 at padding.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `smith_waterman`.
+
+    Example:
+        >>> soft_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4, temperature=0.1)
+        tensor([[0.9998, 0.0000],
+                [0.0000, 1.0000]])
     """
-    p, single, dtype = _problem(scores, gap_open, gap_extend, temperature, lengths, backend)
-    if 0 in p.scores.shape:
-        posterior = p.scores.to(p.temperature.dtype)
-    elif backend == "reference":
-        posterior = _reference_posterior(p)
-    else:
-        _, saved = ops.forward(*p, True, backend)
-        grad = torch.ones_like(p.temperature).expand(p.scores.shape[0])
-        posterior, _, _ = ops.gradient(grad, *p, saved, p.temperature.dtype, False, backend)
-    posterior = posterior.to(dtype)
-    return posterior[0] if single else posterior
-
-
-def _in_python(why: str, *tensors: Tensor | None) -> None:
-    """torch.compile breaks its graph here; what else cannot read values is told."""
-    if not torch.compiler.is_compiling() and not all(x is None or ops.readable(x) for x in tensors):
-        raise RuntimeError(f"{why}: torch.vmap, fake tensors and tracing have no values to decide by")
-
-
-def _reference_posterior(p: Problem) -> Tensor:
-    _in_python(_REFERENCE, *p)
-    differentiable = _differentiated(p)
-    with torch.enable_grad():
-        scores = p.scores.to(p.temperature.dtype)
-        scores = scores if scores.requires_grad else scores.detach().requires_grad_()
-        score = reference.smith_waterman(*p._replace(scores=scores))
-        (posterior,) = torch.autograd.grad(score.sum(), scores, create_graph=differentiable)
-    return posterior
+    pairs = Pairs.checked(scores, lengths)
+    _, posterior = solve.score_and_posterior(pairs, gap_open, gap_extend, temperature, checks.backend(backend))
+    return posterior[0] if pairs.single else posterior
 
 
 def hard_alignment(
@@ -200,22 +135,23 @@ def hard_alignment(
     from there, a match prefers to be the first one, then to follow a match, then a gap in X, then one in Y; a gap
     prefers to have opened rather than extended. Not differentiable.
 
-    Arguments and errors: as `smith_waterman`, without a temperature; backend="reference" has no hard form.
+    Args:
+        scores, gap_open, gap_extend, lengths: as in `smith_waterman`.
+        backend: as in `smith_waterman`, but for "reference", which has no hard form.
 
     Returns:
         HardAlignment(score, paths): score (B,), or 0-d for a single pair; paths a list of B LongTensors (K, 2) (one
         LongTensor in the list for a single pair) with the matched cells (i, j), both increasing. A pair that allows
         no alignment has the score 0 and an empty path.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `smith_waterman`; RuntimeError also within `torch.vmap` and tracing.
+
+    Example:
+        >>> score, (path,) = hard_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4)
+        >>> score, path.tolist()
+        (tensor(1.8000), [[0, 0], [1, 1]])
     """
-    p, single, _ = _problem(scores, gap_open, gap_extend, 1.0, lengths, backend)
-    _in_python("hard_alignment gives lists; call it outside", p.scores)
-    if backend == "reference":
-        raise ValueError("backend='reference' has no hard alignment; use 'eager', which runs everywhere")
-    if 0 in p.scores.shape:
-        score = p.scores.new_zeros(len(p.scores), dtype=p.temperature.dtype)
-        paths = [score.new_empty((0, 2), dtype=torch.int64) for _ in score]
-    else:
-        with torch.no_grad():
-            score, path, count = ops.hard_op(*p, backend)
-        paths = [x[:k] for x, k in zip(path.unbind(), count.tolist(), strict=True)]
-    return HardAlignment(score[0] if single else score, paths)
+    pairs = Pairs.checked(scores, lengths)
+    score, paths = solve.best(pairs, gap_open, gap_extend, checks.backend(backend))
+    return HardAlignment(score[0] if pairs.single else score, paths)

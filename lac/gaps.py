@@ -131,13 +131,13 @@ class IntervalGaps(GapModel):
 
     Args:
         gap_open: o to start from, > 0, in the unit of the scores.
-        rate: r to start from, > 0, in the unit of the scores per unit of the times.
+        gap_rate: r to start from, > 0, in the unit of the scores per unit of the times.
     """
 
-    def __init__(self, gap_open: float = 1.0, rate: float = 0.5) -> None:
+    def __init__(self, gap_open: float = 1.0, gap_rate: float = 0.5) -> None:
         super().__init__()
         self.open = _parameter("gap_open", gap_open)
-        self.rate = _parameter("rate", rate)
+        self.rate = _parameter("gap_rate", gap_rate)
 
     def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
         step1, step2 = (torch.diff(t, dim=1, prepend=t[:, :1]).clamp(min=0) for t in (times1, times2))

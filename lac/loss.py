@@ -1,24 +1,26 @@
 """The local-alignment contrastive loss."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
-from lac import checks
-from lac.alignment import SmithWaterman, pair_times, valid_frames
+from lac import checks, solve
+from lac.alignment import SmithWaterman
 from lac.checks import Length
-from lac.functional import smith_waterman, soft_alignment
 from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
+from lac.sequences import NEVER, Sequences, compute_dtype, mean_interval, sequence_pairs
+from lac.solve import Pairs
 
 _FORMS = ("posterior", "contrast", "score")
 _NEGATIVES = ("reversed", "batch", "both")
+_REDUCTIONS = ("mean", "sum", "none")
 
 
 class LACTerms(NamedTuple):
-    """The parts of the loss, each (B,), one value per pair, not yet weighted or averaged.
+    """The parts of the loss, each (B,), one value per pair, not yet weighted or reduced.
 
     float64 where z1 or z2 is float64, else float32. All are 0 for a pair in which a sequence has no frame.
 
@@ -33,6 +35,29 @@ class LACTerms(NamedTuple):
     sequence: Tensor
     frame: Tensor
     score: Tensor
+
+
+class Aligned(NamedTuple):
+    """How the sequences of each pair align, for N and M frames; float64 where z1 or z2 is float64, else float32.
+
+    Args:
+        scores: (B, N, M) the signed similarity of each frame of sequence 1 and each of sequence 2; 0 at padding.
+        posterior: (B, N, M) the probability that two frames are matched; 0 at padding.
+        path: a LongTensor (K, 2) for each pair, on the device of the embeddings: the K matched frames (i, j) of the
+            best alignment, in order. Empty where `best_score` is not above 0: an alignment has one match at least,
+            however bad, and one that costs more than it gives is no match; the two have nothing in common.
+        score: (B,) the soft score, T log sum over all alignments of exp(their score / T), which the loss is made of.
+        best_score: (B,) the score of the best alignment, without a gradient; not above `score`.
+
+    Both scores are in units of the similarity, not divided by any length, and 0 for a pair in which a sequence has no
+    frame. `scores`, `posterior` and `score` are differentiable.
+    """
+
+    scores: Tensor
+    posterior: Tensor
+    path: list[Tensor]
+    score: Tensor
+    best_score: Tensor
 
 
 class LACLoss(nn.Module):
@@ -82,6 +107,7 @@ class LACLoss(nn.Module):
         frame_temperature: f above, > 0.
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
         sequence_weight, frame_weight: of the two parts, >= 0; a part of weight 0 is not computed.
+        reduction: of the call, over the pairs that have frames: "mean", "sum", or "none" for a value per pair, (B,).
         backend: of the alignment, as in `lac.smith_waterman`.
 
     Raises:
@@ -135,6 +161,7 @@ class LACLoss(nn.Module):
         sigma: float = 1.3,
         sequence_weight: float = 1.0,
         frame_weight: float = 1.0,
+        reduction: str = "mean",
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -146,6 +173,7 @@ class LACLoss(nn.Module):
         self.sigma = checks.positive("sigma", sigma)
         self.sequence_weight = checks.weight("sequence_weight", sequence_weight)
         self.frame_weight = checks.weight("frame_weight", frame_weight)
+        self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
         self.aligner = SmithWaterman(_gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
         learned = checks.flag("learn_similarity", learn_similarity)
         self.margin = nn.Parameter(torch.tensor(checks.finite("margin", margin)), requires_grad=learned)
@@ -156,7 +184,8 @@ class LACLoss(nn.Module):
             f"sequence_form={self.sequence_form!r}, negatives={self.negatives!r}, n_negatives={self.n_negatives}, "
             f"sequence_temperature={self.sequence_temperature}, frame_temperature={self.frame_temperature}, "
             f"sigma={self.sigma:.4g}, "
-            f"sequence_weight={self.sequence_weight}, frame_weight={self.frame_weight}"
+            f"sequence_weight={self.sequence_weight}, frame_weight={self.frame_weight}, "
+            f"reduction={self.reduction!r}"
         )
 
     def learned(self) -> dict[str, Tensor]:
@@ -167,10 +196,16 @@ class LACLoss(nn.Module):
         return values
 
     def scores(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """Signed similarity scale (cos(z1_i, z2_j) - margin) of each pair: (B, T1, E), (B, T2, E) -> (B, T1, T2)."""
+        """Signed similarity scale (cos(z1_i, z2_j) - margin) of each pair: (B, T1, E), (B, T2, E) -> (B, T1, T2).
+
+        float64 where z1 or z2 is float64, else float32. Padding is not known here: its scores mean nothing.
+
+        Raises:
+            ValueError, TypeError: z1 or z2 of the wrong shape or type.
+        """
         checks.embeddings("z1", z1)
         checks.embeddings("z2", z2)
-        dtype = _compute_dtype(z1, z2)
+        dtype = compute_dtype(z1, z2)
         with torch.autocast(device_type=z1.device.type, enabled=False):
             return self._signed(_unit(z1.to(dtype)), _unit(z2.to(dtype)))
 
@@ -188,9 +223,17 @@ class LACLoss(nn.Module):
         lengths1: Length = None,
         lengths2: Length = None,
     ) -> Tensor:
-        """The loss, 0-d: the mean of `terms(...).total` over the pairs that have frames; 0 if none has."""
-        terms, full = self._terms(z1, z2, times1, times2, lengths1, lengths2)
-        return terms.total.sum() / full.sum().clamp(min=1)
+        """The loss: by `reduction` the mean or the sum of `terms(...).total`, 0-d, or these values, (B,).
+
+        The mean is over the pairs that have frames, and 0 if none has.
+        """
+        first, second = _unit_pairs(z1, z2, times1, times2, lengths1, lengths2)
+        total = self._terms(first, second).total
+        if self.reduction == "none":
+            return total
+        if self.reduction == "sum":
+            return total.sum()
+        return total.sum() / (first.lengths > 0).sum().clamp(min=1)
 
     def terms(
         self,
@@ -202,128 +245,125 @@ class LACLoss(nn.Module):
         lengths1: Length = None,
         lengths2: Length = None,
     ) -> LACTerms:
-        """The parts of the loss for each pair; arguments as in the call."""
-        return self._terms(z1, z2, times1, times2, lengths1, lengths2)[0]
+        """The parts of the loss for each pair, whatever the `reduction`; arguments and errors as in the call."""
+        return self._terms(*_unit_pairs(z1, z2, times1, times2, lengths1, lengths2))
 
-    def _terms(
+    def align(
         self,
         z1: Tensor,
         z2: Tensor,
-        times1: Tensor | None,
-        times2: Tensor | None,
-        lengths1: Length,
-        lengths2: Length,
-    ) -> tuple[LACTerms, Tensor]:
-        """The terms, and which pairs have frames (B,)."""
-        one, two = _pairs(z1, z2, times1, times2, lengths1, lengths2)
+        *,
+        times1: Tensor | None = None,
+        times2: Tensor | None = None,
+        lengths1: Length = None,
+        lengths2: Length = None,
+    ) -> Aligned:
+        """Align each pair by the loss's own similarity, gap penalties and temperature.
+
+        Arguments and errors as in the call, for embeddings of which sequence k of z1 and of z2 need not show the
+        same thing. Reads values (paths are lists), so it waits for a GPU and cannot be compiled.
+
+        Raises:
+            ValueError: also with backend="reference", which has no hard alignment.
+            RuntimeError: within `torch.vmap` and tracing.
+
+        Example:
+            >>> aligned = LACLoss().align(torch.randn(4, 40, 128), torch.randn(4, 50, 128))
+            >>> aligned.posterior.shape, len(aligned.path)
+            (torch.Size([4, 40, 50]), 4)
+        """
+        first, second = _unit_pairs(z1, z2, times1, times2, lengths1, lengths2)
+        backend = self.aligner.backend
         with torch.autocast(device_type=z1.device.type, enabled=False):
-            clock = (_target(one, two, self.sigma), _target(two, one, self.sigma))
-            sequence = frame = score = one.z.new_zeros(one.z.shape[0])
+            pairs, gap_open, gap_extend = self._problem(first, second)
+            score, posterior = solve.score_and_posterior(pairs, gap_open, gap_extend, self.aligner.temperature, backend)
+            with torch.no_grad():
+                best_score, best_paths = solve.best(pairs, gap_open, gap_extend, backend)
+        in_common = (best_score > 0).tolist()
+        path = [cells if some else cells[:0] for cells, some in zip(best_paths, in_common, strict=True)]
+        inside = first.valid[:, :, None] & second.valid[:, None, :]
+        return Aligned(torch.where(inside, pairs.scores, 0), posterior, path, score, best_score)
+
+    def _terms(self, first: Sequences, second: Sequences) -> LACTerms:
+        with torch.autocast(device_type=first.z.device.type, enabled=False):
+            clock = frame_target(first, second, self.sigma), frame_target(second, first, self.sigma)
+            sequence = frame = score = first.z.new_zeros(first.z.shape[0])
             if self.frame_weight > 0:
-                frame = _frame_part(one, two, clock, self.frame_temperature)
+                frame = _frame_part(first, second, clock, self.frame_temperature)
             if self.sequence_weight > 0:
-                sequence, score = self._sequence_part(one, two, clock)
+                sequence, score = self._sequence_part(first, second, clock)
             total = self.sequence_weight * sequence + self.frame_weight * frame
-        return LACTerms(total, sequence, frame, score.detach()), one.lengths > 0
+        return LACTerms(total, sequence, frame, score.detach())
 
     def _sequence_part(
-        self, one: "_Sequences", two: "_Sequences", clock: tuple[Tensor, Tensor]
+        self, first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
+        """The sequence part, and the soft score per frame, each (B,)."""
         if self.sequence_form == "contrast":
-            return self._contrast(one, two)
-        scores, given = self._problem(one, two)
+            return self._contrast(first, second)
         if self.sequence_form == "score":
-            score = _per_frame(smith_waterman(scores, **given), one, two)
+            score = self._score(first, second)
             return -score, score
-        posterior = soft_alignment(scores, **given)
-        forward = _cross_entropy(clock[0], posterior, scores, one, two)
-        backward = _cross_entropy(clock[1], posterior.mT, scores.mT, two, one)
-        with torch.no_grad():  # for the report only
-            score = _per_frame(smith_waterman(scores, **given), one, two)
-        return 0.5 * (forward + backward), score
+        pairs, gap_open, gap_extend = self._problem(first, second)
+        score, posterior = solve.score_and_posterior(
+            pairs, gap_open, gap_extend, self.aligner.temperature, self.aligner.backend
+        )
+        there = _cross_entropy(clock[0], posterior, pairs.scores, first, second)
+        back = _cross_entropy(clock[1], posterior.mT, pairs.scores.mT, second, first)
+        return 0.5 * (there + back), _per_frame(score, first, second)
 
-    def _problem(self, one: "_Sequences", two: "_Sequences") -> tuple[Tensor, dict[str, Any]]:
-        """Scores, and the other arguments of the alignment; by the aligner's parts, since all is checked already."""
-        gap_open, gap_extend = self.aligner.gaps(one.z, two.z, one.times, two.times)
-        given = {"gap_open": gap_open, "gap_extend": gap_extend, "temperature": self.aligner.temperature}
-        given |= {"lengths": (one.lengths, two.lengths), "backend": self.aligner.backend}
-        return self._signed(one.z, two.z), given
+    def _problem(self, first: Sequences, second: Sequences) -> tuple[Pairs, Tensor, Tensor]:
+        """Scores with lengths, and the penalties; by the aligner's parts, since all is checked already."""
+        gap_open, gap_extend = self.aligner.gaps(first.z, second.z, first.times, second.times)
+        lengths1, lengths2 = (s.lengths.to(torch.int32) for s in (first, second))
+        return Pairs(self._signed(first.z, second.z), lengths1, lengths2), gap_open, gap_extend
 
-    def _contrast(self, one: "_Sequences", two: "_Sequences") -> tuple[Tensor, Tensor]:
-        b = one.z.shape[0]
-        pair = torch.arange(b, device=one.z.device)[:, None]
-        candidates, everyone = [pair], two
-        if self.negatives != "reversed":
-            candidates.append((pair + torch.arange(1, b, device=one.z.device)) % b)
-        if self.negatives != "batch":
-            everyone = two.joined(two.reversed())
-            candidates.append(b + (pair + torch.arange(min(self.n_negatives, b), device=one.z.device)) % b)
-        chosen = torch.cat(candidates, dim=1)
-        k = chosen.shape[1]
-        against = everyone.selected(chosen.flatten())
-        repeated = one.repeated(k)
-        scores, given = self._problem(repeated, against)
-        score = _per_frame(smith_waterman(scores, **given), repeated, against).reshape(b, k)
-        there = against.lengths.reshape(b, k) > 0
-        logits = (score / self.sequence_temperature).masked_fill(~there, -1e30)
-        contrast = torch.where(there[:, 0], -log_softmax(logits, dim=1)[:, 0], 0)
+    def _score(self, first: Sequences, second: Sequences) -> Tensor:
+        """a (B,), the soft score per frame of the shorter sequence."""
+        score = solve.score(*self._problem(first, second), self.aligner.temperature, self.aligner.backend)
+        return _per_frame(score, first, second)
+
+    def _contrast(self, first: Sequences, second: Sequences) -> tuple[Tensor, Tensor]:
+        """-log softmax_y(a(z1_k, y) / c) at the partner y = z2_k of each pair k, and a(z1_k, z2_k), each (B,)."""
+        b = len(first.z)
+        candidates = self._candidates(second)
+        k = len(candidates.z) // b
+        score = self._score(first.repeated(k), candidates).reshape(b, k)
+        has_frames = candidates.lengths.reshape(b, k) > 0
+        logits = (score / self.sequence_temperature).masked_fill(~has_frames, NEVER)
+        contrast = torch.where(has_frames[:, 0], -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
 
+    def _candidates(self, second: Sequences) -> Sequences:
+        """What each sequence 1 is contrasted with: its partner and then its negatives, K of each pair in turn, (B K).
 
-class _Sequences(NamedTuple):
-    """A batch of embedded sequences: unit vectors, 0 at padding."""
-
-    z: Tensor  # (B, T, E) float32 (float64 for float64)
-    times: Tensor  # (B, T), the last one repeated at padding
-    lengths: Tensor  # (B,)
-    valid: Tensor  # (B, T) bool
-
-    @classmethod
-    def of(cls, z: Tensor, times: Tensor, lengths: Tensor, dtype: torch.dtype) -> "_Sequences":
-        valid = valid_frames(lengths, z.shape[1])
-        return cls(_unit(torch.where(valid[:, :, None], z, 0).to(dtype)), times, lengths, valid)
-
-    def selected(self, index: Tensor) -> "_Sequences":
-        return _Sequences(*(x[index] for x in self))
-
-    def repeated(self, k: int) -> "_Sequences":
-        return _Sequences(*(x.repeat_interleave(k, dim=0) for x in self))
-
-    def joined(self, other: "_Sequences") -> "_Sequences":
-        return _Sequences(*(torch.cat(x) for x in zip(self, other, strict=True)))
-
-    def reversed(self) -> "_Sequences":
-        """Each sequence played backwards, its padding kept at the end; times run forward from the same start."""
-        t = self.z.shape[1]
-        frames = torch.arange(t, device=self.z.device)
-        source = torch.where(self.valid, self.lengths[:, None] - 1 - frames, 0)
-        times = self.times[:, :1] + self.times[:, -1:] - self.times.gather(1, source)
-        z = torch.where(self.valid[:, :, None], self.z.gather(1, source[:, :, None].expand_as(self.z)), 0)
-        return _Sequences(z, times, self.lengths, self.valid)
+        Negatives are the B - 1 other sequences of the batch, and `n_negatives` of it, the partner first, backwards.
+        """
+        b = len(second.z)
+        pair = torch.arange(b, device=second.z.device)[:, None]
+        others = (pair + torch.arange(1, b, device=pair.device)) % b
+        backwards = b + (pair + torch.arange(min(self.n_negatives, b), device=pair.device)) % b
+        chosen = {
+            "reversed": (pair, backwards),
+            "batch": (pair, others),
+            "both": (pair, others, backwards),
+        }[self.negatives]
+        return second.joined(second.reversed()).selected(torch.cat(chosen, dim=1).flatten())
 
 
-def _pairs(
+def _unit_pairs(
     z1: Tensor, z2: Tensor, times1: Tensor | None, times2: Tensor | None, lengths1: Length, lengths2: Length
-) -> tuple[_Sequences, _Sequences]:
-    """The two sequences of each pair; both are empty where one is."""
-    one, two = checks.embedding_pair(z1, z2, lengths1, lengths2)
-    full = (one > 0) & (two > 0)
-    one, two = torch.where(full, one, 0), torch.where(full, two, 0)
-    shapes = tuple(z1.shape[:2]), tuple(z2.shape[:2])
-    times = pair_times(times1, times2, *shapes, ("z1", "z2"), one, two)
-    dtype = _compute_dtype(z1, z2)
-    return _Sequences.of(z1, times[0], one, dtype), _Sequences.of(z2, times[1], two, dtype)
+) -> tuple[Sequences, Sequences]:
+    """The sequences of each pair, checked, of unit vectors."""
+    first, second = sequence_pairs(z1, z2, times1, times2, lengths1, lengths2)
+    return first._replace(z=_unit(first.z)), second._replace(z=_unit(second.z))
 
 
-def _per_frame(score: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
-    return score / torch.minimum(one.lengths, two.lengths).clamp(min=1)
+def _per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:
+    return score / torch.minimum(first.divisor, second.divisor)
 
 
-def _compute_dtype(z1: Tensor, z2: Tensor) -> torch.dtype:
-    return torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
-
-
-_SMALL = 1e-3  # the norm below which an embedding has less and less of a direction
+_SHORT = 1e-3  # e of the cosine: the norm below which an embedding has less and less of a direction
 
 
 def _unit(z: Tensor) -> Tensor:
@@ -331,49 +371,50 @@ def _unit(z: Tensor) -> Tensor:
 
     It is computed on z divided by its largest component, so that no size overflows or underflows.
     """
-    largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SMALL)
+    largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SHORT)
     z = z / largest
-    return z / (z.square().sum(dim=-1, keepdim=True).square() + (_SMALL / largest) ** 4).sqrt().sqrt()
+    return z / (z.square().sum(dim=-1, keepdim=True).square() + (_SHORT / largest) ** 4).sqrt().sqrt()
 
 
-def _target(one: _Sequences, two: _Sequences, sigma: float) -> Tensor:
-    """P (B, T1, T2): where each frame of `one` lies in `two` by the clock. Rows sum to 1, or 0 at padding."""
-    spans = sum(s.times[:, -1] - s.times[:, 0] for s in (one, two))
-    unit = spans / (one.lengths + two.lengths - 2).clamp(min=1)
-    unit = torch.where(unit > 0, unit, 1)
-    apart = (one.times[:, :, None] - two.times[:, None, :]) / unit[:, None, None]
-    logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~two.valid[:, None, :], -1e30)
-    inside = one.valid[:, :, None] & two.valid[:, None, :]
-    return (torch.softmax(logits, dim=2) * inside).to(one.z.dtype)
+def frame_target(first: Sequences, second: Sequences, sigma: float) -> Tensor:
+    """P[i,j] = exp(-(t1_i - t2_j)^2 / (2 sigma^2)), rows normalised: (B, T1, T2), by the clock, 0 at padding.
+
+    t in units of the pair's mean interval between frames.
+    """
+    apart = (first.times[:, :, None] - second.times[:, None, :]) / mean_interval(first, second)[:, None, None]
+    logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~second.valid[:, None, :], NEVER)
+    inside = first.valid[:, :, None] & second.valid[:, None, :]
+    return (torch.softmax(logits, dim=2) * inside).to(first.z.dtype)
 
 
-_SHARE = 1e-6  # of the frames' own similarities in what stands for the alignment
+_SHARE = 1e-6  # e of the form "posterior": of the frames' own similarities in what stands for the alignment
+_LEAST = 1e-30  # of q, below which its logarithm is that of the second term alone; no gradient is divided by less
 
 
-def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
-    """-sum_j P[i,j] log q[i,j] per pair, mean over the frames of `one`: q = (1 - e) p + e softmax_j(S), e = _SHARE.
+def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, first: Sequences, second: Sequences) -> Tensor:
+    """-mean_i sum_j P[i,j] log q[i,j] per pair, (B,): q[i,j] = (1 - e) p[i,j] + e softmax_j(S[i,j]), e = _SHARE.
 
     Where p underflows the second term alone is left, and it has a gradient at any distance, for its logarithm is taken
-    before the exponential. No gradient is divided by less than 1e-30.
+    before the exponential.
     """
-    log_own = log_softmax(scores.masked_fill(~two.valid[:, None, :], -1e30), dim=2) + math.log(_SHARE)
+    log_own = log_softmax(scores.masked_fill(~second.valid[:, None, :], NEVER), dim=2) + math.log(_SHARE)
     q = (1 - _SHARE) * posterior + log_own.exp()
-    log_q = torch.where(q < 1e-30, log_own, q.clamp(min=1e-30).log())
-    return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / one.lengths.clamp(min=1)
+    log_q = torch.where(q < _LEAST, log_own, q.clamp(min=_LEAST).log())
+    return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / first.divisor
 
 
-def _frame_part(one: _Sequences, two: _Sequences, clock: tuple[Tensor, Tensor], temperature: float) -> Tensor:
-    """Mean of the two directions of KL(clock || softmax(cos / temperature)) per pair."""
-    logits = one.z @ two.z.mT / temperature
-    return 0.5 * (_divergence(clock[0], logits, one, two) + _divergence(clock[1], logits.mT, two, one))
+def _frame_part(first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+    """Mean of the two directions of KL(clock || softmax_j(cos / temperature)) per pair, (B,)."""
+    logits = first.z @ second.z.mT / temperature
+    return 0.5 * (_divergence(clock[0], logits, first, second) + _divergence(clock[1], logits.mT, second, first))
 
 
-def _divergence(target: Tensor, logits: Tensor, one: _Sequences, two: _Sequences) -> Tensor:
-    """KL(target || softmax(logits)) per pair, mean over the valid frames of `one`."""
-    log_q = log_softmax(logits.masked_fill(~two.valid[:, None, :], -1e30), dim=2)
-    inside = target > 0
-    kl = target * (torch.where(inside, target, 1.0).log() - torch.where(inside, log_q, 0.0))
-    return kl.sum((1, 2)) / one.lengths.clamp(min=1)
+def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequences) -> Tensor:
+    """mean_i sum_j P[i,j] (log P[i,j] - log Q[i,j]) per pair, (B,): Q = softmax_j of the logits, P the clock."""
+    log_q = log_softmax(logits.masked_fill(~second.valid[:, None, :], NEVER), dim=2)
+    inside = clock > 0
+    divergence = clock * (torch.where(inside, clock, 1.0).log() - torch.where(inside, log_q, 0.0))
+    return divergence.sum((1, 2)) / first.divisor
 
 
 def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,41 +17,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Aligned(NamedTuple):
-    """Two clips aligned: scores and posterior (N, M), matched frames path (K, 2), best_score () of the best path, and
-    soft_score (), the smooth maximum over all paths, which the loss is made of. Where best_score is not above 0, the
-    clips have nothing in common, and path is empty."""
+class AlignedClips(NamedTuple):
+    """Two clips of N and M frames aligned: `lac.Aligned` of this one pair.
+
+    Args:
+        scores, posterior: (N, M).
+        path: (K, 2) the matched frames; empty where the clips have nothing in common.
+        score, best_score: 0-d.
+    """
 
     scores: Tensor
     posterior: Tensor
     path: Tensor
+    score: Tensor
     best_score: Tensor
-    soft_score: Tensor
 
 
-def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip) -> Aligned:
-    """Align two clips of N and M frames by their embeddings and by the similarity and gaps that were learned."""
+def align_clips(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip) -> AlignedClips:
+    """Align two clips by their embeddings and by the similarity and gaps that were learned, without a gradient."""
     device = next(encoder.parameters()).device
     z1, z2 = (torch.from_numpy(z).to(device)[None] for z in embed_clips(encoder, [first, second], device))
     times1, times2 = (torch.from_numpy(clip.times - clip.times[0]).to(z1)[None] for clip in (first, second))
     with torch.no_grad():
-        scores = loss.scores(z1, z2)
-        given: dict[str, Any] = {"z1": z1, "z2": z2, "times1": times1, "times2": times2}
-        soft = loss.aligner(scores, **given)
-        posterior = loss.aligner.soft_alignment(scores, **given)
-        hard = loss.aligner.hard_alignment(scores, **given)
-    # The best alignment has one match at least, however bad. One that costs more than it gives is no match.
-    path = hard.paths[0] if hard.score[0] > 0 else hard.paths[0][:0]
-    return Aligned(scores[0], posterior[0], path, hard.score[0], soft[0])
+        aligned = loss.align(z1, z2, times1=times1, times2=times2)
+    return AlignedClips(*(of_pairs[0] for of_pairs in aligned))
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:
-    """Align two clips and draw it, see :func:`draw_aligned`."""
+    """Align two clips and draw it, see `draw_aligned`."""
     return draw_aligned(align_clips(encoder, loss, first, second), first, second, title)
 
 
-def draw_aligned(aligned: Aligned, first: Clip, second: Clip, title: str = "") -> Figure:
-    """The picture of :func:`align_clips`: scores, soft alignment, best path, and the phases where both have them."""
+def draw_aligned(aligned: AlignedClips, first: Clip, second: Clip, title: str = "") -> Figure:
+    """The picture of `align_clips`: scores, soft alignment, best path, and the phases where both have them."""
     labelled = first.labels is not None and second.labels is not None
     return plot_alignment(
         aligned.posterior,

@@ -82,7 +82,7 @@ def test_two_clips_of_the_data_set(run, tmp_path, capsys):
     assert written["path"] == path.tolist()
     assert written["score"] == pytest.approx(aligned.best_score.item(), rel=1e-6)
     # The smooth maximum is above the greatest term, by T log(number of paths) at most.
-    assert written["soft_score"] == pytest.approx(aligned.soft_score.item(), rel=1e-6)
+    assert written["soft_score"] == pytest.approx(aligned.score.item(), rel=1e-6)
     assert written["score"] < written["soft_score"] < written["score"] + 30
     assert written["matched_frames"] == len(path) > 0
     assert written["gaps"] == find_gaps(path, first.times, second.times)

@@ -132,7 +132,7 @@ def test_images_through_a_small_or_a_given_backbone():
 
 
 def test_config_rebuilds_the_encoder():
-    encoder = make(None, layers=1, dropout=0.3, longest=9.0, backbone="small")
+    encoder = make(None, layers=1, dropout=0.3, longest_wavelength=9.0, backbone="small")
     again = FrameEncoder(**encoder.config)
     again.load_state_dict(encoder.state_dict())
     images = torch.rand(1, 2, 3, 16, 16)
@@ -149,7 +149,7 @@ def test_poses_are_flattened_and_wrong_input_is_named():
         encoder(frames, times=torch.arange(4))
     for options, message in (
         ({"heads": 3}, "multiple of 2 x heads"),
-        ({"shortest": 0.0}, "0 < shortest"),
+        ({"shortest_wavelength": 0.0}, "0 < shortest_wavelength"),
         ({"backbone": "resnet"}, "backbone must be 'small', .*, got 'resnet'"),
         ({"backbone": "small"}, "'small' returns 576 features a frame, got input_dim 6"),
     ):

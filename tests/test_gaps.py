@@ -13,7 +13,7 @@ def gap_cost(open_: torch.Tensor, extend: torch.Tensor, first: int, last: int) -
 
 
 def test_the_same_interval_costs_the_same_at_any_sampling_rate():
-    gaps = IntervalGaps(gap_open=0.7, rate=0.4)
+    gaps = IntervalGaps(gap_open=0.7, gap_rate=0.4)
     costs = []
     for rate in (5, 10, 50):
         times = torch.arange(4 * rate + 1, dtype=torch.float64)[None] / rate

@@ -5,53 +5,18 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lac import checks
-from lac.alignment import pair_times
+from lac.checks import Length
+from lac.sequences import NEVER, Sequences, sequence_pairs
+
+__all__ = ["FRAME_RATE", "NEVER", "PairLoss", "Sequences", "Terms", "phase", "squared_distances"]
 
 FRAME_RATE = 25.0  # frames a second of the videos that the published windows, given in frames, were chosen for
-NEVER = -1e30  # logit of what cannot be chosen; finite, so that a row of padding has a gradient, too
 
 
 class Terms(NamedTuple):
     """total: (B,), one value per pair; their mean is the published loss."""
 
     total: Tensor
-
-
-class Sequences(NamedTuple):
-    """A batch of embedded sequences. Padding is 0 in `z` and `frames`."""
-
-    z: Tensor  # (B, T, E) float32 (float64 for float64), as the encoder gave it
-    frames: Tensor  # (B, T) time in frames of the clip: seconds * FRAME_RATE, or the index where no times are given
-    lengths: Tensor  # (B,)
-    valid: Tensor  # (B, T) bool
-
-    @classmethod
-    def of(cls, z: Tensor, times: Tensor | None, lengths: Tensor) -> "Sequences":
-        index = torch.arange(z.shape[1], device=z.device)
-        valid = index < lengths[:, None]
-        dtype = z.dtype if z.dtype == torch.float64 else torch.float32
-        frames = index.expand(valid.shape)
-        if times is not None:  # rounded, so that 0.2 s is 5 frames and not a little more: windows have sharp edges
-            frames = torch.round(times * FRAME_RATE, decimals=3)
-        return cls(
-            torch.where(valid[:, :, None], z, 0).to(dtype), torch.where(valid, frames, 0).to(dtype), lengths, valid
-        )
-
-    @property
-    def count(self) -> Tensor:
-        """(B,) valid frames, at least 1: what sums over frames are divided by."""
-        return self.lengths.clamp(min=1)
-
-    @property
-    def phase(self) -> Tensor:
-        """(B, T) time since the first frame as a share of the sequence's length in frames, in [0, 1)."""
-        first, last = self.frames[:, :1], self.frames.gather(1, (self.count - 1)[:, None])
-        return torch.where(self.valid, (self.frames - first) / (last - first + 1), 0)
-
-    def mean(self, per_frame: Tensor) -> Tensor:
-        """Mean of (B, T) over the valid frames: (B,)."""
-        return torch.where(self.valid, per_frame, 0).sum(1) / self.count
 
 
 class PairLoss(nn.Module):
@@ -74,28 +39,39 @@ class PairLoss(nn.Module):
         *,
         times1: Tensor | None = None,
         times2: Tensor | None = None,
-        lengths1: checks.Length = None,
-        lengths2: checks.Length = None,
+        lengths1: Length = None,
+        lengths2: Length = None,
     ) -> Terms:
-        n, m = checks.embedding_pair(z1, z2, lengths1, lengths2)
-        if times1 is not None or times2 is not None:
-            shapes = tuple(z1.shape[:2]), tuple(z2.shape[:2])
-            times1, times2 = pair_times(times1, times2, *shapes, ("z1", "z2"), n, m)
+        first, second = sequence_pairs(z1, z2, times1, times2, lengths1, lengths2)
+        first, second = (_in_frames(s, seconds=times1 is not None) for s in (first, second))
         with torch.autocast(device_type=z1.device.type, enabled=False):
-            one, two = Sequences.of(z1, times1, n), Sequences.of(z2, times2, m)
-            total = self.pairs(one, two)
-        return Terms(torch.where((one.lengths > 0) & (two.lengths > 0), total, 0))
+            total = self.pairs(first, second)
+        return Terms(torch.where(first.lengths > 0, total, 0))
 
     def forward(self, z1: Tensor, z2: Tensor, **settings: Any) -> Tensor:
         return self.terms(z1, z2, **settings).total.mean()
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        """(B,), the loss of each pair."""
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        """(B,), the loss of each pair; times are in frames of the clip."""
         raise NotImplementedError
 
     def learned(self) -> dict[str, Tensor]:
         """Detached 0-d tensors of what the loss has learned, for logging."""
         return {}
+
+
+def _in_frames(sequences: Sequences, seconds: bool) -> Sequences:
+    """Times, frame numbers unless they are in seconds, in frames of the clip and the dtype of the embeddings."""
+    frames = sequences.times
+    if seconds:  # rounded, so that 0.2 s is 5 frames and not a little more: windows have sharp edges
+        frames = torch.round(frames * FRAME_RATE, decimals=3)
+    return sequences._replace(times=frames.to(sequences.z.dtype))
+
+
+def phase(sequences: Sequences) -> Tensor:
+    """(B, T) time since the first frame as a share of the sequence's length in frames, in [0, 1); 0 at padding."""
+    first, last = sequences.times[:, :1], sequences.times[:, -1:]
+    return torch.where(sequences.valid, (sequences.times - first) / (last - first + 1), 0)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -33,16 +33,16 @@ class GTA(PairLoss):
         self.temperature, self.gamma = temperature, gamma
         self.dtw_weight, self.label_smoothing = dtw_weight, label_smoothing
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        cosine = normalize(one.z, dim=2) @ normalize(two.z, dim=2).mT / self.temperature
-        inside = one.valid[:, :, None] & two.valid[:, None, :]
-        costs = [self._over(one, cosine), self._over(two, cosine.mT).mT]
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        cosine = normalize(first.z, dim=2) @ normalize(second.z, dim=2).mT / self.temperature
+        inside = first.valid[:, :, None] & second.valid[:, None, :]
+        costs = [self._over(first, cosine), self._over(second, cosine.mT).mT]
         # One table of two batches: the recursion is the same in both directions but for a transposition.
         tables = warp(torch.cat([torch.where(inside, -cost, 0) for cost in costs]), self._smooth_min)
         there, back = tables.chunk(2)
-        warped = end(there, one.lengths, two.lengths) + end(back, one.lengths, two.lengths)
-        cycle = self._over(one, -there).exp() @ (self._over(two, -back.mT).exp() * one.valid[:, None, :])
-        return self._consistency(cycle, one) + self.dtw_weight * warped
+        warped = end(there, first.lengths, second.lengths) + end(back, first.lengths, second.lengths)
+        cycle = self._over(first, -there).exp() @ (self._over(second, -back.mT).exp() * first.valid[:, None, :])
+        return self._consistency(cycle, first) + self.dtw_weight * warped
 
     def _over(self, sequence: Sequences, logits: Tensor) -> Tensor:
         """log softmax of (B, T, T') over the valid frames of `sequence`, its rows."""
@@ -51,8 +51,8 @@ class GTA(PairLoss):
     def _smooth_min(self, x: Tensor) -> Tensor:
         return (torch.softmax(x / -self.gamma, dim=0) * x).sum(0)
 
-    def _consistency(self, cycle: Tensor, one: Sequences) -> Tensor:
-        log_q = torch.where(one.valid[:, :, None], self._over(one, cycle), 0)
+    def _consistency(self, cycle: Tensor, first: Sequences) -> Tensor:
+        log_q = torch.where(first.valid[:, :, None], self._over(first, cycle), 0)
         right = log_q.diagonal(dim1=1, dim2=2)
-        smoothed = log_q.sum(1) / one.count[:, None]
-        return -one.mean((1 - self.label_smoothing) * right + self.label_smoothing * smoothed)
+        smoothed = log_q.sum(1) / first.divisor[:, None]
+        return -first.mean((1 - self.label_smoothing) * right + self.label_smoothing * smoothed)

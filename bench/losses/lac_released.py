@@ -48,22 +48,22 @@ class LACAsReleased(PairLoss):
         opening, extending = (GAP_RATE * self.gaps.detach()).mean((1, 2))
         return {"gap_open": opening, "gap_extend": extending}
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        log_p = by_clock(one, two, self.variance)
-        logits = (one.z @ two.z.mT / self.temperature).masked_fill(~two.valid[:, None, :], NEVER)
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        log_p = by_clock(first, second, self.variance)
+        logits = (first.z @ second.z.mT / self.temperature).masked_fill(~second.valid[:, None, :], NEVER)
         log_q = (torch.softmax(logits, dim=2) + 1e-6).log()
-        each = log_p.exp() * torch.where(two.valid[:, None, :], log_p - log_q, 0)
-        contrastive = one.mean(each.sum(2)) / two.count
-        similarity = 1 / squared_distances(one.z, two.z).clamp(min=1e-4)
-        scores = self._score(similarity, one, two) + self._score(similarity.mT, two, one)
+        each = log_p.exp() * torch.where(second.valid[:, None, :], log_p - log_q, 0)
+        contrastive = first.mean(each.sum(2)) / second.divisor
+        similarity = 1 / squared_distances(first.z, second.z).clamp(min=1e-4)
+        scores = self._score(similarity, first, second) + self._score(similarity.mT, second, first)
         return contrastive + self.score_weight * scores
 
-    def _score(self, similarity: Tensor, one: Sequences, two: Sequences) -> Tensor:
+    def _score(self, similarity: Tensor, first: Sequences, second: Sequences) -> Tensor:
         """The score at `temperature`, with the gradient of the score at 1."""
         rows, columns = (torch.arange(n, device=similarity.device) for n in similarity.shape[1:])
         rows, columns = rows.clamp(max=RELEASED - 1), columns.clamp(max=RELEASED - 1)
         opening, extending = self._penalties()[:, rows[:, None], columns]
-        settings = {"gap_open": opening, "gap_extend": extending, "lengths": (one.lengths, two.lengths)}
+        settings = {"gap_open": opening, "gap_extend": extending, "lengths": (first.lengths, second.lengths)}
         trained = smith_waterman(similarity, temperature=1.0, **settings)
         with torch.no_grad():
             value = smith_waterman(similarity, temperature=self.temperature, **settings)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
-from .base import PairLoss, Sequences, squared_distances
+from .base import PairLoss, Sequences, phase, squared_distances
 from .dtw import end, warp
 
 
@@ -31,17 +31,17 @@ class LAV(PairLoss):
         super().__init__()
         self.gamma, self.regulariser_weight, self.window, self.margin = gamma, regulariser_weight, window, margin
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        one, two = (s._replace(z=normalize(s.z, dim=2)) for s in (one, two))
-        warped = end(soft_dtw(squared_distances(one.z, two.z), self.gamma), one.lengths, two.lengths)
-        apart = self._regulariser(one) + self._regulariser(two)
-        return (warped + self.regulariser_weight * apart) / (0.5 * (one.count + two.count))
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        first, second = (s._replace(z=normalize(s.z, dim=2)) for s in (first, second))
+        warped = end(soft_dtw(squared_distances(first.z, second.z), self.gamma), first.lengths, second.lengths)
+        apart = self._regulariser(first) + self._regulariser(second)
+        return (warped + self.regulariser_weight * apart) / (0.5 * (first.divisor + second.divisor))
 
     def _regulariser(self, sequence: Sequences) -> Tensor:
         distances = squared_distances(sequence.z, sequence.z)
-        frames, phase = sequence.frames, sequence.phase
+        frames, share = sequence.times, phase(sequence)
         near = (frames[:, :, None] - frames[:, None, :]).abs() <= self.window
-        factor = 1 + (phase[:, :, None] - phase[:, None, :]) ** 2
+        factor = 1 + (share[:, :, None] - share[:, None, :]) ** 2
         each = torch.where(near, distances, factor * relu(self.margin - distances))
         return (each * (sequence.valid[:, :, None] & sequence.valid[:, None, :])).sum((1, 2))
 

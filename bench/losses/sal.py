@@ -30,9 +30,9 @@ class SaL(PairLoss):
         layers = (nn.Linear(3 * embed_dim, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 2))
         self.classifier = nn.Sequential(*layers)
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        per_view = torch.stack([self._view(one), self._view(two)])
-        used = torch.stack([one.lengths, two.lengths]) >= 5
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        per_view = torch.stack([self._view(first), self._view(second)])
+        used = torch.stack([first.lengths, second.lengths]) >= 5
         return (per_view * used).sum(0) / used.sum(0).clamp(min=1)
 
     def _view(self, sequence: Sequences) -> Tensor:

@@ -25,17 +25,17 @@ class SCL(PairLoss):
         super().__init__()
         self.variance, self.tau = variance, tau
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        logits = normalize(one.z, dim=2) @ normalize(two.z, dim=2).mT / self.tau
-        return 0.5 * (self._divergence(logits, one, two) + self._divergence(logits.mT, two, one))
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        logits = normalize(first.z, dim=2) @ normalize(second.z, dim=2).mT / self.tau
+        return 0.5 * (self._divergence(logits, first, second) + self._divergence(logits.mT, second, first))
 
-    def _divergence(self, logits: Tensor, one: Sequences, two: Sequences) -> Tensor:
-        log_p = by_clock(one, two, self.variance)
-        log_q = log_softmax(logits.masked_fill(~two.valid[:, None, :], NEVER), dim=2)
-        return one.mean((log_p.exp() * torch.where(two.valid[:, None, :], log_p - log_q, 0)).sum(2))
+    def _divergence(self, logits: Tensor, first: Sequences, second: Sequences) -> Tensor:
+        log_p = by_clock(first, second, self.variance)
+        log_q = log_softmax(logits.masked_fill(~second.valid[:, None, :], NEVER), dim=2)
+        return first.mean((log_p.exp() * torch.where(second.valid[:, None, :], log_p - log_q, 0)).sum(2))
 
 
-def by_clock(one: Sequences, two: Sequences, variance: float) -> Tensor:
-    """log P (B, T1, T2): a Gaussian of the difference in time, normalised over the valid frames of `two`."""
-    apart = one.frames[:, :, None] - two.frames[:, None, :]
-    return log_softmax((-(apart**2) / (2 * variance)).masked_fill(~two.valid[:, None, :], NEVER), dim=2)
+def by_clock(first: Sequences, second: Sequences, variance: float) -> Tensor:
+    """log P (B, T1, T2): a Gaussian of the difference in time, normalised over the valid frames of `second`."""
+    apart = first.times[:, :, None] - second.times[:, None, :]
+    return log_softmax((-(apart**2) / (2 * variance)).masked_fill(~second.valid[:, None, :], NEVER), dim=2)

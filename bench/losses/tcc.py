@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .base import NEVER, PairLoss, Sequences, squared_distances
+from .base import NEVER, PairLoss, Sequences, phase, squared_distances
 
 
 class TCC(PairLoss):
@@ -28,18 +28,18 @@ class TCC(PairLoss):
         super().__init__()
         self.temperature, self.variance_weight = temperature, variance_weight
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        return (self._cycle(one, two) + self._cycle(two, one)) / (one.count + two.count)
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        return (self._cycle(first, second) + self._cycle(second, first)) / (first.divisor + second.divisor)
 
-    def _cycle(self, one: Sequences, two: Sequences) -> Tensor:
-        """Sum over the frames of `one`: (B,)."""
-        neighbour = self._attention(one.z, two) @ two.z
-        beta = self._attention(neighbour, one)
-        t = one.phase
+    def _cycle(self, first: Sequences, second: Sequences) -> Tensor:
+        """Sum over the frames of `first`: (B,)."""
+        neighbour = self._attention(first.z, second) @ second.z
+        beta = self._attention(neighbour, first)
+        t = phase(first)
         mean = (beta * t[:, None, :]).sum(2)
         variance = (beta * (t[:, None, :] - mean[:, :, None]) ** 2).sum(2).clamp(min=1e-8)
         per_frame = (t - mean) ** 2 / variance + self.variance_weight * variance.log()
-        return torch.where(one.valid, per_frame, 0).sum(1)
+        return torch.where(first.valid, per_frame, 0).sum(1)
 
     def _attention(self, z: Tensor, keys: Sequences) -> Tensor:
         logits = -squared_distances(z, keys.z) / (z.shape[2] * self.temperature)

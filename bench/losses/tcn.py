@@ -27,13 +27,13 @@ class TCN(PairLoss):
         super().__init__()
         self.margin, self.positive, self.negative = margin, positive, negative
 
-    def pairs(self, one: Sequences, two: Sequences) -> Tensor:
-        distances = squared_distances(normalize(one.z, dim=2), normalize(two.z, dim=2))
-        return 0.5 * (self._triplets(distances, one, two) + self._triplets(distances.mT, two, one))
+    def pairs(self, first: Sequences, second: Sequences) -> Tensor:
+        distances = squared_distances(normalize(first.z, dim=2), normalize(second.z, dim=2))
+        return 0.5 * (self._triplets(distances, first, second) + self._triplets(distances.mT, second, first))
 
-    def _triplets(self, distances: Tensor, one: Sequences, two: Sequences) -> Tensor:
-        apart = (one.frames[:, :, None] - two.frames[:, None, :]).abs()
-        inside = one.valid[:, :, None] & two.valid[:, None, :]
+    def _triplets(self, distances: Tensor, first: Sequences, second: Sequences) -> Tensor:
+        apart = (first.times[:, :, None] - second.times[:, None, :]).abs()
+        inside = first.valid[:, :, None] & second.valid[:, None, :]
         positive, negative = (apart <= self.positive) & inside, (apart > self.negative) & inside
         hinge = relu(distances[:, :, :, None] - distances[:, :, None, :] + self.margin)
         # (B, T1, T2, T2): the sums over p and n as products with their masks

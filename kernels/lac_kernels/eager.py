@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lac_kernels.problem import Direction, Problem
+from lac_kernels.problem import Direction, Problem, valid_frames
 from lac_kernels.reference import FORBIDDEN, compute_dtype
 
 _NEVER = -1e37  # finite stand-in for -inf: differences of two stay finite
+_POSSIBLE = 0.5 * _NEVER  # above it is what has an alignment, whatever was added to it or taken from it
 
 
 class _Grid(NamedTuple):
@@ -75,26 +76,28 @@ def _reduce_gap(d: Tensor, gap: Tensor, swapped: bool) -> Tensor:
     return _unskew(d, swapped).sum_to_size(gap.shape)
 
 
-def _valid(b: int, n: int, m: int, lengths1: Tensor, lengths2: Tensor) -> Tensor:
-    rows = torch.arange(n, device=lengths1.device) < lengths1[:, None]
-    columns = torch.arange(m, device=lengths2.device) < lengths2[:, None]
-    return rows[:, :, None] & columns[:, None, :]
+def _valid_cells(problem: Problem) -> Tensor | None:
+    """(B, N, M) bool, which cells are within the lengths; None where all are."""
+    if problem.lengths1 is None or problem.lengths2 is None:
+        return None
+    _, n, m = problem.scores.shape
+    return valid_frames(problem.lengths1, n)[:, :, None] & valid_frames(problem.lengths2, m)[:, None, :]
 
 
 def _grid(problem: Problem, soft: bool = True) -> _Grid:
-    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
-    b, n, m = scores.shape
+    _, n, m = problem.scores.shape
     swapped = m < n
-    scores = scores.to(compute_dtype(scores.dtype))
+    scores = problem.scores.to(compute_dtype(problem.scores.dtype))
     forbidden = scores <= FORBIDDEN
-    gap_open, gap_extend = (gap.clamp(max=-_NEVER) for gap in (gap_open, gap_extend))
-    if lengths1 is not None and lengths2 is not None:
-        outside = ~_valid(b, n, m, lengths1, lengths2)
+    gap_open, gap_extend = (gap.clamp(max=-_NEVER) for gap in (problem.gap_open, problem.gap_extend))
+    valid = _valid_cells(problem)
+    if valid is not None:
+        outside = ~valid
         forbidden = forbidden | outside
         gap_open, gap_extend = (_inside(gap, outside) for gap in (gap_open, gap_extend))
     scores = scores.masked_fill(forbidden, 0.0)  # before the division, whose derivative would bring NaN back
     if soft:
-        scores, gap_open, gap_extend = (x / temperature for x in (scores, gap_open, gap_extend))
+        scores, gap_open, gap_extend = (x / problem.temperature for x in (scores, gap_open, gap_extend))
     scores = scores.clamp(min=_NEVER).masked_fill(forbidden, _NEVER)
     return _Grid(
         _skew(scores.mT if swapped else scores, _NEVER),
@@ -147,7 +150,7 @@ def _sweep(grid: _Grid) -> Tensor:
 def _total(states: Tensor) -> Tensor:
     """log sum exp of D over all cells (B,), 0 where no cell can be matched."""
     f = torch.logsumexp(states[0], dim=(0, 2))
-    return torch.where(f > 0.5 * _NEVER, f, f - f)
+    return torch.where(f > _POSSIBLE, f, f - f)
 
 
 class _Weights(NamedTuple):
@@ -181,7 +184,7 @@ def _weights(states: Tensor, grid: _Grid) -> _Weights:
         torch.sigmoid(D - X),
         torch.sigmoid((x_open - grid.gap_open) - (x_extend - grid.gap_extend)),
         torch.sigmoid((y_open - grid.gap_open) - (y_extend - grid.gap_extend)),
-        end * (D > 0.5 * _NEVER),
+        end * (D > _POSSIBLE),
     )
 
 
@@ -288,53 +291,75 @@ def gradient(
 
 
 def second(grad: Tensor, problem: Problem, direction: Direction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    scores, gap_open, gap_extend, temperature, lengths1, lengths2 = problem
-    b, n, m = scores.shape
+    """Derivatives of sum_b g[b] <v, df[b]/d(S, o, e)> by S, o, e and g: the tangents of `gradient` along v.
+
+    With the weights w of `_Weights`, ' for the cell that a gap steps from, and v_gap = v_e - v_o:
+
+    (1) the tangents of the states, as the states themselves but for weighted means in place of log-sum-exps
+        tX = tX' - v_e + open_x (tD' - tX' + v_gap)        tDX = tX + open_d (tD - tX)
+        tY = tY' - v_e + open_y (tDX' - tY' + v_gap)       tH  = from_d tD + from_x tX + from_y tY
+        tD = v_S + tH'                                     df/dv = sum end tD
+    (2) the tangents of the weights: a softmax weight p_k of inputs a changes by p_k (ta_k - sum_l p_l ta_l), so
+        t_end    = end (tD - df/dv)                        t_open_d = open_d (1 - open_d) (tD - tX)
+        t_from_z = from_z (tz - tH), z = D, X, Y           t_open_x = open_x (1 - open_x) (tD' - tX' + v_gap)
+                                                           t_open_y = open_y (1 - open_y) (tDX' - tY' + v_gap)
+    (3) the adjoints bD, bX, bY are linear in the masses that weights send back, so their tangents are the same sweep
+        with, as sources, the tangents of the weights times the masses that these moved, ' now for the cell stepped to
+        D:  g t_end + t_from_d bH' + t_open_x' bX' + t_open_d open_y' bY' + open_d t_open_y' bY'
+        X:            t_from_x bH' - t_open_x' bX' - t_open_d open_y' bY' + (1 - open_d) t_open_y' bY'
+        Y:            t_from_y bH' - t_open_y' bY'
+    (4) dS = tbD,   do = -(open_x tbX + open_y tbY + t_open_x bX + t_open_y bY),   de = -(tbX + tbY + do);
+        the last two summed over the cells that share a penalty. All but df/dv are in units of 1 / T.
+    """
     grid = _grid(problem)
-    states = _sweep(grid)
-    w = _weights(states, grid)
+    w = _weights(_sweep(grid), grid)
     nothing = torch.zeros_like(w.end)
     end = grad[:, None] * w.end
     bd, bx, by = _adjoint(w, (end, nothing, nothing), grid)
 
-    v_scores, v_open, v_extend = direction
-    v_scores = v_scores.to(end.dtype)
-    if lengths1 is not None and lengths2 is not None:
-        v_scores = v_scores.masked_fill(~_valid(b, n, m, lengths1, lengths2), 0.0)
-    v_scores, v_open, v_extend = (_skew_broadcast(v, n, m, grid.swapped) for v in (v_scores, v_open, v_extend))
+    v_scores, v_open, v_extend = _skew_direction(direction, problem, grid)
     v_gap = v_extend - v_open
     v_all = (v_scores.expand_as(end), w.open_x * v_gap - v_extend, w.open_y * v_gap - v_extend)
-    (td, tx, ty), th = _tangent(w, v_all, grid)
+    (td, tx, ty), th = _tangent(w, v_all, grid)  # (1)
     h_grad = (w.end * td).sum((0, 2))
 
-    # A softmax weight p_k of inputs a has the tangent p_k (da_k - sum p da). Here, times the mass it moved:
-    t_end = end * (td - h_grad[:, None])
-    t_from_d, t_from_x, t_from_y = (p * (a - th) for p, a in ((w.from_d, td), (w.from_x, tx), (w.from_y, ty)))
+    t_end = end * (td - h_grad[:, None])  # (2), t_open_x and t_open_y times bX and bY
+    t_from_d, t_from_x, t_from_y = (p * (t - th) for p, t in ((w.from_d, td), (w.from_x, tx), (w.from_y, ty)))
     t_open_d = w.open_d * (1 - w.open_d) * (td - tx)
     tdx = tx + w.open_d * (td - tx)
     t_open_x = bx * w.open_x * (1 - w.open_x) * (_enter_x(td - tx, grid, 0.0) + v_gap)
     t_open_y = by * w.open_y * (1 - w.open_y) * (_enter_y(tdx - ty, grid, 0.0) + v_gap)
 
-    bh, y_open = _leave_h(bd), _leave_y(w.open_y * by, grid)
+    bh, y_opened = _leave_h(bd), _leave_y(w.open_y * by, grid)  # (3)
     x_moved, y_moved = _leave_x(t_open_x, grid), _leave_y(t_open_y, grid)
-    d_moved = t_open_d * y_open
-    td, tx, ty = _adjoint(
-        w,
-        (
-            t_end + t_from_d * bh + x_moved + d_moved + w.open_d * y_moved,
-            t_from_x * bh - x_moved - d_moved + (1 - w.open_d) * y_moved,
-            t_from_y * bh - y_moved,
-        ),
-        grid,
+    d_moved = t_open_d * y_opened
+    sources = (
+        t_end + t_from_d * bh + x_moved + d_moved + w.open_d * y_moved,
+        t_from_x * bh - x_moved - d_moved + (1 - w.open_d) * y_moved,
+        t_from_y * bh - y_moved,
     )
-    opened = w.open_x * tx + w.open_y * ty + t_open_x + t_open_y
-    extended = tx + ty - opened
+    tbd, tbx, tby = _adjoint(w, sources, grid)
+
+    opened = w.open_x * tbx + w.open_y * tby + t_open_x + t_open_y  # (4)
+    extended = tbx + tby - opened
     return (
-        _unskew(td, grid.swapped).contiguous() / temperature,
-        -_reduce_gap(opened, gap_open, grid.swapped) / temperature,
-        -_reduce_gap(extended, gap_extend, grid.swapped) / temperature,
+        _unskew(tbd, grid.swapped).contiguous() / problem.temperature,
+        -_reduce_gap(opened, problem.gap_open, grid.swapped) / problem.temperature,
+        -_reduce_gap(extended, problem.gap_extend, grid.swapped) / problem.temperature,
         h_grad,
     )
+
+
+def _skew_direction(v: Direction, problem: Problem, grid: _Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """The direction on diagonals, 0 for scores outside the lengths."""
+    _, n, m = problem.scores.shape
+    v_scores, valid = v.scores.to(grid.scores.dtype), _valid_cells(problem)
+    if valid is not None:
+        v_scores = v_scores.masked_fill(~valid, 0.0)
+    scores, gap_open, gap_extend = (
+        _skew_broadcast(x, n, m, grid.swapped) for x in (v_scores, v.gap_open, v.gap_extend)
+    )
+    return scores, gap_open, gap_extend
 
 
 def _first_maximum(*values: Tensor) -> tuple[Tensor, Tensor]:
@@ -370,9 +395,9 @@ def hard(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     score = cells.amax(dim=1)
     order = torch.arange(n * m, device=cells.device)
     end = torch.where(cells == score[:, None], order, n * m).amin(dim=1).clamp(max=n * m - 1)
-    found = score > 0.5 * _NEVER
-    path, count = _trace_back(torch.stack(choices, dim=1), end // m, end % m, found, min(n, m), grid.swapped)
-    return torch.where(found, score, score - score), path, count
+    matched = score > _POSSIBLE
+    path, count = _trace_back(torch.stack(choices, dim=1), end // m, end % m, matched, min(n, m), grid.swapped)
+    return torch.where(matched, score, score - score), path, count
 
 
 def _trace_back(

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -31,3 +32,8 @@ class Direction(NamedTuple):
     scores: Tensor
     gap_open: Tensor
     gap_extend: Tensor
+
+
+def valid_frames(lengths: Tensor, frames: int) -> Tensor:
+    """Which of so many frames are within the lengths (B,): (B, frames) bool."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]

@@ -105,7 +105,7 @@ def _command(argv: list[str] | None) -> int:
     report = {
         "run": str(folder),
         "score": aligned.best_score.item(),
-        "soft_score": aligned.soft_score.item(),
+        "soft_score": aligned.score.item(),
         "matched_frames": len(path),
         "clips": [
             {

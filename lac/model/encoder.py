@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from lac import checks
 from lac.checks import Length
 from lac.model.backbone import Backbone
+from lac_kernels.problem import valid_frames
 
 
 class FrameEncoder(nn.Module):
@@ -17,18 +18,19 @@ class FrameEncoder(nn.Module):
 
     Frames are projected to `width`; a pre-norm transformer attends over the frames of the same sequence; a linear head
     gives the embedding. Attention knows *real time*, and only as a difference: queries and keys are rotated by angles
-    2 pi t / w for wavelengths w between `shortest` and `longest` (rotary position embedding; J. Su et al., "RoFormer",
-    2021), so it depends on t_i - t_j alone. A frame cannot be told by how late it comes in its clip, the sampling rate
-    may change within a sequence, and shifting all times changes nothing.
+    2 pi t / w for wavelengths w between `shortest_wavelength` and `longest_wavelength` (rotary position embedding;
+    J. Su et al., "RoFormer", 2021), so it depends on t_i - t_j alone. A frame cannot be told by how late it comes in
+    its clip, the sampling rate may change within a sequence, and shifting all times changes nothing.
 
     Args:
         input_dim: number of features of a frame; trailing dimensions (joints x 3, say) are flattened. With a
-            `backbone`, the number of features that it returns; ``None`` where it is given by name.
-        embed_dim: E, size of the embedding.
-        width: of the transformer, a multiple of 2 x heads.
-        layers, heads: of the transformer; its feed-forward layers are 4 x width.
-        dropout: of what each part of a layer adds to its input.
-        shortest, longest: wavelengths, > 0, in the unit of the times. The defaults suit seconds of human motion.
+            `backbone`, the number of features that it returns; `None` where it is given by name.
+        embed_dim: E, size of the embedding. Default 128.
+        width: of the transformer, a multiple of 2 x heads. Default 128.
+        layers, heads: of the transformer; its feed-forward layers are 4 x width. Default 2 and 4.
+        dropout: of what each part of a layer adds to its input, from 0 to less than 1. Default 0.
+        shortest_wavelength, longest_wavelength: w above, > 0, in the unit of the times. Default 0.5 and 50, for seconds
+            of human motion.
         backbone: for frames that are images (B, T, C, H, W): a module that maps (K, C, H, W) to (K, input_dim), or
             a name, such as "small" or "efficientnet_lite0" (see `lac.model.backbone`), for RGB from -1 to 1. It is
             trained with the rest. Default None: frames are features.
@@ -43,6 +45,11 @@ class FrameEncoder(nn.Module):
             do not have `input_dim` features, times or lengths of the wrong shape or out of range, times that decrease.
         TypeError: settings or tensors of the wrong type.
         ImportError, OSError: a backbone by name whose package or weights are not there.
+
+    Example:
+        >>> encoder = FrameEncoder(51)  # 17 joints x 3
+        >>> encoder(torch.randn(4, 40, 17, 3)).shape
+        torch.Size([4, 40, 128])
     """
 
     def __init__(
@@ -54,23 +61,26 @@ class FrameEncoder(nn.Module):
         layers: int = 2,
         heads: int = 4,
         dropout: float = 0.0,
-        shortest: float = 0.5,
-        longest: float = 50.0,
+        shortest_wavelength: float = 0.5,
+        longest_wavelength: float = 50.0,
         backbone: nn.Module | str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("embed_dim", embed_dim), ("width", width), ("heads", heads)):
             checks.count(name, value)
         checks.count("layers", layers, least=0)
-        dropout, shortest, longest = (
-            checks.finite(name, x) for name, x in (("dropout", dropout), ("shortest", shortest), ("longest", longest))
-        )
+        dropout = checks.finite("dropout", dropout)
+        shortest_wavelength = checks.finite("shortest_wavelength", shortest_wavelength)
+        longest_wavelength = checks.finite("longest_wavelength", longest_wavelength)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         if width % (2 * heads):
             raise ValueError(f"width must be a multiple of 2 x heads, got width {width} and {heads} heads")
-        if not 0 < shortest <= longest:
-            raise ValueError(f"wavelengths must satisfy 0 < shortest <= longest, got {shortest} and {longest}")
+        if not 0 < shortest_wavelength <= longest_wavelength:
+            raise ValueError(
+                "wavelengths must satisfy 0 < shortest_wavelength <= longest_wavelength, got "
+                f"{shortest_wavelength} and {longest_wavelength}"
+            )
         if not isinstance(backbone, (str, nn.Module, type(None))):
             raise TypeError(f"backbone must be a name, a torch.nn.Module or None, got {type(backbone).__name__}")
         self.backbone = Backbone(backbone) if isinstance(backbone, str) else backbone
@@ -86,24 +96,35 @@ class FrameEncoder(nn.Module):
         checks.count("input_dim", input_dim)
         self.config: dict[str, Any] = {
             "input_dim": input_dim, "embed_dim": embed_dim, "width": width, "layers": layers, "heads": heads,
-            "dropout": dropout, "shortest": shortest, "longest": longest,
-            "backbone": backbone if isinstance(backbone, str) else None,
+            "dropout": dropout, "shortest_wavelength": shortest_wavelength,
+            "longest_wavelength": longest_wavelength, "backbone": backbone if isinstance(backbone, str) else None,
         }  # fmt: skip
         self.input = nn.Linear(input_dim, width)
         self.layers = nn.ModuleList(_Layer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, embed_dim)
-        wavelengths = torch.logspace(math.log10(shortest), math.log10(longest), width // heads // 2)
+        wavelengths = torch.logspace(
+            math.log10(shortest_wavelength), math.log10(longest_wavelength), width // heads // 2
+        )
         self.register_buffer("frequencies", 2 * math.pi / wavelengths, persistent=False)
         self.frequencies: Tensor
 
     def forward(self, frames: Tensor, *, times: Tensor | None = None, lengths: Length = None) -> Tensor:
-        """Embeddings (B, T, embed_dim) of frames (B, T, ...)."""
+        """Embed frames: (B, T, ...) -> (B, T, embed_dim), 0 at padding.
+
+        Args:
+            frames: (B, T, ...) of the encoder's dtype, with `input_dim` features a frame.
+            times: (B, T) of any real dtype, finite, not decreasing; default the frame number.
+            lengths: (B,) integers from 0 to T, or one for all; default T.
+
+        Raises:
+            ValueError, TypeError: as in the class.
+        """
         self._check(frames)
         b, t = frames.shape[:2]
         lengths = checks.lengths("lengths", lengths, b, t, frames.device)
         index = torch.arange(t, device=frames.device)
-        valid = index < lengths[:, None]
+        valid = valid_frames(lengths, t)
         if times is None:
             times = index.expand(b, t)
         times = checks.times("times", times, (b, t), "the frames", frames.device)

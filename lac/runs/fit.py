@@ -163,13 +163,13 @@ def fit(
                 group["lr"] = lr * group.get("rate", 1.0)
 
             first, second = (batch.to(device) for batch in draw(clips, config, step))
-            terms = _terms(state, first, second, amp=options.amp)
+            terms = _mean(_terms(state, first, second, amp=options.amp), first, second)
             state.optimiser.zero_grad(set_to_none=True)
-            terms.total.mean().backward()
+            terms.total.backward()
             gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
             state.optimiser.step()
 
-            unread.append(torch.stack([*(term.mean() for term in terms), gradient]).detach())
+            unread.append(torch.stack([*terms, gradient]).detach())
             state.step = step + 1
             saving = state.step % options.save_every == 0 or state.step == options.steps
             if saving or state.step % options.log_every == 0:
@@ -190,6 +190,12 @@ def _terms(state: State, first: Batch, second: Batch, *, amp: bool) -> Any:
         z1.float(), z2.float(),
         times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths,
     )  # fmt: skip
+
+
+def _mean(terms: Any, first: Batch, second: Batch) -> Any:
+    """The mean of each part over the pairs that have frames, as in the loss."""
+    pairs = ((first.lengths > 0) & (second.lengths > 0)).sum().clamp(min=1)
+    return type(terms)(*(term.sum() / pairs for term in terms))
 
 
 def rehearse(state: State, clips: Sequence[Clip], config: TrainConfig) -> None:
