@@ -27,7 +27,7 @@ from lac.solve import Lengths, Pairs
 class HardAlignment(NamedTuple):
     """The best local alignment of each pair.
 
-    Attributes:
+    Args:
         score: (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
         paths: a list of one LongTensor (K, 2) for each pair (of one for a single pair), on the device of the scores:
             the K matched cells (i, j) in order.

@@ -16,6 +16,11 @@ Penalties = tuple[Tensor, Tensor]
 
 
 def inverse_softplus(name: str, value: float) -> float:
+    """The p with softplus(p) = value, to start a learned parameter from; `name` is that of the value in messages.
+
+    Raises:
+        ValueError: value is not > 0.
+    """
     value = checks.positive(name, value, " to be learned through softplus")
     return value + math.log(-math.expm1(-value))
 
@@ -30,10 +35,13 @@ class GapModel(nn.Module):
     def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
         """(gap_open, gap_extend), both >= 0, broadcastable to (B, N, M), taken at the cell that a gap steps into.
 
-        z1 (B, N, E), z2 (B, M, E): embeddings, each None where none were given; a model that looks at them raises
-            ValueError then. Padded frames are 0.
-        times1 (B, N), times2 (B, M): in the user's unit (seconds or frames; frame numbers by default), of any real
-            dtype, from any start: take differences before anything else. Padded frames repeat the last time.
+        Args:
+            z1: (B, N, E) embeddings, None where none were given; a model that looks at them raises ValueError then.
+                Padded frames are 0.
+            z2: (B, M, E), likewise.
+            times1: (B, N) in the user's unit (seconds or frames; frame numbers by default), of any real dtype, from
+                any start: take differences before anything else. Padded frames repeat the last time.
+            times2: (B, M), likewise.
         """
         raise NotImplementedError
 

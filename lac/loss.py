@@ -24,11 +24,12 @@ class LACTerms(NamedTuple):
 
     float64 where z1 or z2 is float64, else float32. All are 0 for a pair in which a sequence has no frame.
 
-    total: sequence_weight * sequence + frame_weight * frame.
-    sequence: the sequence part, by its form; 0 where its weight is 0.
-    frame: the frame part, mean over the valid frames of both sequences; 0 where its weight is 0.
-    score: soft Smith-Waterman score of the pair per frame of its shorter sequence, in units of the similarity
-        (not a loss: larger is better). Detached. 0 where sequence_weight is 0: then nothing is aligned.
+    Args:
+        total: sequence_weight * sequence + frame_weight * frame.
+        sequence: the sequence part, by its form; 0 where its weight is 0.
+        frame: the frame part, mean over the valid frames of both sequences; 0 where its weight is 0.
+        score: soft Smith-Waterman score of the pair per frame of its shorter sequence, in units of the similarity
+            (not a loss: larger is better). Detached. 0 where sequence_weight is 0: then nothing is aligned.
     """
 
     total: Tensor
@@ -136,7 +137,7 @@ class LACLoss(nn.Module):
     Z. Xue and K. Grauman, "Learning Fine-grained View-Invariant Representations from Unpaired Ego-Exo Videos via
     Temporal Alignment", 2023 (contrast with the reversed sequence).
 
-    Example:
+    Examples:
         >>> loss = LACLoss()
         >>> loss(torch.randn(4, 40, 128), torch.randn(4, 50, 128)).shape
         torch.Size([])
@@ -267,7 +268,7 @@ class LACLoss(nn.Module):
             ValueError: also with backend="reference", which has no hard alignment.
             RuntimeError: within `torch.vmap` and tracing.
 
-        Example:
+        Examples:
             >>> aligned = LACLoss().align(torch.randn(4, 40, 128), torch.randn(4, 50, 128))
             >>> aligned.posterior.shape, len(aligned.path)
             (torch.Size([4, 40, 50]), 4)
