@@ -35,7 +35,7 @@ class SmithWaterman(nn.Module):
         TypeError: arguments of the wrong type.
         RuntimeError: a backend was named that cannot run here; the message says what to do.
 
-    Example:
+    Examples:
         >>> aligner = SmithWaterman(gaps=(1.0, 0.4))
         >>> aligner(torch.tensor([[1, -.5, .2, 0], [.3, .8, -.2, .1], [-.4, .6, 1.2, .5]]))
         tensor(4.3033)

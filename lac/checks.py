@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lac_kernels import engines, ops
+from lac_kernels import dispatch, engines
 from lac_kernels.problem import valid_frames
 
 Length = Tensor | Sequence[int] | int | None
@@ -19,7 +19,7 @@ Length = Tensor | Sequence[int] | int | None
 
 def readable(*tensors: Tensor) -> bool:
     """Whether the values may be read without waiting for a device."""
-    return all(x.device.type == "cpu" and ops.readable(x) for x in tensors)
+    return all(x.device.type == "cpu" and dispatch.readable(x) for x in tensors)
 
 
 def is_number(x: object) -> bool:
@@ -28,12 +28,14 @@ def is_number(x: object) -> bool:
 
 
 def number(name: str, x: object, kind: str = "a number") -> float:
+    """A real number as a float; `kind` says what it must be."""
     if not is_number(x):
         raise TypeError(f"{name} must be {kind}, got {type(x).__name__}")
     return float(x)  # type: ignore[arg-type]
 
 
 def finite(name: str, x: object) -> float:
+    """A finite number."""
     value = number(name, x)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {x}")
@@ -41,6 +43,7 @@ def finite(name: str, x: object) -> float:
 
 
 def positive(name: str, x: object, why: str = "") -> float:
+    """A finite number > 0; `why` is added to the message."""
     value = number(name, x)
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite{why}, got {x}")
@@ -48,6 +51,7 @@ def positive(name: str, x: object, why: str = "") -> float:
 
 
 def weight(name: str, x: object) -> float:
+    """A finite number >= 0."""
     value = number(name, x)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must not be negative, and finite, got {x}")
@@ -55,6 +59,7 @@ def weight(name: str, x: object) -> float:
 
 
 def count(name: str, x: object, least: int = 1) -> int:
+    """An integer >= `least`."""
     if not isinstance(x, (int, numbers.Integral)) or isinstance(x, bool):
         raise TypeError(f"{name} must be an integer, got {type(x).__name__}")
     if x < least:
@@ -63,18 +68,21 @@ def count(name: str, x: object, least: int = 1) -> int:
 
 
 def flag(name: str, x: object) -> bool:
+    """True or False, and nothing that only counts as one."""
     if not isinstance(x, bool):
         raise TypeError(f"{name} must be True or False, got {x!r}")
     return x
 
 
 def choice(name: str, x: str, choices: Sequence[str]) -> str:
+    """One of the choices."""
     if x not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {x!r}")
     return x
 
 
 def backend(x: str) -> str:
+    """The name of a backend, whether it can run here or not."""
     if x not in engines.BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(engines.BACKENDS)}; got {x!r}")
     return x
@@ -89,6 +97,7 @@ def cost(name: str, x: object, kind: str = "a number") -> float:
 
 
 def temperature(x: object, kind: str = "a number") -> float:
+    """A finite temperature > 0."""
     value = number("temperature", x, kind)
     if not 0 < value < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {x}; for the limit T -> 0 use hard_alignment")
@@ -96,6 +105,7 @@ def temperature(x: object, kind: str = "a number") -> float:
 
 
 def scores(x: Tensor) -> None:
+    """Scores (B, N, M) or (N, M), floating point."""
     if not isinstance(x, Tensor):
         raise TypeError(f"scores must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
@@ -126,6 +136,7 @@ def gap_tensor(name: str, gap: float | Tensor, scores: Tensor, single: bool, dty
 
 
 def temperature_tensor(x: float | Tensor, scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """A temperature as a 0-d tensor on the device of the scores. Tensors are not checked for their sign."""
     if not isinstance(x, Tensor):
         return torch.full((), temperature(x, "a float or a 0-d tensor"), dtype=dtype, device=scores.device)
     if not x.is_floating_point():
@@ -190,6 +201,7 @@ def embeddings(name: str, z: Tensor, shape: tuple[int, ...] | None = None) -> No
 
 
 def same_device(name: str, x: Tensor, like: str, device: torch.device) -> None:
+    """A tensor must be on the device of what it belongs to, `like`."""
     if x.device != device:
         raise ValueError(f"{name} is on {x.device} but {like} is on {device}; move one of them")
 
@@ -244,6 +256,7 @@ def in_order(name: str, times: Tensor, lengths: Tensor) -> None:
 
 
 def both_or_none(first: str, x: object, second: str, y: object) -> None:
+    """Of two arguments both must have come, or neither."""
     if (x is None) != (y is None):
-        given, missing = (first, second) if y is None else (second, first)
-        raise ValueError(f"{given} came without {missing}: give both (in one unit), or neither for frame numbers")
+        present, missing = (first, second) if y is None else (second, first)
+        raise ValueError(f"{present} came without {missing}: give both (in one unit), or neither for frame numbers")

@@ -27,7 +27,7 @@ from lac.solve import Lengths, Pairs
 class HardAlignment(NamedTuple):
     """The best local alignment of each pair.
 
-    Args:
+    Attributes:
         score: (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
         paths: a list of one LongTensor (K, 2) for each pair (of one for a single pair), on the device of the scores:
             the K matched cells (i, j) in order.
@@ -103,7 +103,12 @@ def soft_alignment(
     alignment (a cross-entropy against a known one, say) may be back-propagated to all arguments.
 
     Args:
-        scores, gap_open, gap_extend, temperature, lengths, backend: as in `smith_waterman`.
+        scores: as in `smith_waterman`, and so are all others.
+        gap_open: likewise.
+        gap_extend: likewise.
+        temperature: likewise.
+        lengths: likewise.
+        backend: likewise.
 
     Returns:
         (B, N, M), or (N, M) for a single pair; float64 for float64 scores, else float32; 0 at padding.
@@ -111,7 +116,7 @@ def soft_alignment(
     Raises:
         ValueError, TypeError, RuntimeError: as `smith_waterman`.
 
-    Example:
+    Examples:
         >>> soft_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4, temperature=0.1)
         tensor([[0.9998, 0.0000],
                 [0.0000, 1.0000]])
@@ -136,8 +141,11 @@ def hard_alignment(
     prefers to have opened rather than extended. Not differentiable.
 
     Args:
-        scores, gap_open, gap_extend, lengths: as in `smith_waterman`.
-        backend: as in `smith_waterman`, but for "reference", which has no hard form.
+        scores: as in `smith_waterman`.
+        gap_open: likewise.
+        gap_extend: likewise.
+        lengths: likewise.
+        backend: likewise, but for "reference", which has no hard form.
 
     Returns:
         HardAlignment(score, paths): score (B,), or 0-d for a single pair; paths a list of B LongTensors (K, 2) (one
@@ -147,7 +155,7 @@ def hard_alignment(
     Raises:
         ValueError, TypeError, RuntimeError: as `smith_waterman`; RuntimeError also within `torch.vmap` and tracing.
 
-    Example:
+    Examples:
         >>> score, (path,) = hard_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4)
         >>> score, path.tolist()
         (tensor(1.8000), [[0, 0], [1, 1]])

@@ -16,11 +16,7 @@ Penalties = tuple[Tensor, Tensor]
 
 
 def inverse_softplus(name: str, value: float) -> float:
-    """The p with softplus(p) = value, to start a learned parameter from; `name` is that of the value in messages.
-
-    Raises:
-        ValueError: value is not > 0.
-    """
+    """p with softplus(p) = value, which must be > 0."""
     value = checks.positive(name, value, " to be learned through softplus")
     return value + math.log(-math.expm1(-value))
 
@@ -30,18 +26,29 @@ def _parameter(name: str, value: float) -> nn.Parameter:
 
 
 class GapModel(nn.Module):
-    """Maps the two sequences of each pair to the two penalties of the recursion; derive your own from it."""
+    """Maps the two sequences of each pair to the two penalties of the recursion; derive your own from it.
+
+    Examples:
+        >>> class Dear(GapModel):  # a gap in the first ten rows costs more
+        ...     def forward(self, z1, z2, times1, times2):
+        ...         rows = torch.arange(times1.shape[1])[None, :, None]
+        ...         return torch.where(rows < 10, 2.0, 1.0), torch.tensor(0.5)
+    """
 
     def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
-        """(gap_open, gap_extend), both >= 0, broadcastable to (B, N, M), taken at the cell that a gap steps into.
+        """The penalties of a batch of pairs.
 
         Args:
-            z1: (B, N, E) embeddings, None where none were given; a model that looks at them raises ValueError then.
-                Padded frames are 0.
+            z1: (B, N, E) embeddings, 0 at padding; None where none were given: a model that needs them raises
+                ValueError then. Of unit length within `LACLoss`.
             z2: (B, M, E), likewise.
-            times1: (B, N) in the user's unit (seconds or frames; frame numbers by default), of any real dtype, from
+            times1: (B, N) in the user's unit (seconds or frames; frame numbers by default), float32 or float64, from
                 any start: take differences before anything else. Padded frames repeat the last time.
             times2: (B, M), likewise.
+
+        Returns:
+            (gap_open, gap_extend), both >= 0, floating point, broadcastable to (B, N, M), in the unit of the scores,
+            taken at the cell that a gap steps into.
         """
         raise NotImplementedError
 
@@ -51,7 +58,15 @@ class GapModel(nn.Module):
 
 
 class ConstantGaps(GapModel):
-    """Fixed penalties: o = gap_open, e = gap_extend, both >= 0."""
+    """Fixed penalties: o = gap_open, e = gap_extend.
+
+    Args:
+        gap_open: o >= 0, in the unit of the scores; infinity forbids gaps. Default 1.
+        gap_extend: e, likewise. Default 0.5.
+
+    Raises:
+        ValueError, TypeError: a penalty that is negative, or no number.
+    """
 
     gap_open: Tensor
     gap_extend: Tensor
@@ -66,7 +81,15 @@ class ConstantGaps(GapModel):
 
 
 class LearnedGaps(GapModel):
-    """Learned scalars: o = softplus(p), e = softplus(q); the arguments are the values to start from, > 0."""
+    """Learned scalars: o = softplus(p), e = softplus(q).
+
+    Args:
+        gap_open: o to start from, > 0, in the unit of the scores. Default 1.
+        gap_extend: e to start from, likewise. Default 0.5.
+
+    Raises:
+        ValueError, TypeError: a penalty that is not positive and finite, or no number.
+    """
 
     def __init__(self, gap_open: float = 1.0, gap_extend: float = 0.5) -> None:
         super().__init__()
@@ -91,7 +114,12 @@ class ContextualGaps(GapModel):
 
     Args:
         embed_dim: E.
-        gap_open, gap_extend: values to start from, > 0.
+        gap_open: softplus(p), o to start from, > 0, in the unit of the scores. Default 1.
+        gap_extend: e to start from, likewise. Default 0.5.
+
+    Raises:
+        ValueError, TypeError: a penalty that is not positive and finite, or no number; when called, embeddings that
+            are missing or of another size.
     """
 
     def __init__(self, embed_dim: int, gap_open: float = 1.0, gap_extend: float = 0.5) -> None:
@@ -138,8 +166,11 @@ class IntervalGaps(GapModel):
     exact where the two sequences are sampled alike, and the mean of the two where they are not.
 
     Args:
-        gap_open: o to start from, > 0, in the unit of the scores.
-        gap_rate: r to start from, > 0, in the unit of the scores per unit of the times.
+        gap_open: o to start from, > 0, in the unit of the scores. Default 1.
+        gap_rate: r to start from, > 0, in the unit of the scores per unit of the times. Default 0.5.
+
+    Raises:
+        ValueError, TypeError: an argument that is not positive and finite, or no number.
     """
 
     def __init__(self, gap_open: float = 1.0, gap_rate: float = 0.5) -> None:

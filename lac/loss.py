@@ -24,7 +24,7 @@ class LACTerms(NamedTuple):
 
     float64 where z1 or z2 is float64, else float32. All are 0 for a pair in which a sequence has no frame.
 
-    Args:
+    Attributes:
         total: sequence_weight * sequence + frame_weight * frame.
         sequence: the sequence part, by its form; 0 where its weight is 0.
         frame: the frame part, mean over the valid frames of both sequences; 0 where its weight is 0.
@@ -41,7 +41,7 @@ class LACTerms(NamedTuple):
 class Aligned(NamedTuple):
     """How the sequences of each pair align, for N and M frames; float64 where z1 or z2 is float64, else float32.
 
-    Args:
+    Attributes:
         scores: (B, N, M) the signed similarity of each frame of sequence 1 and each of sequence 2; 0 at padding.
         posterior: (B, N, M) the probability that two frames are matched; 0 at padding.
         path: a LongTensor (K, 2) for each pair, on the device of the embeddings: the K matched frames (i, j) of the
@@ -93,29 +93,34 @@ class LACLoss(nn.Module):
     grows with a penalty. The default form is the one that measured best (docs/results.md).
 
     Args:
-        sequence_form: of the sequence part. Default "posterior".
-        gaps: "constant", "learned", "contextual", "interval", or a gap model of `lac.gaps`.
+        sequence_form: of the sequence part: "posterior" (default), "contrast" or "score".
+        gaps: "constant", "learned" (default), "contextual", "interval", or a gap model of `lac.gaps`.
         embed_dim: E, needed by gaps="contextual" only.
-        gap_open, gap_extend: penalties to start from, in units of the similarity, when `gaps` is a name: > 0, or >= 0
-            for "constant"; for "interval" gap_extend is the rate per unit of the times.
-        temperature: of the alignment, > 0, in units of the similarity.
-        margin: the cosine above which two frames match, to start from.
-        scale: factor of the similarity, > 0, to start from.
-        learn_similarity: whether margin and scale are learned.
-        negatives: of the form "contrast".
+        gap_open: penalty to start from, in units of the similarity, when `gaps` is a name: > 0, or >= 0 for
+            "constant". Default 0.5.
+        gap_extend: likewise; for "interval" it is the rate per unit of the times. Default 0.1.
+        temperature: T of the alignment, > 0, in units of the similarity. Default 0.2.
+        margin: the cosine above which two frames match, to start from. Default 0.5.
+        scale: factor of the similarity, > 0, to start from. Default 1.
+        learn_similarity: whether margin and scale are learned. Default True.
+        negatives: of the form "contrast": "reversed" (default), "batch" or "both".
         n_negatives: how many reversed sequences each pair is contrasted with, >= 1; capped at the batch size.
-        sequence_temperature: c above, > 0, of the form "contrast".
-        frame_temperature: f above, > 0.
+            Default 4.
+        sequence_temperature: c above, > 0, of the form "contrast". Default 0.02.
+        frame_temperature: f above, > 0. Default 0.1.
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
-        sequence_weight, frame_weight: of the two parts, >= 0; a part of weight 0 is not computed.
-        reduction: of the call, over the pairs that have frames: "mean", "sum", or "none" for a value per pair, (B,).
-        backend: of the alignment, as in `lac.smith_waterman`.
+        sequence_weight: of the sequence part, >= 0; at 0 it is not computed. Default 1.
+        frame_weight: of the frame part, >= 0; at 0 it is not computed. Default 1.
+        reduction: of the call, over the pairs that have frames: "mean" (default), "sum", or "none" for a value per
+            pair, (B,).
+        backend: of the alignment, as in `lac.smith_waterman`. Default "auto".
 
     Raises:
         ValueError: when it is made, an argument out of its range or an unknown name; when it is called, z1, z2, times
             or lengths of the wrong shape, lengths out of range, times that decrease or are not finite, `times1` without
             `times2`.
         TypeError: arguments of the wrong type.
+        RuntimeError: when it is called, a backend was named that cannot run here.
 
     Shape and dtype: z1 (B, T1, E), z2 (B, T2, E), any floating dtype, computed in float32 also inside autocast, in
     float64 where either is float64. times (B, T1), (B, T2): tensors of any real dtype, both or none, non-decreasing;
@@ -190,7 +195,10 @@ class LACLoss(nn.Module):
         )
 
     def learned(self) -> dict[str, Tensor]:
-        """Detached 0-d tensors of what the loss has learned, for logging: penalties, margin, scale."""
+        """Detached 0-d tensors of what the loss has learned, by name, for logging.
+
+        The penalties of the gap model (`GapModel.learned`), and "margin" and "scale" where they are learned.
+        """
         values = self.aligner.gaps.learned()
         if self.margin.requires_grad:
             values = {**values, "margin": self.margin.detach(), "scale": softplus(self.raw_scale.detach())}
@@ -224,9 +232,22 @@ class LACLoss(nn.Module):
         lengths1: Length = None,
         lengths2: Length = None,
     ) -> Tensor:
-        """The loss: by `reduction` the mean or the sum of `terms(...).total`, 0-d, or these values, (B,).
+        """The loss of a batch of pairs; shapes and dtypes as in the class.
 
-        The mean is over the pairs that have frames, and 0 if none has.
+        Args:
+            z1: (B, T1, E) embeddings.
+            z2: (B, T2, E) embeddings.
+            times1: (B, T1), with `times2`; default the frame number.
+            times2: (B, T2).
+            lengths1: (B,) integers, the frames that are no padding; default T1.
+            lengths2: likewise; default T2.
+
+        Returns:
+            By `reduction` the mean of `terms(...).total` over the pairs that have frames, 0-d, 0 if none has; their
+            sum, 0-d; or these values, (B,).
+
+        Raises:
+            ValueError, TypeError, RuntimeError: as in the class.
         """
         first, second = _unit_pairs(z1, z2, times1, times2, lengths1, lengths2)
         total = self._terms(first, second).total

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 class AlignedClips(NamedTuple):
     """Two clips of N and M frames aligned: `lac.Aligned` of this one pair.
 
-    Args:
-        scores, posterior: (N, M).
+    Attributes:
+        scores: (N, M).
+        posterior: (N, M).
         path: (K, 2) the matched frames; empty where the clips have nothing in common.
-        score, best_score: 0-d.
+        score: 0-d.
+        best_score: 0-d.
     """
 
     scores: Tensor

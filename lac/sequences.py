@@ -15,7 +15,7 @@ NEVER = -1e30  # logit of what cannot be chosen; finite, so that a row of paddin
 class Sequences(NamedTuple):
     """B sequences of at most T frames, padded at the end.
 
-    Args:
+    Attributes:
         z: (B, T, E) embeddings, 0 at padding; float64 for float64, else float32.
         times: (B, T) float32 or float64, in any unit, from any start, not decreasing. Padding repeats the last time,
             so that no interval there differs from 0.
@@ -66,9 +66,12 @@ def sequence_pairs(
     Where one sequence of a pair is empty, both are: such a pair has nothing to compare.
 
     Args:
-        z1, z2: (B, T1, E) and (B, T2, E), floating point, on one device.
-        times1, times2: (B, T1) and (B, T2) of any real dtype, not decreasing, both or none; None: frame numbers.
-        lengths1, lengths2: (B,) integers (a tensor, a list, or one int for all); None: T1 and T2.
+        z1: (B, T1, E), floating point.
+        z2: (B, T2, E), on the same device.
+        times1: (B, T1) of any real dtype, not decreasing, with `times2`; None: frame numbers.
+        times2: (B, T2).
+        lengths1: (B,) integers (a tensor, a list, or one int for all); None: T1.
+        lengths2: likewise; None: T2.
 
     Raises:
         ValueError: wrong shapes, lengths out of range, times that decrease or are not finite, one of the two times.
@@ -115,10 +118,13 @@ def pair_times(
     they lose digits. Frames beyond a length repeat the last time, so that no interval there differs from 0.
 
     Args:
-        times1, times2: of the given shapes; both None: frame numbers.
-        shape1, shape2: (B, N) and (B, M), or (N,) and (M,) for a single pair.
+        times1: of `shape1`, with `times2`; None: frame numbers.
+        times2: of `shape2`.
+        shape1: (B, N), or (N,) for a single pair.
+        shape2: (B, M), or (M,).
         like: what the shapes belong to, for messages.
-        lengths1, lengths2: (B,), checked.
+        lengths1: (B,), checked.
+        lengths2: likewise.
 
     Raises:
         ValueError: one of the two times, a wrong shape, times that decrease or are not finite.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lac import checks
-from lac_kernels import ops, reference
+from lac_kernels import dispatch, ops, reference
 from lac_kernels.problem import Problem
 
 Lengths = tuple[checks.Length, checks.Length]
@@ -63,7 +63,7 @@ class Pairs(NamedTuple):
 
     def _problem(self, gap_open: Gap, gap_extend: Gap, temperature: float | Tensor) -> Problem:
         scores, dtype = self.scores, self.dtype
-        if isinstance(temperature, Tensor) and ops.differentiated(temperature) and scores.device.type != "mps":
+        if isinstance(temperature, Tensor) and dispatch.differentiated(temperature) and scores.device.type != "mps":
             # The derivative by T is a small difference of score / T and E[S] / T, which float32 does not hold.
             dtype = torch.float64
             scores = scores.to(dtype)
@@ -124,12 +124,12 @@ def best(pairs: Pairs, gap_open: Gap, gap_extend: Gap, backend: str) -> tuple[Te
 
 
 def _differentiated(p: Problem) -> bool:
-    return ops.differentiated(p.scores, p.gap_open, p.gap_extend, p.temperature)
+    return dispatch.differentiated(p.scores, p.gap_open, p.gap_extend, p.temperature)
 
 
 def _in_python(why: str, *tensors: Tensor | None) -> None:
     """torch.compile breaks its graph here; what else cannot read values is told."""
-    if not torch.compiler.is_compiling() and not all(x is None or ops.readable(x) for x in tensors):
+    if not torch.compiler.is_compiling() and not all(x is None or dispatch.readable(x) for x in tensors):
         raise RuntimeError(f"{why}: torch.vmap, fake tensors and tracing have no values to decide by")
 
 

@@ -14,6 +14,7 @@ from bench import poison
 from bench.fuzz import Problem
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import cpu, eager, ops
+from lac_kernels.problem import valid_frames
 from lac_kernels.problem import Direction
 
 REASON = cpu.unavailable(torch.device("cpu"))
@@ -310,7 +311,7 @@ def test_second_order_gaps_and_lengths(open_shape, extend_shape, dtype, threads)
     v = direction(p)
     found = second(cpu, p, v)
     assert (second_errors(found, p, v) <= SECOND_LIMITS[dtype]).all()
-    valid = eager._valid(6, 80, 80, p.lengths1, p.lengths2)
+    valid = valid_frames(p.lengths1, 80)[:, :, None] & valid_frames(p.lengths2, 80)[:, None, :]
     assert not found[0][~valid].any()
     spoilt = (v[0].masked_fill(~valid, torch.nan).mT.contiguous().mT, *v[1:])
     for count in (1, 2):

@@ -9,7 +9,7 @@ from torch import Tensor
 class Problem(NamedTuple):
     """A batch of B alignments of N with M frames.
 
-    Args:
+    Attributes:
         scores: (B, N, M), floating point.
         gap_open: (1 | B, 1 | N, 1 | M), in the compute dtype (float64 for float64 scores, else float32).
         gap_extend: likewise.

@@ -27,10 +27,11 @@ class FrameEncoder(nn.Module):
             `backbone`, the number of features that it returns; `None` where it is given by name.
         embed_dim: E, size of the embedding. Default 128.
         width: of the transformer, a multiple of 2 x heads. Default 128.
-        layers, heads: of the transformer; its feed-forward layers are 4 x width. Default 2 and 4.
+        layers: how many, >= 0; their feed-forward nets are 4 x width. Default 2.
+        heads: of the attention. Default 4.
         dropout: of what each part of a layer adds to its input, from 0 to less than 1. Default 0.
-        shortest_wavelength, longest_wavelength: w above, > 0, in the unit of the times. Default 0.5 and 50, for seconds
-            of human motion.
+        shortest_wavelength: of w above, > 0, in the unit of the times. Default 0.5, for seconds of human motion.
+        longest_wavelength: likewise, not below the shortest. Default 50.
         backbone: for frames that are images (B, T, C, H, W): a module that maps (K, C, H, W) to (K, input_dim), or
             a name, such as "small" or "efficientnet_lite0" (see `lac.model.backbone`), for RGB from -1 to 1. It is
             trained with the rest. Default None: frames are features.
@@ -46,7 +47,7 @@ class FrameEncoder(nn.Module):
         TypeError: settings or tensors of the wrong type.
         ImportError, OSError: a backbone by name whose package or weights are not there.
 
-    Example:
+    Examples:
         >>> encoder = FrameEncoder(51)  # 17 joints x 3
         >>> encoder(torch.randn(4, 40, 17, 3)).shape
         torch.Size([4, 40, 128])
