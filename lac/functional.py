@@ -117,9 +117,9 @@ def soft_alignment(
         ValueError, TypeError, RuntimeError: as `smith_waterman`.
 
     Examples:
-        >>> soft_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4, temperature=0.1)
-        tensor([[0.9998, 0.0000],
-                [0.0000, 1.0000]])
+        >>> soft_alignment(torch.tensor([[1.0, -0.5], [0.3, 0.8]]), gap_open=1.0, gap_extend=0.4, temperature=0.5)
+        tensor([[0.8603, 0.0072],
+                [0.0356, 0.8127]])
     """
     pairs = Pairs.checked(scores, lengths)
     _, posterior = solve.score_and_posterior(pairs, gap_open, gap_extend, temperature, checks.backend(backend))

@@ -14,8 +14,7 @@ from bench import poison
 from bench.fuzz import Problem
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import cpu, eager, ops
-from lac_kernels.problem import valid_frames
-from lac_kernels.problem import Direction
+from lac_kernels.problem import Direction, valid_frames
 
 REASON = cpu.unavailable(torch.device("cpu"))
 needs_engine = pytest.mark.skipif(REASON is not None, reason=f"the cpu engine cannot run: {REASON}")
