@@ -4,6 +4,7 @@ The texts stand once. README.md, CHANGELOG.md and kernels/README.md are read whe
 of them are written for GitHub and turned here into links of the site.
 """
 
+import os
 import posixpath
 import re
 import subprocess
@@ -51,10 +52,9 @@ def _link(link: re.Match[str], here: str, source: str) -> str:
 def _help(command: str) -> str:
     """What `lac-COMMAND --help` prints."""
     module = f"lac.cli.{MODULES.get(command, command)}"
-    paths = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'kernels')]}; sys.argv[0] = 'lac-{command}'; "
-    code = f"{paths}import {module}; sys.exit({module}.main(['--help']))"
-    environment = {"COLUMNS": "100", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "COLUMNS": "100", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    run = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"lac-{command} --help failed: {done.stderr}")
     return f"```text\n$ lac-{command} --help\n{done.stdout}```"

@@ -87,8 +87,6 @@ def test_a_data_set_is_a_loader_and_a_line_and_then_the_commands_know_it(copy):
     assert python(copy, "-c", code) == "1.0\n"
     settings = ("data.options.rate=10", "train.steps=2", "train.batch=2", "augment.frames=8")
     command = re.search(r"`lac-train (--data mine --root )FOLDER --set data.options.rate=10`", PAGE)
-    python(
-        copy, "-c", "import sys; from lac.cli.train import main; sys.exit(main())", *command[1].split(), "recordings",
-        "--out", "run", *(word for setting in settings for word in ("--set", setting)),
-    )  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    python(copy, "-m", "lac.cli.train", *command[1].split(), "recordings", "--out", "run", *words)
     assert (copy / "run" / "metrics.json").is_file()
