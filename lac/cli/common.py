@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPT = 130
-_OF_TRAIN = ("matplotlib", "rich", "safetensors", "scipy", "sklearn", "tensorboard", "yaml")  # modules of that extra
 
 
 def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None = None) -> int:
@@ -124,8 +123,6 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename is not None else ""
         return f"{error.strerror}{where}"
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _OF_TRAIN:
-        return f"{error.name} is not installed: the commands need pip install 'lac-loss[train]'"
     text = str(error) or type(error).__name__
     if _is_out_of_memory(error):
         reason = text.strip().partition("\n")[0]
@@ -152,12 +149,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _report(message: str, code: int, traceback: bool) -> int:
-    try:
-        from rich.console import Console
-        from rich.text import Text
-    except ImportError:  # the core alone is installed
-        print("error:", " ".join(message.split()), file=sys.stderr)
-        return code
+    from rich.console import Console
+    from rich.text import Text
+
     console = Console(stderr=True, soft_wrap=True)
     if traceback:
         console.print_exception()
