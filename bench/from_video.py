@@ -61,7 +61,7 @@ def one_seed(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
     from rich.console import Console
 
     from lac.cli import align, retrieve
-    from lac.cli.common import results_table
+    from lac.cli.table import results_table
     from lac.runs.checkpoint import is_saved
     from lac.runs.run import train
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from lac.model.encoder import FrameEncoder
 from lac.plots import plot_alignment
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 
@@ -63,3 +65,31 @@ def draw_aligned(aligned: AlignedClips, first: Clip, second: Clip, title: str = 
         names=(first.name, second.name),
         title=title,
     )
+
+
+def find_gaps(path: np.ndarray, times1: np.ndarray, times2: np.ndarray) -> list[dict[str, float]]:
+    """The frames between the first and the last match that are skipped in one clip or the other.
+
+    Args:
+        path: (K, 2) matched frames, both columns increasing.
+        times1, times2: (N,), (M,) seconds of the frames.
+
+    Returns:
+        For each gap, in order: `clip` 0 or 1, `after` the second of the match before it, `frames` that are
+        skipped, and `seconds` from that match to the last of them (the sum of their intervals, which is what a gap
+        penalty by time charges).
+    """
+    gaps: list[dict[str, float]] = []
+    for before, after in pairwise(path):
+        for clip, times in enumerate((times1, times2)):
+            start, end = int(before[clip]), int(after[clip]) - 1
+            if end > start:
+                gaps.append(
+                    {
+                        "clip": clip,
+                        "after": float(times[start]),
+                        "frames": end - start,
+                        "seconds": float(times[end] - times[start]),
+                    }
+                )
+    return gaps

@@ -1,6 +1,6 @@
 """Pictures of alignments and of training, with matplotlib, imported only when a picture is drawn.
 
-Every function returns a ``matplotlib.figure.Figure`` made without pyplot: no global state, no window.
+Every function returns a `matplotlib.figure.Figure` made without pyplot: no global state, no window.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#22272e"
-_GREY = "#8b949e"
-_BLUE = "#0072b2"
+INK = "#22272e"
+GREY = "#8b949e"
+BLUE = "#0072b2"
 _CYAN = "#4fd1ff"
-_GREEN = "#1a9850"
-_RED = "#d73027"
 
 
 def plot_alignment(
@@ -37,16 +35,16 @@ def plot_alignment(
     names: tuple[str, str] = ("sequence 1", "sequence 2"),
     title: str = "",
 ) -> Figure:
-    """The soft alignment of two sequences with the best hard path over it; ``scores``, if given, beside it.
+    """The soft alignment of two sequences with the best hard path over it; `scores`, if given, beside it.
 
     Args:
-        posterior: (N, M) array or tensor, the probability of each match (``lac.soft_alignment``).
+        posterior: (N, M) array or tensor, the probability of each match (`lac.soft_alignment`).
         path: (K, 2) matched frames of the hard alignment; if it is empty, the picture says "no match".
         times1: (N,) times of the frames in seconds, increasing.
         times2: (M,) the same for the second sequence.
-        scores: (N, M) similarity scores, drawn with 0 in the neutral colour; ``None``: only the posterior.
+        scores: (N, M) similarity scores, drawn with 0 in the neutral colour; `None`: only the posterior.
         labels: phases (N,) and (M,) of the frames, negative for none; a box surrounds the cells where the two
-            sequences are in the same phase. ``None``: no boxes.
+            sequences are in the same phase. `None`: no boxes.
         names: what the two axes show.
         title: a line above the picture.
 
@@ -70,7 +68,7 @@ def plot_alignment(
         raise ValueError(f"path must lie within {posterior.shape}, got {path.min(axis=0)} to {path.max(axis=0)}")
 
     panels = 1 if scores is None else 2
-    figure = _figure(4.7 * panels, _height(times1, times2) + (0.3 if title else 0.0))
+    figure = new_figure(4.7 * panels, _height(times1, times2) + (0.3 if title else 0.0))
     all_axes = figure.subplots(1, panels, squeeze=False)[0]
     if scores is not None:
         limit = _greatest(np.abs(_array(scores))) or 1.0
@@ -83,7 +81,7 @@ def plot_alignment(
     matched = "best path (line)" if len(path) > 1 else "best path (point)" if len(path) else "no match"
     axes.set_title(f"soft alignment, {matched}" + (", same phase (boxes)" if labels else ""), fontsize=10)
     for drawn in all_axes:
-        line, frame = (_CYAN, "white") if drawn is axes else (_INK, _INK)
+        line, frame = (_CYAN, "white") if drawn is axes else (INK, INK)
         if len(path):
             marker = "." if len(path) == 1 else None
             drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=line, linewidth=1.2, marker=marker)
@@ -97,13 +95,13 @@ def plot_alignment(
 
 
 def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Training curves: one small panel for each entry of ``history``, all over ``history["step"]``.
+    """Training curves: one small panel for each entry of `history`, all over `history["step"]`.
 
     Args:
-        history: equally long lists of numbers by name; ``"step"`` is the horizontal axis.
+        history: equally long lists of numbers by name; `"step"` is the horizontal axis.
 
     Raises:
-        ValueError: there is no ``"step"``, or the lists differ in length.
+        ValueError: there is no `"step"`, or the lists differ in length.
     """
     names = [name for name in history if name != "step"]
     if "step" not in history or any(len(history[name]) != len(history["step"]) for name in names):
@@ -111,13 +109,13 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         raise ValueError(f"history must hold 'step' and lists as long as it, got lengths {lengths}")
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = _figure(3.3 * columns, 2.3 * rows)
+    figure = new_figure(3.3 * columns, 2.3 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for k, axes in enumerate(grid.flat):
         if k >= len(names):
             axes.set_visible(False)
             continue
-        axes.plot(history["step"], history[names[k]], color=_BLUE, linewidth=1.4)
+        axes.plot(history["step"], history[names[k]], color=BLUE, linewidth=1.4)
         axes.set_title(names[k].replace("_", " "), fontsize=10, loc="left")
         axes.grid(axis="y", color="#e6e8eb", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -128,114 +126,8 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-class Joints(NamedTuple):
-    """A pose to draw: points (J, 2), right and up, and the pairs of them that are joined."""
-
-    points: np.ndarray
-    bones: Sequence[tuple[int, int]] = ()
-
-
-class Window(NamedTuple):
-    """Signals to draw around a moment: seconds (W,), which are 0 at the moment, and values (W, D)."""
-
-    seconds: np.ndarray
-    values: np.ndarray
-
-
-Picture = np.ndarray | Joints | Window
-
-
-def plot_retrieval(
-    pictures: Sequence[Sequence[Picture]],
-    captions: Sequence[Sequence[str]],
-    agree: Sequence[Sequence[bool | None]] | None = None,
-    *,
-    title: str = "",
-) -> Figure:
-    """A grid of frames: in each row a query, then what was found for it.
-
-    Args:
-        pictures: R rows of C pictures, the query first; each an image (H, W, 3) uint8, :class:`Joints`, or a
-            :class:`Window`. Poses have one scale in all panels, so have windows.
-        captions: for each picture a few lines to stand over it.
-        agree: for each picture whether it has the query's phase: a green border if true, red if false, grey if
-            ``None`` (not known). The queries' own are not looked at. ``None``: grey for all.
-        title: a line above the grid.
-
-    Raises:
-        ValueError: no picture, or rows that differ in length.
-    """
-    rows, columns = len(pictures), len(pictures[0]) if len(pictures) else 0
-    for what in (pictures, captions, agree or captions):
-        if columns == 0 or [len(row) for row in what] != [columns] * rows:
-            raise ValueError(
-                f"pictures, captions and agree must have rows of one length >= 1, got rows of "
-                f"{[len(row) for row in pictures]}, {[len(row) for row in captions]} and "
-                f"{None if agree is None else [len(row) for row in agree]}"
-            )
-    lines = max(caption.count("\n") + 1 for row in captions for caption in row)
-    limits = _limits([picture for row in pictures for picture in row])
-    tall = max(_tallness(picture, limits) for row in pictures for picture in row)
-    figure = _figure(1.55 * columns, (1.4 * tall + 0.14 * lines + 0.1) * rows + (0.3 if title else 0))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for r, row in enumerate(pictures):
-        for c, picture in enumerate(row):
-            axes = grid[r, c]
-            _draw_picture(axes, picture, limits)
-            axes.set_title(captions[r][c], fontsize=7, color=_INK, pad=3, linespacing=1.15)
-            same = None if agree is None else agree[r][c]
-            colour = _INK if c == 0 else _GREY if same is None else _GREEN if same else _RED
-            for spine in axes.spines.values():
-                spine.set_color(colour)
-                spine.set_linewidth(2.0 if c == 0 or same is not None else 0.8)
-    if title:
-        figure.suptitle(title, fontsize=9, color=_INK)
-    return figure
-
-
-_Limits = tuple[np.ndarray, np.ndarray]
-
-
-def _tallness(picture: Picture, limits: _Limits) -> float:
-    """Height by width of a panel."""
-    if isinstance(picture, Window):
-        return 0.75
-    width, height = limits[1] - limits[0] if isinstance(picture, Joints) else picture.shape[1::-1]
-    return float(np.clip(height / width, 0.5, 1.4))
-
-
-def _limits(pictures: Sequence[Picture]) -> _Limits:
-    """Lowest and highest coordinates of all poses, or values of all windows."""
-    points = [x.points for x in pictures if isinstance(x, Joints)]
-    points += [x.values.reshape(-1, 1).repeat(2, axis=1) for x in pictures if isinstance(x, Window)]
-    everything = np.concatenate(points) if points else np.zeros((1, 2))
-    low, high = everything.min(axis=0), everything.max(axis=0)
-    margin = 0.08 * max(float((high - low).max()), 1e-6)
-    return low - margin, high + margin
-
-
-def _draw_picture(axes: Axes, picture: Picture, limits: _Limits) -> None:
-    low, high = limits
-    axes.set_xticks([])
-    axes.set_yticks([])
-    if isinstance(picture, Joints):
-        for start, end in picture.bones:
-            axes.plot(*picture.points[[start, end]].T, color=_BLUE, linewidth=1.8, solid_capstyle="round")
-        if not picture.bones:
-            axes.plot(*picture.points.T, ".", color=_BLUE, markersize=3)
-        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-        axes.set_aspect("equal")
-    elif isinstance(picture, Window):
-        axes.axvline(0, color=_GREY, linewidth=0.8)
-        axes.plot(picture.seconds, picture.values, linewidth=1.0)
-        reach = max(float(np.abs(picture.seconds).max()), 1e-6)
-        axes.set(xlim=(-reach, reach), ylim=(low[1], high[1]))
-    else:
-        axes.imshow(picture)
-
-
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
-    """Write a figure whole or not at all (:func:`lac.files.atomic_path`); the suffix chooses the format."""
+    """Write a figure whole or not at all (`lac.files.atomic_path`); the suffix chooses the format."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
     return Path(path)
@@ -252,11 +144,16 @@ def _greatest(values: np.ndarray[Any, Any]) -> float:
     return float(np.max(values, initial=0.0, where=np.isfinite(values)))
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install matplotlib") from error
+        raise ImportError("pictures need matplotlib: pip install 'lac-loss[train]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -301,13 +198,13 @@ def _edges(times: Any) -> Any:
 
 def _colour_bar(figure: Figure, image: Any, axes: Axes, label: str) -> None:
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=28)
-    bar.set_label(label, fontsize=9, color=_INK)
+    bar.set_label(label, fontsize=9, color=INK)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8, colors=_GREY, labelcolor=_INK, width=0.6)
+    bar.ax.tick_params(labelsize=8, colors=GREY, labelcolor=INK, width=0.6)
 
 
 def _quiet(axes: Axes) -> None:
-    axes.tick_params(labelsize=8, colors=_GREY, labelcolor=_INK, width=0.6)
+    axes.tick_params(labelsize=8, colors=GREY, labelcolor=INK, width=0.6)
     for spine in axes.spines.values():
-        spine.set_color(_GREY)
+        spine.set_color(GREY)
         spine.set_linewidth(0.6)

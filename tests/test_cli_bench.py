@@ -27,7 +27,7 @@ def rows_of(path):
 
 def test_table_rows_and_plot(tmp_path, capsys):
     out, plot = tmp_path / "rows.csv", tmp_path / "growth.png"
-    arguments = [*QUICK, "--shapes", "1x6x6", "1x12x12", "3x12x12", "--out", str(out), "--plot", str(plot)]
+    arguments = [*QUICK, "--shapes", "1x6x6", "1x12x12", "3x12x12", "--rows", str(out), "--plot", str(plot)]
     assert main([*arguments, "--backends", "loop", "wavefront", "eager"]) == 0
     rows = rows_of(out)
     assert list(rows[0]) == FIELDS
@@ -53,7 +53,7 @@ def test_a_ragged_batch(no_limits, tmp_path, capsys):
     assert (shape.cells, shape.padded_cells, str(shape)) == (79, 216, "9x6,3x8,1x1")
     for mode in benchmark.MODES:
         out = tmp_path / f"{mode}.csv"
-        arguments = ["--shapes", str(shape), "--mode", mode, "--out", str(out)]
+        arguments = ["--shapes", str(shape), "--mode", mode, "--rows", str(out)]
         assert main([*QUICK, *arguments, "--backends", "loop", "wavefront", "eager"]) == 0
         for row in rows_of(out):
             assert benchmark.shape_of(row) == shape
@@ -72,7 +72,7 @@ def test_what_is_no_shape(text):
 def test_rows_are_added(no_limits, tmp_path):
     out = tmp_path / "rows.csv"
     for mode in ("forward", "second"):
-        assert main([*QUICK, "--shapes", "1x4x4", "--backends", "eager", "--mode", mode, "--out", str(out)]) == 0
+        assert main([*QUICK, "--shapes", "1x4x4", "--backends", "eager", "--mode", mode, "--rows", str(out)]) == 0
     assert [row["mode"] for row in rows_of(out)] == ["forward", "second"]
 
 
@@ -85,7 +85,7 @@ def test_a_backend_that_is_wrong_gets_no_time(no_limits, tmp_path, capsys, monke
 
     monkeypatch.setattr(ops, "forward", wrong)
     out = tmp_path / "rows.csv"
-    assert main([*QUICK, "--shapes", "1x9x9", "--backends", "wavefront", "eager", "--out", str(out)]) == 0
+    assert main([*QUICK, "--shapes", "1x9x9", "--backends", "wavefront", "eager", "--rows", str(out)]) == 0
     found = {row["side"]: row for row in rows_of(out)}
     assert "WRONG" in found["lac eager"]["skipped"]
     assert found["lac eager"]["ms_p50"] == ""
@@ -117,7 +117,7 @@ def test_naive_forms_agree_with_the_specification(mode, dtype):
 def test_too_large_is_skipped_and_the_rest_goes_on(no_limits, tmp_path, capsys):
     out = tmp_path / "rows.csv"
     shapes = ["--shapes", "9x99999x99999", "1x6x7"]
-    assert main([*QUICK, *shapes, "--backends", "loop", "eager", "--out", str(out)]) == 0
+    assert main([*QUICK, *shapes, "--backends", "loop", "eager", "--rows", str(out)]) == 0
     timed = [row for row in rows_of(out) if row["batch"]]
     assert "would take minutes" in timed[0]["skipped"]
     assert "not enough memory" in timed[1]["skipped"]
@@ -143,7 +143,7 @@ def test_interrupt_keeps_the_finished_rows(no_limits, tmp_path, capsys, monkeypa
 
     monkeypatch.setattr(benchmark, "measure", interrupted)
     out = tmp_path / "rows.csv"
-    arguments = [*QUICK, "--shapes", "1x6x6", "1x7x7", "1x8x8", "--backends", "eager", "--out", str(out)]
+    arguments = [*QUICK, "--shapes", "1x6x6", "1x7x7", "1x8x8", "--backends", "eager", "--rows", str(out)]
     assert main(arguments) == 130
     assert [row["n"] for row in rows_of(out) if row["batch"]] == ["6"]
     captured = capsys.readouterr()
@@ -177,7 +177,7 @@ def test_no_gpu(capsys):
 def test_a_file_of_other_columns_is_not_touched(tmp_path, capsys):
     out = tmp_path / "mine.csv"
     out.write_text("a,b\n1,2\n")
-    assert main([*QUICK, "--shapes", "1x4x4", "--backends", "eager", "--out", str(out)]) == 1
+    assert main([*QUICK, "--shapes", "1x4x4", "--backends", "eager", "--rows", str(out)]) == 1
     assert "other columns" in capsys.readouterr().err
     assert out.read_text() == "a,b\n1,2\n"
 

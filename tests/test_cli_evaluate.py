@@ -10,8 +10,8 @@ from tiny_run import SETTINGS, flags, write_clips
 
 from lac.cli import train
 from lac.cli.clips import read_clips
-from lac.cli.common import results_table
 from lac.cli.evaluate import main
+from lac.cli.table import results_table
 from lac.data import Clip, Dataset
 from lac.model.encoder import FrameEncoder
 from lac.runs import checkpoint
@@ -37,8 +37,8 @@ def run_folder(tmp_path_factory, clips):
 
 
 def test_run(run_folder, clips, tmp_path, capsys):
-    out = tmp_path / "metrics.json"
-    assert main([str(run_folder), "--stride", "2", "--out", str(out), "--device", "cpu"]) == 0
+    out = tmp_path / "evaluation.json"
+    assert main([str(run_folder), "--stride", "2", "--out", str(tmp_path), "--device", "cpu"]) == 0
     written = json.loads(out.read_text())
     assert list(written["results"]) == ["trained encoder", *CONTROLS]
     assert written["data"] == clips.name
@@ -56,9 +56,9 @@ def test_run(run_folder, clips, tmp_path, capsys):
 def test_same_seed_same_result(run_folder, tmp_path):
     results = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        path = tmp_path / f"{name}.json"
-        assert main([str(run_folder), "--seed", str(seed), "--out", str(path), "--device", "cpu"]) == 0
-        results.append(json.loads(path.read_text())["results"])
+        out = tmp_path / name
+        assert main([str(run_folder), "--seed", str(seed), "--out", str(out), "--device", "cpu"]) == 0
+        results.append(json.loads((out / "evaluation.json").read_text())["results"])
     assert results[0] == results[1]
     assert results[0]["random encoder"] != results[2]["random encoder"]
     assert results[0]["trained encoder"] == results[2]["trained encoder"]
@@ -66,8 +66,8 @@ def test_same_seed_same_result(run_folder, tmp_path):
 
 def test_random_encoder_has_the_weights_that_the_run_started_from(run_folder, tmp_path):
     # The encoder of this run folder was never trained.
-    assert main([str(run_folder), "--out", str(tmp_path / "m.json"), "--device", "cpu"]) == 0
-    written = json.loads((tmp_path / "m.json").read_text())
+    assert main([str(run_folder), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert written["seed"] == 3
     assert written["results"]["trained encoder"] == written["results"]["random encoder"]
 
@@ -77,8 +77,8 @@ def test_what_is_left_out_and_missing_is_told(tmp_path, capsys):
     (root / "split.json").write_text(
         json.dumps({"train": [f"clip{k}" for k in range(5)], "val": ["clip5", "clip6", "clip7"]})
     )
-    out = tmp_path / "metrics.json"
-    command = ["--features", str(root), "--device", "cpu", "--out", str(out)]
+    out = tmp_path / "out" / "evaluation.json"
+    command = ["--features", str(root), "--device", "cpu", "--out", str(out.parent)]
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "left out" not in shown
@@ -120,13 +120,13 @@ def test_what_says_less_than_it_seems_to_is_told(tmp_path, capsys):
         np.save(root / "labels" / f"clip{k}.npy", np.zeros(20 + k, int))
     np.save(root / "features" / "clip5.npy", np.load(root / "features" / "clip4.npy"))
     np.save(root / "labels" / "clip5.npy", np.load(root / "labels" / "clip4.npy") * 0)
-    assert main(["--features", str(root), "--device", "cpu", "--out", str(tmp_path / "m.json")]) == 0
+    assert main(["--features", str(root), "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
     lines = [
         "no train clip changes from frame to frame: nothing can be learned",
         "the same frames in clip4 and clip5; a val clip that is a train clip says nothing about new ones",
         "all labels of the val clips are 0: the columns made from them say nothing",
     ]
-    assert json.loads((tmp_path / "m.json").read_text())["doubts"] == lines
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["doubts"] == lines
     assert capsys.readouterr().out.splitlines()[-3:] == lines
 
 
@@ -162,8 +162,8 @@ def test_embeddings_of_a_data_set(clips, tmp_path, capsys):
     for path in (clips / "features").glob("*.npy"):
         np.save(tmp_path / "features" / path.name, np.load(path)[:, :1])
     command = ["--features", str(tmp_path), "--data", "folder", "--root", str(clips), "--device", "cpu"]
-    assert main([*command, "--option", "val_share=0.5", "--out", str(tmp_path / "m.json")]) == 0
-    results = json.loads((tmp_path / "m.json").read_text())["results"]
+    assert main([*command, "--set", "data.options.val_share=0.5", "--out", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "evaluation.json").read_text())["results"]
     assert list(results) == ["embeddings", *CONTROLS]
     assert results["embeddings"] != results["raw features"]
     assert "4 / 4 clips" in capsys.readouterr().out
@@ -193,8 +193,10 @@ def refused(argv, code, *words, capsys):
         (["a", "--stride", "0"], ["--stride must be at least 1, got 0"]),
         (["a", "--seed", "-1"], ["--seed must not be negative"]),
         (["--features", "a", "--root", "b"], ["name the data set"]),
-        (["--features", "a", "--data", "folder", "--option", "rate"], ["NAME=VALUE, got 'rate'"]),
-        (["--features", "a", "--data", "folder", "--option", "rate=["], ["not a YAML value"]),
+        (["--features", "a", "--data", "folder", "--set", "rate"], ["section.setting=value", "got 'rate'"]),
+        (["--features", "a", "--set", "data.options.rate=3"], ["name the data set"]),
+        (["--features", "a", "--data", "folder", "--set", "train.stride=3"], ["only the settings of data can change"]),
+        (["--features", "a", "--data", "folder", "--set", "data.options.rate=["], ["data.options.rate is not YAML"]),
         (["a", "--classifier", "knn"], ["invalid choice: 'knn'"]),
     ],
 )
@@ -206,7 +208,7 @@ def test_what_is_not_there(run_folder, clips, tmp_path, capsys):
     refused([tmp_path / "none"], 1, "No such file", CONFIG, capsys=capsys)
     refused(["--features", tmp_path / "none"], 1, "no features: expected files", capsys=capsys)
     refused(["--features", clips, "--data", "wach"], 2, "did you mean 'watch'?", capsys=capsys)
-    refused([run_folder, "--option", "hz=3"], 2, "no option 'hz'", capsys=capsys)
+    refused([run_folder, "--set", "data.options.hz=3"], 2, "no option 'hz'", capsys=capsys)
     refused([run_folder, "--device", "cuda:99"], 2, "cuda:99", capsys=capsys)
 
 
@@ -231,16 +233,16 @@ def test_damaged_weights(run_folder, tmp_path, capsys):
 
 
 def test_full_disk_keeps_the_old_results(clips, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "metrics.json"
+    out = tmp_path / "evaluation.json"
     out.write_text("old")
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    refused(["--features", clips, "--out", out], 1, "No space left on device", str(out), capsys=capsys)
+    refused(["--features", clips, "--out", tmp_path], 1, "No space left on device", str(out), capsys=capsys)
     assert out.read_text() == "old"
-    assert os.listdir(tmp_path) == ["metrics.json"]
+    assert os.listdir(tmp_path) == ["evaluation.json"]
 
 
 # What the commands share

@@ -6,9 +6,10 @@ from test_cli_align import write_run
 from tiny_run import write_clips
 from tiny_video import grey, write_video
 
-from lac import plots
-from lac.cli.retrieve import main, nearest_frames
+from lac import pictures
+from lac.cli.retrieve import main
 from lac.data.video import frames_at
+from lac.retrieval import nearest_frames
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_nearest_frames_by_hand():
     first, second = nearest_frames(np.array([[5.5], [9]]), clips, k=2)
     assert first == [(0, 1, 0.5), (1, 1, 0.5)]  # equal: the earlier clip
     assert second == [(0, 2, 0.0), (1, 1, 3.0)]
-    assert [one.clip for one in nearest_frames(np.array([[19.0]]), clips, k=9)[0]] == [2, 0, 1]
+    assert [answer.clip for answer in nearest_frames(np.array([[19.0]]), clips, k=9)[0]] == [2, 0, 1]
 
 
 def test_a_copy_of_a_clip_finds_its_own_frames(run, clips, tmp_path, capsys):
@@ -97,7 +98,7 @@ def test_pictures_come_from_the_video(run, clips, tmp_path, monkeypatch):
     for k in range(3, 8):
         write_video(clips / "videos" / f"clip{k}.mp4", grey(8 * np.arange(30) + k), np.arange(30) / 20)
     shown = []
-    monkeypatch.setattr(plots, "plot_retrieval", _spy(plots.plot_retrieval, shown))
+    monkeypatch.setattr(pictures, "plot_retrieval", _spy(pictures.plot_retrieval, shown))
     assert retrieve(run, "clip3", "--queries", 3, "--k", 2, "--out", tmp_path) == 0
     for query, row in zip(report(tmp_path)["queries"], shown[0], strict=True):
         for answer, picture in zip([query, *query["nearest"]], row, strict=True):
@@ -108,7 +109,7 @@ def test_a_file_called_like_another_clip_is_not_its_video(run, clips, tmp_path, 
     for k in range(3, 8):
         write_video(clips / "videos" / f"clip{k}.mp4", grey(8 * np.arange(30) + k), np.arange(30) / 20)
     shown = []
-    monkeypatch.setattr(plots, "plot_retrieval", _spy(plots.plot_retrieval, shown))
+    monkeypatch.setattr(pictures, "plot_retrieval", _spy(pictures.plot_retrieval, shown))
     monkeypatch.chdir(tmp_path)
     for k in range(4, 8):
         write_video(tmp_path / "white.mp4", grey([250] * 30), np.arange(30) / 20).rename(tmp_path / f"clip{k}")
@@ -156,14 +157,14 @@ def test_no_frame_at_no_time(tmp_path, seconds):
 
 def test_borders_say_whether_the_phase_agrees():
     image = np.zeros((4, 4, 3), dtype=np.uint8)
-    figure = plots.plot_retrieval([[image] * 4], [["a"] * 4], [[None, True, False, None]])
+    figure = pictures.plot_retrieval([[image] * 4], [["a"] * 4], [[None, True, False, None]])
     colours = [axes.spines["top"].get_edgecolor() for axes in figure.axes]
     assert len(set(colours)) == 4
     red, green = colours[2], colours[1]
     assert red[0] > red[1]
     assert green[1] > green[0]
     with pytest.raises(ValueError, match="rows of one length"):
-        plots.plot_retrieval([[image], [image, image]], [["a"], ["a", "b"]])
+        pictures.plot_retrieval([[image], [image, image]], [["a"], ["a", "b"]])
 
 
 def test_usage(run, capsys):

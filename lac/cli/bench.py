@@ -1,33 +1,31 @@
-"""``lac-bench``: time, memory and exactness of every backend on this machine, beside the naive forms."""
+"""`lac-bench`: time, memory and exactness of every backend on this machine, beside the naive forms."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from lac.cli.common import run
-from lac.errors import UsageError
+from lac.cli.common import Command, add_device, add_general, new_parser
+from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
-    from rich.console import Console
     from rich.table import Table
 
-    from lac.measure.run import Row, Shape
+    from lac.measure.run import Row, Shape, Side
 
 _SHAPES = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"]
+_MOST_THREADS = 1024  # more is a slip: torch would start them all
 _EXAMPLES = """examples:
-  lac-bench                                       every backend here, score and gradient, a minute or two
+  lac-bench                     every backend, score and gradient, two minutes
   lac-bench --device cuda --mode forward --dtype bfloat16
-  lac-bench --shapes 1x256x256 1x512x512 1x1024x1024 --backends eager cpu --plot growth.png
-  lac-bench --mode second --shapes 16x128x128 --out rows.csv
+  lac-bench --shapes 1x256x256 1x512x512 1x1024x1024 --plot growth.png
+  lac-bench --mode second --shapes 16x128x128 --rows rows.csv
 """
 _READING = (
     "ms: 20th, 50th, 80th percentile. MB: peak memory of what is timed, beyond the scores. "
@@ -36,68 +34,65 @@ _READING = (
 )
 
 
-def entry() -> NoReturn:
-    """The installed command."""
-    sys.exit(main())
-
-
-def main(argv: list[str] | None = None) -> int:
-    """``lac-bench`` with the arguments ``argv``; returns the exit code."""
-    return run(_command, argv)
-
-
 def _parser() -> argparse.ArgumentParser:
     from lac.measure.run import MODES
 
-    parser = argparse.ArgumentParser(
-        prog="lac-bench",
-        description="Time every backend beside the naive forms: a cell-by-cell loop in Python, and torch operations\n"
-        "on anti-diagonals of the batch under autograd. What disagrees with float64 gets no time.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser(
+        "lac-bench",
+        "Time every backend beside the naive forms: a cell-by-cell loop in Python, and torch operations on "
+        "anti-diagonals of the batch under autograd. What disagrees with float64 gets no time.",
+        examples=_EXAMPLES,
+        usage="lac-bench [option ...]",
     )
-    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1... (default: auto)")
-    parser.add_argument(
+    what = parser.add_argument_group("what is timed")
+    what.add_argument(
         "--shapes",
         metavar="BxNxM",
         nargs="+",
         default=_SHAPES,
         help="pairs, frames, frames; or the NxM of each pair of a ragged batch, like 80x64,33x80,7x5 "
-        "(default: %(default)s)".replace("%(default)s", " ".join(_SHAPES)),
+        f"(default: {' '.join(_SHAPES)})",
     )
-    parser.add_argument(
+    what.add_argument(
         "--mode",
         choices=MODES,
         default="both",
         help="the score, its gradient, both (the default), or the Hessian-vector product",
     )
-    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32", "float64"), default="float32")
-    parser.add_argument(
-        "--backends", metavar="NAME", nargs="+", help="loop, wavefront, eager, cpu, triton; default all"
+    what.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32", "float64"),
+        default="float32",
+        help="of the scores (default: float32)",
     )
-    parser.add_argument("--threads", metavar="N", type=int, nargs="+", help="on a CPU (default: 1 and all)")
-    parser.add_argument("--seconds", metavar="S", type=float, default=0.5, help="for each row (default: %(default)s)")
-    parser.add_argument("--out", metavar="CSV", help="add the rows to this file, each shape as it is finished")
-    parser.add_argument("--plot", metavar="PNG", help="draw time and memory against N and B")
-    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    what.add_argument(
+        "--backends", metavar="NAME", nargs="+", help="loop, wavefront, eager, cpu, triton (default: all)"
+    )
+    settings = parser.add_argument_group("settings")
+    add_device(settings)
+    settings.add_argument("--threads", metavar="N", type=int, nargs="+", help="on a CPU (default: 1 and all)")
+    settings.add_argument("--seconds", metavar="S", type=float, default=0.5, help="for each row (default: 0.5)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--rows", metavar="FILE.csv", help="add the rows to this file, each shape as it is finished")
+    output.add_argument("--plot", metavar="FILE.png", help="draw time and memory against N and B")
+    add_general(parser)
     return parser
 
 
-def _command(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+def _check(arguments: argparse.Namespace) -> tuple[torch.device, list[Shape], list[Side]]:
+    """The device, the shapes and the sides; what would be refused at the end is refused before anything is timed.
 
-    import torch
-    from rich.console import Console
-
-    from lac.errors import ConfigError
-    from lac.files import atomic_path
-    from lac.measure.run import Shape, append_rows, context, growth_figure, own_sides
+    Raises:
+        UsageError: an argument that cannot be.
+        DataError, OSError: the file of rows has other columns, or cannot be written.
+    """
+    from lac.measure.run import Shape, append_rows, own_sides
     from lac.system import pick_device
 
+    device = pick_device(arguments.device or "auto")
     try:
-        device = pick_device(arguments.device)
         shapes = [Shape.parse(text) for text in arguments.shapes]
-    except (ConfigError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {arguments.device}: only the CPU and CUDA devices are measured")
@@ -105,49 +100,70 @@ def _command(argv: list[str] | None) -> int:
     for name in arguments.backends or ():
         if name not in sides:
             raise UsageError(f"--backends: {name!r} is none of {', '.join(sides)}")
-    if arguments.threads and (
-        device.type != "cpu" or not 1 <= min(arguments.threads) <= max(arguments.threads) <= 1024
-    ):
-        raise UsageError("--threads are counts of at least 1 and at most 1024, for the CPU")
+    threads = arguments.threads or [1]
+    if not 1 <= min(threads) <= max(threads) <= _MOST_THREADS or (arguments.threads and device.type != "cpu"):
+        raise UsageError(f"--threads are counts of at least 1 and at most {_MOST_THREADS}, for the CPU")
     if not arguments.seconds > 0:
         raise UsageError(f"--seconds must be positive, got {arguments.seconds}")
-    # What would be refused at the end is refused before anything is timed.
     if arguments.plot:
         _check_plot(arguments.plot, shapes)
-    if arguments.out:
-        append_rows(arguments.out, ())
-    chosen = [side for name, side in sides.items() if name in (arguments.backends or sides)]
-    usual = torch.get_num_threads()
-    threads = arguments.threads or ([usual] if device.type == "cuda" else sorted({1, usual}))
-    command = shlex.join(["lac-bench", *(argv if argv is not None else sys.argv[1:])])
+    if arguments.rows:
+        try:
+            append_rows(arguments.rows, ())
+        except ValueError as error:
+            raise DataError(str(error)) from error
+    return device, shapes, [side for name, side in sides.items() if name in (arguments.backends or sides)]
 
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    device, shapes, sides = _check(arguments)
+    rows = _timed(arguments, device, shapes, sides)
+    console = Console()
+    console.print(_READING, style="dim")
+    if arguments.plot:
+        from lac.measure.run import growth_figure
+        from lac.plots import save_figure
+
+        save_figure(growth_figure(rows, title=f"{arguments.mode}, {rows[0]['device']}"), arguments.plot)
+        console.print(f"plot        {arguments.plot}", highlight=False, soft_wrap=True)
+    if arguments.rows:
+        console.print(f"rows        {arguments.rows}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _timed(
+    arguments: argparse.Namespace, device: torch.device, shapes: Sequence[Shape], sides: Sequence[Side]
+) -> list[Row]:
+    """The rows of all thread counts, each count shown as a table when it is finished or cut off."""
+    import torch
+    from rich.console import Console
+
+    from lac.cli.progress import measuring_progress
+    from lac.measure.run import context
+
+    usual = torch.get_num_threads()
+    counts = arguments.threads or ([usual] if device.type == "cuda" else sorted({1, usual}))
     console = Console()
     rows: list[Row] = []
     try:
-        for count in threads:
+        for count in counts:
             torch.set_num_threads(count)
-            about = context(device, command)
-            title = f"{about['device']}" + (f", {count} thread{'s' * (count > 1)}" if device.type == "cpu" else "")
-            found: list[Row] = []
+            about = context(device, shlex.join(["lac-bench", *arguments.argv]))
+            threads = "1 thread" if count == 1 else f"{count} threads"
+            title = f"{arguments.mode}, {arguments.dtype}, {about['device']}"
+            shown = len(rows)
             try:
-                with _telling(console, len(shapes)) as (tell, advance):
-                    for row in _measured(chosen, shapes, arguments, device, about, tell, advance):
-                        found.append(row)
+                with measuring_progress(len(shapes)) as (tell, advance):
+                    for row in _measured(sides, shapes, arguments, device, about, tell, advance):
+                        rows.append(row)  # one by one: what is finished stays, whatever comes
             finally:
-                rows += found
-                if found:
-                    console.print(_table(found, title=f"{arguments.mode}, {arguments.dtype}, {title}"))
+                if rows[shown:]:
+                    console.print(_table(rows[shown:], title=f"{title}, {threads}" if device.type == "cpu" else title))
     finally:
         torch.set_num_threads(usual)
-    console.print(_READING, style="dim")
-    if arguments.plot:
-        figure = growth_figure(rows, title=f"{arguments.mode}, {rows[0]['device']}")
-        with atomic_path(arguments.plot) as temporary:
-            figure.savefig(temporary, dpi=150)
-        console.print(f"plot        {arguments.plot}", highlight=False, soft_wrap=True)
-    if arguments.out:
-        console.print(f"rows        {arguments.out}", highlight=False, soft_wrap=True)
-    return 0
+    return rows
 
 
 def _check_plot(path: str, shapes: Sequence[Shape]) -> None:
@@ -160,7 +176,7 @@ def _check_plot(path: str, shapes: Sequence[Shape]) -> None:
 
     from lac.measure.run import growing
 
-    if not any(len(found) > 1 for found in growing(shapes)):
+    if not any(len(series) > 1 for series in growing(shapes)):
         raise UsageError("--plot needs square shapes that differ in N = M or in the batch alone")
     formats = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix.lower()[1:] not in formats:
@@ -168,7 +184,7 @@ def _check_plot(path: str, shapes: Sequence[Shape]) -> None:
 
 
 def _measured(
-    sides: Sequence[Any],
+    sides: Sequence[Side],
     shapes: Sequence[Shape],
     arguments: argparse.Namespace,
     device: torch.device,
@@ -185,8 +201,8 @@ def _measured(
 
     def finished(rows: Sequence[Row]) -> Iterator[Row]:
         complete = [about | row for row in rows]
-        if arguments.out:
-            append_rows(arguments.out, complete)
+        if arguments.rows:
+            append_rows(arguments.rows, complete)
         yield from complete
 
     tell("limits of this machine")
@@ -196,20 +212,6 @@ def _measured(
     for shape in shapes:
         yield from finished(measure(sides, shape, refused=refused, tell=tell, **options))
         advance()
-
-
-@contextmanager
-def _telling(console: Console, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """Two functions, to say what is being measured and that a shape is finished: a bar, on a terminal only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    # Drawn when told only: a thread that draws by itself would run beside what is timed.
-    with Progress(
-        *columns, console=console, transient=True, auto_refresh=False, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=total)
-        yield (lambda text: bar.update(task, description=text, refresh=True)), (lambda: bar.advance(task))
 
 
 def _table(rows: Sequence[Row], *, title: str) -> Table:
@@ -238,9 +240,9 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
             table.add_row(f"[bold]{shape}[/bold]")
         table.add_row(
             f"  {row['side']}",
-            *(_short(row[name]) for name in ("ms_p20", "ms_p50", "ms_p80", "mcells_per_s")),
-            _short(int(row["peak_bytes"]) / 1e6) if row["peak_bytes"] else "-",
-            *(_short(speed_up(row, rows, naive)) for naive in (LOOP, WAVEFRONT)),
+            *(_three_digits(row[name]) for name in ("ms_p20", "ms_p50", "ms_p80", "mcells_per_s")),
+            _three_digits(int(row["peak_bytes"]) / 1e6) if row["peak_bytes"] else "-",
+            *(_three_digits(speed_up(row, rows, naive)) for naive in (LOOP, WAVEFRONT)),
             row["error"] or "-",
         )
     shapes = {shape_of(row) for row in rows if row.get("batch")}
@@ -250,12 +252,15 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
     return table
 
 
-def _short(number: str | float | None) -> str:
+def _three_digits(number: str | float | None) -> str:
     if number is None:
         return "-"
     number = float(number)
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
+
+COMMAND = Command("lac-bench", _parser, _bench)
+main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":
     entry()

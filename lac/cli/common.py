@@ -1,129 +1,211 @@
-"""What the commands share: errors become a line and an exit code, results become a table."""
+"""What the commands share: their first lines, the options of one meaning, and errors as one line and an exit code."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import torch
+
+import lac
 from lac.errors import ConfigError, UsageError, UserError
+from lac.system import missing_package
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from lac.runs.config import TrainConfig
 
-    from lac.runs.evaluate import EvalResult
+HELP_WIDTH = 78  # as argparse has it in 80 columns
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPT = 130
 
+OptionGroup = argparse._ArgumentGroup  # argparse has no public name for it
 
-def run(command: Callable[[list[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Call ``command(arguments)`` and return its exit code; turn every error into one line.
 
-    The code is 2 for ``UsageError`` and ``ConfigError`` (the command line or a setting), 130 for Ctrl-C, 1 for all
-    else: what a user can cause, and mistakes of the program, which the line calls internal. ``--traceback`` among the
-    arguments, or ``LAC_TRACEBACK=1`` in the environment, shows the traceback too; the flag is taken out before
-    ``command`` sees the arguments. argparse's own ``SystemExit`` (2 for usage, 0 for ``--help``) becomes the returned
+# First lines
+
+
+@dataclass(frozen=True)
+class Command:
+    """An installed command; its module keeps `main` and `entry` under these names.
+
+    Args:
+        name: as it is installed, `lac-train`.
+        make_parser: makes the parser of its arguments; called when the command is, and not before.
+        act: does the work with the parsed arguments and returns the exit code; `argv` among them is what was typed.
+    """
+
+    name: str
+    make_parser: Callable[[], argparse.ArgumentParser]
+    act: Callable[[argparse.Namespace], int]
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """The command with the arguments `argv` (`None`: those of the process); returns the exit code."""
+
+        def parse_and_act(typed: list[str]) -> int:
+            return self.act(self.make_parser().parse_args(typed, argparse.Namespace(argv=typed)))
+
+        return run(parse_and_act, argv, name=self.name)
+
+    def entry(self) -> NoReturn:
+        """The command as the process: its arguments, its exit code."""
+        sys.exit(self.main())
+
+
+# Options: one spelling, one meaning and the same words in every command
+
+
+def new_parser(name: str, description: str, *, examples: str, writes: str = "", **more: Any) -> argparse.ArgumentParser:
+    """The parser of a command, as yet without options.
+
+    Args:
+        name: as it is installed.
+        description: a sentence or two.
+        examples: a line each, what to type first.
+        writes: what stands in the folder of `--out` afterwards; empty for a command without it.
+        more: further arguments of `ArgumentParser`, such as `usage`.
+    """
+    epilog = f"{writes}\n\n{examples}" if writes else examples
+    raw = argparse.RawDescriptionHelpFormatter
+    about = textwrap.fill(description, HELP_WIDTH)
+    return argparse.ArgumentParser(
+        prog=name, description=about, epilog=epilog, formatter_class=raw, add_help=False, **more
+    )
+
+
+def add_run(group: OptionGroup, **more: Any) -> None:
+    """RUN, the first argument of all that work with a trained encoder."""
+    group.add_argument("run", metavar="RUN", help="run folder of lac-train", **more)
+
+
+def add_data(group: OptionGroup) -> None:
+    """`--data`: another data set by its name."""
+    group.add_argument("--data", metavar="NAME", help="data set, as data.name (default: as the settings say)")
+
+
+def add_root(group: OptionGroup) -> None:
+    """`--root`: where the data lies on this machine."""
+    group.add_argument(
+        "--root", metavar="DIR", help="where the data set lies, as data.root (default: as the settings say)"
+    )
+
+
+def add_set(group: OptionGroup) -> None:
+    """`--set`: any other setting."""
+    group.add_argument(
+        "--set",
+        metavar="SECTION.NAME=VALUE",
+        action="append",
+        default=[],
+        help="change a setting, such as data.options.rate=30; may be repeated",
+    )
+
+
+def add_seed(group: OptionGroup) -> None:
+    """`--seed`: of all that is random."""
+    group.add_argument(
+        "--seed", metavar="N", type=int, help="seed of what is random, as train.seed (default: as the settings say)"
+    )
+
+
+def add_device(group: OptionGroup) -> None:
+    """`--device`: `None` where it is not given, which is "auto" for all but a run that goes on."""
+    group.add_argument("--device", metavar="NAME", help="where to compute: auto, cpu, cuda, cuda:1... (default: auto)")
+
+
+def add_out(group: OptionGroup) -> None:
+    """`--out`: always a folder; the names in it are fixed, and the help of the command tells them."""
+    group.add_argument("--out", metavar="DIR", help="folder for what is written, see below")
+
+
+def add_general(parser: argparse.ArgumentParser) -> None:
+    """What every command has, as the last group of its help."""
+    group = parser.add_argument_group("general")
+    group.add_argument("-h", "--help", action="help", help="show this help and exit")
+    versions = f"%(prog)s of lac {lac.__version__}, torch {torch.__version__}"
+    group.add_argument("--version", action="version", version=versions, help="show the versions of lac and torch")
+    # Taken out by `run`, wherever it stands; here for the help alone.
+    group.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+
+
+def data_overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the data that `--set`, `--data` and `--root` change, by dotted name.
+
+    Raises:
+        UsageError: `--set` names a setting of another section, which is the run's own.
+        ConfigError: it does not read `SECTION.NAME=VALUE`.
+    """
+    from lac.runs.config import parse_override
+
+    changes = dict(parse_override(text) for text in arguments.set)
+    for name in changes:
+        if not name.startswith("data."):
+            raise UsageError(f"--set {name}: only the settings of data can change here, all others are the run's")
+    chosen = {"data.name": getattr(arguments, "data", None), "data.root": arguments.root}
+    return changes | {name: value for name, value in chosen.items() if value is not None}
+
+
+def config_of_run(arguments: argparse.Namespace) -> TrainConfig:
+    """The settings of the run folder `arguments.run` with `data_overrides`; another data set inherits nothing.
+
+    Raises:
+        UsageError, ConfigError, OSError: see `data_overrides` and `TrainConfig.of_run`.
+    """
+    from lac.runs.config import TrainConfig
+
+    config = TrainConfig.of_run(arguments.run)
+    changes = data_overrides(arguments)
+    if changes.get("data.name", config.data.name) != config.data.name:
+        changes = {"data.root": None, "data.options": {}} | changes
+    return TrainConfig.of_run(arguments.run, changes)
+
+
+# Errors
+
+
+def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, *, name: str = "lac") -> int:
+    """Call `command(arguments)` and return its exit code; turn every error into one line.
+
+    The code is 2 for `UsageError` and `ConfigError` (the command line or a setting), 130 for Ctrl-C, 1 for all
+    else: what a user can cause, and mistakes of the program, which the line calls internal. `--traceback` among the
+    arguments, or `LAC_TRACEBACK=1` in the environment, shows the traceback too; the flag is taken out before
+    `command` sees the arguments. argparse's own `SystemExit` (2 for usage, 0 for `--help`) becomes the returned
     code.
 
     Args:
         command: takes the arguments without the program's name and returns an exit code.
-        argv: the arguments; ``None`` means ``sys.argv[1:]``.
+        argv: the arguments; `None` means `sys.argv[1:]`.
+        name: of the command, for the message.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    traceback = "--traceback" in arguments or os.environ.get("LAC_TRACEBACK", "") not in ("", "0")
+    with_traceback = "--traceback" in arguments or os.environ.get("LAC_TRACEBACK", "") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
         return command(arguments)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else EXIT_FAILURE if exit_.code else 0
     except KeyboardInterrupt:
-        return _report("interrupted", EXIT_INTERRUPT, traceback)
+        return _report("interrupted", EXIT_INTERRUPT, with_traceback)
     except Exception as error:
         if isinstance(error, UsageError | ConfigError):
-            return _report(str(error), EXIT_USAGE, traceback)
-        return _report(_message(error) + ("" if traceback else _hint(error)), EXIT_FAILURE, traceback)
+            return _report(str(error), EXIT_USAGE, with_traceback)
+        return _report(_message(error, name) + ("" if with_traceback else _hint(error)), EXIT_FAILURE, with_traceback)
 
 
-def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
-    """The table of an evaluation: a row for each embedding, the controls among them.
-
-    Accuracy is shown for each share of labelled training clips, progression for the greatest; "no tau" counts
-    the pairs of clips whose Kendall's tau is not a number. See ``docs/evaluation.md``.
-    """
-    from rich import box
-    from rich.table import Table
-
-    first = next(iter(rows.values()))
-    table = Table(
-        title=title,
-        box=box.SIMPLE,
-        padding=0,
-        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}",
-    )
-    table.add_column("", no_wrap=True)
-    shares = [_share(fraction) for fraction in first.classification]
-    for name in [*shares, " progr", "  tau", "no tau", *(f" AP@{k}" for k in first.retrieval)]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, row in rows.items():
-        numbers = [*row.classification.values(), row.event_completion[max(row.event_completion)]]
-        table.add_row(
-            name,
-            *(_short(number) for number in [*numbers, row.kendalls_tau]),
-            str(row.kendalls_tau_nan),
-            *(_short(number) for number in row.retrieval.values()),
-        )
-    return table
-
-
-def remarks(rows: Mapping[str, EvalResult], clips: Mapping[str, int], left_out: Mapping[str, str]) -> list[str]:
-    """Lines below the table: which clips were left out and which phases are missing; none if all is there.
-
-    Args:
-        rows: as in :func:`results_table`, or empty.
-        clips: number of clips of "train" and "val", without those left out.
-        left_out: reason by clip.
-    """
-    from lac.data.doubts import first_few
-
-    lines = []
-    if left_out:
-        total = len(left_out) + sum(clips.values())
-        lines.append(f"left out {len(left_out)} of {total} clips: {first_few(list(left_out.values()))}")
-    missing: list[tuple[float, str]] = []
-    for row in list(rows.values())[:1]:  # the labels are the same for all
-        absent = {c for c, without in row.missing_classes.get("train", {}).items() if without == clips["train"]}
-        for split, classes in row.missing_classes.items():
-            for c, without in classes.items():
-                of = "all" if without == clips[split] else f"{without} of"
-                missing.append((-without / clips[split], f"{c} in {of} {clips[split]} {split} clips"))
-        for fraction, unseen in row.unseen_classes.items():
-            for c in sorted(set(unseen) - absent):
-                missing.append((-1, f"{c} in the train clips of{_share(fraction)}"))
-    if missing:
-        missing.sort(key=lambda one: one[0])
-        lines.append(f"missing phases: {first_few([text for _, text in missing])}")
-    return lines
-
-
-def _share(fraction: float) -> str:
-    return f" acc {fraction:g}".replace("0.", ".")
-
-
-def _short(number: float) -> str:
-    # At most six characters, so that the table fits a terminal of 80 columns; R^2 has no lower limit.
-    if number <= -1000:
-        return "< -999"
-    return f"{number:.0f}" if number <= -10 else f"{number:.3f}"
-
-
-def _message(error: Exception) -> str:
+def _message(error: Exception, command: str) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename is not None else ""
         return f"{error.strerror}{where}"
     text = str(error) or type(error).__name__
+    if isinstance(error, ImportError) and (package := missing_package(error)) is not None:
+        return f"{command} needs {package.name}, which is not installed: pip install 'lac-loss[{package.extra}]'"
     if _is_out_of_memory(error):
         reason = text.strip().partition("\n")[0]
         return f"out of memory ({reason}); take fewer or shorter clips at a time (train.batch, augment.frames)"
@@ -131,6 +213,8 @@ def _message(error: Exception) -> str:
 
 
 def _hint(error: Exception) -> str:
+    if isinstance(error, ImportError) and missing_package(error) is not None:
+        return ""
     if _is_expected(error):
         return " (--traceback shows where)"
     return " (this is a bug; run again with --traceback and report it)"
@@ -142,18 +226,14 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # no torch, no error of it
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's words on a CPU
 
 
-def _report(message: str, code: int, traceback: bool) -> int:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True, soft_wrap=True)
-    if traceback:
-        console.print_exception()
-    console.print(Text.assemble(("error: ", "bold red"), " ".join(message.split())))
+def _report(message: str, code: int, with_traceback: bool) -> int:
+    # Plain: also where rich is the package that is missing.
+    if with_traceback:
+        traceback.print_exc()
+    print("error:", " ".join(message.split()), file=sys.stderr)
     return code

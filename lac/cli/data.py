@@ -1,87 +1,83 @@
-"""``lac-data``: data sets as their authors publish them, turned into plain folders."""
+"""`lac-data`: data sets as their authors publish them, turned into plain folders."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from lac.cli.common import run
+from lac.cli.common import HELP_WIDTH, Command, add_general, new_parser
 
-_OUTPUT = """what is written to OUT (or to OUT/ACTION where the data set has several actions):
-  videos/NAME.mp4 or videos/NAME/000000.jpg   hard links where possible: no space is used twice
-  labels/NAME.npy                             one number a frame, -1 = no phase
-  split.json, label_names.json                where they are known
-  conversion.json                             what was converted, what was left out and why
-
-Nothing in a file of the data set is run as code. Clips whose video is missing or damaged, or whose labels do not fit,
-are left out. The same command again goes on where the last one was cut off.
-
-examples:
+_EXAMPLES = """examples:
   lac-data convert carl-pouring datasets/pouring pouring
-  lac-data convert penn-action Penn_Action penn         then: lac-train --data folder --root penn/squat ...
-  lac-data convert videos recordings mine               recordings/*.mp4, recordings/labels.csv
+  lac-data convert penn-action Penn_Action penn
+  lac-train --data folder --root penn/squat     to train on it
 """
+_CONVERT_EXAMPLES = """examples:
+  lac-data convert carl-pouring datasets/pouring pouring
+  lac-data convert penn-action Penn_Action penn
+  lac-data convert videos recordings mine    recordings/*.mp4 and labels.csv
+"""
+_WRITES = """what is written to OUT, or to OUT/ACTION where there are several actions:
+  videos/NAME.mp4, videos/NAME/000000.jpg   hard links where possible: no space
+                                            is used twice
+  labels/NAME.npy                           one number a frame, -1 = no phase
+  split.json, label_names.json              where they are known
+  conversion.json                           what was converted, what left out,
+                                            and why
 
-
-def entry() -> NoReturn:
-    """The installed command."""
-    sys.exit(main())
-
-
-def main(argv: list[str] | None = None) -> int:
-    """``lac-data`` with the arguments ``argv``; returns the exit code."""
-    return run(_command, argv)
+Nothing in a file of the data set is run as code. Clips whose video is missing
+or damaged, or whose labels do not fit, are left out. The same command again
+goes on where the last one was cut off.
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
     from lac.data.convert import FORMATS
 
-    parser = argparse.ArgumentParser(prog="lac-data", description="Bring data sets into the layout of --data folder.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    width = max(map(len, FORMATS)) + 2
-    listed = "\n".join(f"  {name:<{width}}{line}" for name, (_, line) in FORMATS.items())
+    parser = new_parser("lac-data", "Bring data sets into the layout of --data folder.", examples=_EXAMPLES)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    raw = argparse.RawDescriptionHelpFormatter
     convert = commands.add_parser(
         "convert",
         help="a data set in its own format into plain folders",
-        description="Turn a data set in its own format into plain folders, for lac-train --data folder --root OUT.",
-        epilog=f"formats:\n{listed}\n\n{_OUTPUT}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Turn a data set in its own format into plain folders, for\nlac-train --data folder --root OUT.",
+        epilog=f"formats:\n{_listed(FORMATS)}\n\n{_WRITES}\n{_CONVERT_EXAMPLES}",
+        formatter_class=raw,
+        add_help=False,
     )
-    convert.add_argument("format", metavar="FORMAT", choices=FORMATS, help="one of the formats below")
-    convert.add_argument("source", metavar="SOURCE", help="folder of the data set; nothing in it is changed")
-    convert.add_argument("out", metavar="OUT", help="new or empty folder, or one that this command was cut off in")
-    convert.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    what = convert.add_argument_group("what")
+    what.add_argument("format", metavar="FORMAT", choices=FORMATS, help="one of the formats below")
+    what.add_argument("source", metavar="SOURCE", help="folder of the data set; nothing in it is changed")
+    output = convert.add_argument_group("output")
+    output.add_argument("out", metavar="OUT", help="new or empty folder, or one that this command was cut off in")
+    add_general(convert)
+    add_general(parser)
     return parser
 
 
-def _command(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+def _listed(formats: Mapping[str, tuple[object, str]]) -> str:
+    """A paragraph for each format, its name in a column of its own."""
+    column = max(map(len, formats)) + 4
+    listed = []
+    for name, (_, text) in formats.items():
+        lines = textwrap.wrap(text, HELP_WIDTH - column, break_long_words=False, break_on_hyphens=False)
+        names = [f"  {name}", *[""] * (len(lines) - 1)]
+        listed += [f"{first:<{column}}{line}" for first, line in zip(names, lines, strict=True)]
+    return "\n".join(listed)
 
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from lac.cli.progress import conversion_progress
     from lac.data.convert import FORMATS, convert
 
     read, _ = FORMATS[arguments.format]
-    with _telling() as tell:
+    with conversion_progress() as tell:
         report = convert(arguments.format, arguments.source, arguments.out, read=read, tell=tell)
     _show(report, Path(arguments.out))
     return 0
-
-
-@contextmanager
-def _telling() -> Iterator[Callable[[int, int, str], None]]:
-    """A function that moves a bar, on a terminal only."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=escape(name))
 
 
 def _show(report: dict[str, Any], out: Path) -> None:
@@ -102,7 +98,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
     left_out = report["left_out"]
     console.print(f"left out        {len(left_out)} clips")
     for reason, count in report["left_out_by_reason"].items():
-        first = next(one for one in left_out if one["reason"] == reason)
+        first = next(clip for clip in left_out if clip["reason"] == reason)
         detail = f" ({first['detail']})" if "detail" in first else ""
         console.print(f"  {reason}: {count}, such as {first['clip']}{detail}")
     changed = sum("note" in clip for clip in report["clips"])
@@ -112,6 +108,9 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print(f"note            {note}")
     console.print(f"report          {out / 'conversion.json'}")
 
+
+COMMAND = Command("lac-data", _parser, _convert)
+main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":
     entry()

