@@ -72,12 +72,7 @@ class SmithWaterman(nn.Module):
     ) -> Penalties:
         """The gap model's (gap_open, gap_extend) for these pairs, broadcastable to the scores.
 
-        Args:
-            scores: (B, N, M), or (N, M) for a single pair, floating point.
-            z1, z2, times1, times2, lengths: as in the class.
-
-        Raises:
-            ValueError, TypeError: as in the class.
+        Arguments as in the call.
         """
         pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
         if pairs.single:
@@ -114,7 +109,19 @@ class SmithWaterman(nn.Module):
         times2: Tensor | None = None,
         lengths: Lengths | None = None,
     ) -> Tensor:
-        """The score (B,), or 0-d for a single pair; see `lac.smith_waterman`."""
+        """The soft score at the model's penalties; see `lac.smith_waterman`.
+
+        Args:
+            scores: (B, N, M), or (N, M) for a single pair, floating point.
+            z1: as in the class, and so are all others.
+            z2: likewise.
+            times1: likewise.
+            times2: likewise.
+            lengths: likewise.
+
+        Returns:
+            (B,), or 0-d for a single pair; float64 for float64 scores, else float32.
+        """
         pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
         score = solve.score(pairs.batch(), gap_open, gap_extend, self.temperature, self.backend)
         return score[0] if pairs.single else score
@@ -129,7 +136,13 @@ class SmithWaterman(nn.Module):
         times2: Tensor | None = None,
         lengths: Lengths | None = None,
     ) -> Tensor:
-        """The posterior (B, N, M); see `lac.soft_alignment`."""
+        """The posterior at the model's penalties; see `lac.soft_alignment`.
+
+        Arguments as in the call.
+
+        Returns:
+            (B, N, M), or (N, M) for a single pair; float64 for float64 scores, else float32; 0 at padding.
+        """
         pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
         _, posterior = solve.score_and_posterior(pairs.batch(), gap_open, gap_extend, self.temperature, self.backend)
         return posterior[0] if pairs.single else posterior
@@ -144,7 +157,13 @@ class SmithWaterman(nn.Module):
         times2: Tensor | None = None,
         lengths: Lengths | None = None,
     ) -> HardAlignment:
-        """The best alignment at the model's penalties; see `lac.hard_alignment`."""
+        """The best alignment at the model's penalties, without a gradient; see `lac.hard_alignment`.
+
+        Arguments as in the call.
+
+        Returns:
+            HardAlignment(score, paths): score (B,), or 0-d for a single pair; paths a list of LongTensors (K, 2).
+        """
         pairs, gap_open, gap_extend = self._problem(scores, z1, z2, times1, times2, lengths)
         score, paths = solve.best(pairs.batch(), gap_open, gap_extend, self.backend)
         return HardAlignment(score[0] if pairs.single else score, paths)
