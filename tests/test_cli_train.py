@@ -17,7 +17,8 @@ from lac.cli.train import main
 from lac.files import locked
 from lac.runs.config import TrainConfig
 from lac.system import package_version
-from lac_kernels import cpu, engines
+from lac_kernels import engines
+from lac_kernels.cpu import library
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,7 @@ def test_the_doctor_finds_the_cache(tmp_path, monkeypatch, capsys):
     assert f" {tmp_path / 'cache'} (not there yet)\n" in shown
     assert "not built yet" in shown
     assert not (tmp_path / "cache").exists()
-    path = cpu._library_path(cpu._compiler())
+    path = library.library_path(library.find_compiler())
     path.parent.mkdir()
     path.write_bytes(b"library")
     path.with_suffix(".sha256").write_text(hashlib.sha256(b"library").hexdigest())

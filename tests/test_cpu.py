@@ -14,6 +14,7 @@ from bench import poison
 from bench.fuzz import Problem
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import cpu, eager, ops
+from lac_kernels.cpu import launch, library
 from lac_kernels.problem import Direction, valid_frames
 
 REASON = cpu.unavailable(torch.device("cpu"))
@@ -23,7 +24,7 @@ needs_engine = pytest.mark.skipif(REASON is not None, reason=f"the cpu engine ca
 @pytest.fixture
 def threads(monkeypatch):
     """Sets the number of threads, and lets small problems use them all."""
-    monkeypatch.setattr(cpu, "_CELLS_PER_THREAD", 1)
+    monkeypatch.setattr(launch, "CELLS_PER_THREAD", 1)
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -550,10 +551,10 @@ def test_without_a_compiler_auto_says_so_once_and_goes_on(tmp_path):
 @pytest.fixture
 def fresh_library(monkeypatch, tmp_path):
     """Loads the library again, from an empty cache folder and whatever else the test sets."""
-    cpu._library.cache_clear()
+    library.load.cache_clear()
     monkeypatch.setenv("LAC_CACHE", str(tmp_path / "cache"))
     yield monkeypatch
-    cpu._library.cache_clear()
+    library.load.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell script that can be run")
@@ -590,8 +591,8 @@ def test_other_devices_are_refused():
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86-64 compilers")
 def test_narrower_processors(flags, fresh_library):
     """The same numbers from 32 and from 16 bytes wide vectors, without fused multiply-add."""
-    fresh_library.setattr(cpu, "_FLAGS", (*cpu._FLAGS, *flags))
-    fresh_library.setattr(cpu, "_NATIVE", ((),))
+    fresh_library.setattr(library, "FLAGS", (*library.FLAGS, *flags))
+    fresh_library.setattr(library, "NATIVE", ((),))
     for dtype in LIMITS:
         p = problem(6, 80, 80, dtype=dtype, open_shape=(6, 80, 80), lengths=RAGGED)
         assert_close(p, *LIMITS[dtype])

@@ -12,6 +12,7 @@ import torch
 
 from lac_kernels import cpu
 from lac_kernels.cache import cache_folder, others_can_write
+from lac_kernels.cpu.library import find_compiler, library_path, load
 
 CPU = torch.device("cpu")
 REASON = cpu.unavailable(CPU)
@@ -31,7 +32,7 @@ print(f"{smith_waterman(torch.eye(3), backend='cpu').item():.2f}")
 def folder(tmp_path, monkeypatch):
     """An empty cache folder, and a quick compiler: it copies the library that this machine has built."""
     monkeypatch.delenv("CXX", raising=False)
-    built = cpu._library_path(cpu._compiler())
+    built = library_path(find_compiler())
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)
     compiler = tmp_path / "c++"
@@ -41,14 +42,14 @@ def folder(tmp_path, monkeypatch):
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setenv("LAC_CACHE", str(folder))
-    cpu._library.cache_clear()
+    load.cache_clear()
     yield folder
-    cpu._library.cache_clear()
+    load.cache_clear()
 
 
 def again() -> str | None:
     """As the next process would find it."""
-    cpu._library.cache_clear()
+    load.cache_clear()
     return cpu.unavailable(CPU)
 
 

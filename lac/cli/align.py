@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lac.cli.clips import Source
     from lac.data import Clip
-    from lac.pairs import Aligned
+    from lac.pairs import AlignedClips
 
 _LETTERS = ("A", "B")  # the two clips, as the help and the report call them
 _STILL = "does not change from frame to frame: any path through it is as good as another"
@@ -123,7 +123,7 @@ def _video(name: str, source: Source) -> Path:
 
 
 def _report(
-    folder: Path, names: Sequence[str], clips: tuple[Clip, Clip], aligned: Aligned, path: np.ndarray
+    folder: Path, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
 ) -> dict[str, Any]:
     """What stands in `alignment.json`."""
     from lac.data.doubts import still
