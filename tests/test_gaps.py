@@ -1,14 +1,10 @@
 """Gap models, and SmithWaterman that owns one."""
 
-import re
-import textwrap
-from pathlib import Path
-
 import pytest
 import torch
 
-from lac import LACLoss, SmithWaterman, hard_alignment, smith_waterman, soft_alignment
-from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
+from lac import SmithWaterman, hard_alignment, smith_waterman, soft_alignment
+from lac.gaps import ConstantGaps, ContextualGaps, IntervalGaps, LearnedGaps
 
 
 def gap_cost(open_: torch.Tensor, extend: torch.Tensor, first: int, last: int) -> float:
@@ -115,27 +111,3 @@ def test_padding_does_not_reach_the_rate():
         for x, y in zip(other, result[0], strict=True):
             assert y.isfinite().all()
             torch.testing.assert_close(x, y, rtol=0, atol=0)
-
-
-def test_the_gap_model_of_the_guide_charges_each_sequence_by_its_own_clock():
-    text = (Path(__file__).parents[1] / "docs" / "contributing.md").read_text()
-    block = re.search(r"( {4}class StepGaps.*?)\n\n(?! )", text, re.DOTALL)
-    names = {
-        "GapModel": GapModel, "inverse_softplus": inverse_softplus, "nn": torch.nn, "torch": torch,
-        "softplus": torch.nn.functional.softplus,
-    }  # fmt: skip
-    exec(textwrap.dedent(block[1]), names)
-    model = names["StepGaps"](0.7)
-    # One gap of frames 1 and 2, between two matches worth 5, in sequence 1 or in sequence 2.
-    scores = torch.full((4, 2), -9.0)
-    scores[0, 0] = scores[3, 1] = 5
-    times = [torch.tensor([0.0, 1.0, 4.0, 5.0]), torch.tensor([0.0, 0.5])]
-    costs = []
-    for slow in (1, 10):
-        for s, (t1, t2) in ((scores, times), (scores.T, times[::-1])):
-            path = SmithWaterman(model).hard_alignment(s, times1=t1 * slow, times2=t2 * slow)
-            costs.append(10 - path.score.item())
-    assert costs[0] == costs[1]
-    assert costs[2] > costs[0]
-    assert model.learned()["gap_open"].item() == pytest.approx(0.7)
-    assert LACLoss(gaps=model)(torch.randn(2, 6, 4), torch.randn(2, 7, 4)).isfinite()

@@ -636,7 +636,8 @@ def test_a_checkpoint_of_another_model_is_named(copy_of_run, dataset):
     with pytest.raises(CheckpointError, match=r"trainer\.pt does not fit FrameEncoder: .*size mismatch|Missing"):
         gone_on(copy_of_run, dataset, settings(model_width=16))
     checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3})
-    with pytest.raises(CheckpointError, match=r"lacks encoder, history, init, lac, loss, optimiser: .*by something else"):
+    words = r"lacks encoder, history, init, lac, loss, optimiser: .*by something else"
+    with pytest.raises(CheckpointError, match=words):
         gone_on(copy_of_run, dataset)
     checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3, "lac": "7.0"})
     with pytest.raises(CheckpointError, match=rf"lacks encoder.*written by lac 7\.0, this is lac {lac.__version__}"):

@@ -21,7 +21,6 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -205,8 +204,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     """A state dict from a file, without running code that it may hold."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path} of weights")
+    safe = path.suffix == ".safetensors"
+    if safe:
+        import safetensors.torch
     try:
-        if path.suffix == ".safetensors":
+        if safe:
             return safetensors.torch.load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # neither reader documents its errors

@@ -1,0 +1,64 @@
+"""The encoder and the loss as a LightningModule. `pip install lightning && python examples/lightning.py`
+
+The loss is a module like any other: as an attribute its penalties are moved, saved and optimised with the encoder.
+Under `precision="16-mixed"` or "bf16-mixed" the loss computes in float32 by itself.
+"""
+
+import argparse
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lac import FrameEncoder, LACLoss
+
+FEATURES, FRAMES = 12, 40
+
+
+class Pairs(Dataset):
+    """Two noisy views of each of made-up sequences."""
+
+    def __init__(self, size: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        phases = torch.rand(size, 1, generator=generator) + torch.linspace(0, 3, FRAMES)
+        clean = torch.stack([(k * phases).sin() for k in range(1, FEATURES + 1)], dim=-1)
+        self.views = [clean + 0.3 * torch.randn(clean.shape, generator=generator) for _ in range(2)]
+
+    def __len__(self) -> int:
+        return len(self.views[0])
+
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+        return self.views[0][k], self.views[1][k]
+
+
+class Alignment(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = FrameEncoder(FEATURES, embed_dim=32, width=64)
+        self.loss = LACLoss()
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        value = self.loss(*map(self.encoder, batch))
+        self.log("loss", value, prog_bar=True)
+        self.log_dict(self.loss.learned())
+        return value
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=3e-3)  # those of the loss are among them
+
+
+def main(steps: int) -> float:
+    """The loss of the last step."""
+    lightning.seed_everything(0)
+    trainer = lightning.Trainer(
+        max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False
+    )
+    trainer.fit(Alignment(), DataLoader(Pairs(128), batch_size=16, shuffle=True))
+    return float(trainer.callback_metrics["loss"])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=40)
+    print(f"loss {main(parser.parse_args().steps):.3f}")

@@ -1,0 +1,55 @@
+"""The examples do what they say, and each has a place in the guide."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"examples.{name}", ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_own_loop_learns():
+    values = example("own_loop").main(steps=25)
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_own_loop_is_sixty_lines():
+    assert len((ROOT / "examples" / "own_loop.py").read_text().splitlines()) <= 62
+
+
+def test_compiled_gives_the_same_value():
+    assert example("compiled").main(backend="aot_eager") < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own, of the installed torch and of few workers
+def test_lightning_learns():
+    pytest.importorskip("lightning", reason="Lightning is not installed; `pip install lightning`")
+    lightning = example("lightning")
+    assert lightning.main(steps=30) < 0.9 * lightning.main(steps=1)
+
+
+def test_folder_of_videos_is_aligned(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    monkeypatch.setenv("LAC_CACHE", str(tmp_path / "cache"))
+    videos = example("folder_of_videos")
+    videos.draw_videos(tmp_path / "discs")
+    path = videos.main(tmp_path / "discs", tmp_path / "run", steps=20, size=32)
+    assert len(path) > 5
+    assert (path[1:] > path[:-1]).any(axis=1).all()
+    assert (tmp_path / "run" / "pair.png").stat().st_size > 1000
+
+
+def test_the_guide_names_every_example():
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    files = sorted((ROOT / "examples").glob("*.py"))
+    assert len(files) == 4
+    for path in files:
+        assert f"(../examples/{path.name})" in guide, path.name
