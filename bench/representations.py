@@ -101,7 +101,8 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     from bench.losses import LOSSES
     from lac.embed import embed_clips
     from lac.runs.config import TrainConfig
-    from lac.runs.evaluate import controls, evaluate_dataset
+    from lac.runs.controls import controls
+    from lac.runs.evaluate import evaluate_dataset
     from lac.runs.fit import fit
     from lac.runs.sampling import Sampler
     from lac.runs.state import start

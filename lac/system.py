@@ -88,7 +88,7 @@ def _processor() -> str | None:
     return platform.processor() or None
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """The device of a name; `"auto"` is CUDA where there is one, else the CPU.
 
     Raises:
@@ -96,6 +96,8 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(name, torch.device):
+        return name
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

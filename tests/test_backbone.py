@@ -19,7 +19,7 @@ from lac import FrameEncoder
 from lac.cli import align, evaluate, retrieve
 from lac.cli import train as cli
 from lac.data import Clip
-from lac.data.features import FrameFeatures
+from lac.data.features import FrameFeatures, watched
 from lac.data.folder import read_clip
 from lac.errors import ConfigError
 from lac.model.backbone import Backbone
@@ -305,11 +305,14 @@ def equal(one, two):
 
 
 @needs_weights
-def test_features_are_those_of_the_frames(film, cache, capsys, monkeypatch):
+def test_features_are_those_of_the_frames(film, cache, monkeypatch):
     monkeypatch.setattr("lac.data.features._CHUNK", 4)
     options = {"fps": 8, "size": 32}
-    features = lac.data.load("folder", film, **options)
-    assert f"kept in {cache / 'features'}" in capsys.readouterr().err
+    told = []
+    with watched(told.append):
+        features = lac.data.load("folder", film, **options)
+    count = len(features.train + features.val)
+    assert told == [("efficientnet_lite0", cache / "features", True, k + 1, count) for k in range(count)]
     images = lac.data.load("folder", film, backbone=None, **options)
     backbone = Backbone("efficientnet_lite0")
     assert features.feature_shape == (1280,)

@@ -1,7 +1,7 @@
 """Temporal views of a clip for contrastive training, with the exact time of every frame.
 
 The sampling follows CARL (Chen et al., "Frame-wise Action Representations for Long Videos via Sequence
-Contrastive Learning", 2022): a block of the clip up to ``region`` times as long as the view, thinned to the
+Contrastive Learning", 2022): a block of the clip up to `region` times as long as the view, thinned to the
 view by a sorted random choice, which plays it faster and unevenly; the two views of a clip start near each
 other so that they overlap.
 """
@@ -28,7 +28,7 @@ class View:
         times: (T,) float64, increasing: seconds since the first frame of the source clip. Frames of other
             clips (distractors) have times outside the source clip: below zero before it, beyond its last
             frame after it.
-        labels: (T,) int64, -1 at distractors; ``None`` where the clip has none.
+        labels: (T,) int64, -1 at distractors; `None` where the clip has none.
         source: (T,) bool, true where the frame belongs to the source clip.
     """
 
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
         frames: (B, T, ...) float32.
         times: (B, T) float32, seconds since the first frame of the source clip.
         lengths: (B,) int64, number of valid frames.
-        labels: (B, T) int64, or ``None`` when a view has none.
+        labels: (B, T) int64, or `None` when a view has none.
         source: (B, T) bool, false at distractors and padding.
     """
 
@@ -117,11 +117,11 @@ def view(
 ) -> View:
     """One view of a clip: a crop, played faster, perhaps with frames of other clips before and after.
 
-    The view draws a speed u between 1 and ``region``, a block of ceil(u ``frames``) neighbouring frames (the
+    The view draws a speed u between 1 and `region`, a block of ceil(u `frames`) neighbouring frames (the
     whole clip if it is shorter) that starts anywhere, and ceil(block / u) frames of the block, at most
-    ``frames``, chosen at random and sorted.
+    `frames`, chosen at random and sorted.
 
-    Distractors, 0 to ``max_distractors`` frames on each side, come from ``distractors`` and are not part of the clip:
+    Distractors, 0 to `max_distractors` frames on each side, come from `distractors` and are not part of the clip:
     their times lie at least `distractor_gap` seconds outside of it, spaced as in their own clip.
 
     Args:
@@ -156,12 +156,12 @@ def two_views(
 ) -> tuple[View, View]:
     """Two views of one clip that overlap in time.
 
-    As :func:`view`, but the second view's block starts within ``offset`` times ``frames`` frames of the first
-    one's (0 <= ``offset`` < 1), and its distractors lie `distractor_gap` seconds beyond those of the first, so that no
+    As `view`, but the second view's block starts within `offset` times `frames` frames of the first
+    one's (0 <= `offset` < 1), and its distractors lie `distractor_gap` seconds beyond those of the first, so that no
     distractor shares an instant with a frame of the other view.
 
     Raises:
-        ValueError: see :func:`view`.
+        ValueError: see `view`.
     """
     options = _Options(frames, region, tuple(distractors), max_distractors, distractor_gap, noise)
     if not 0 <= offset < 1:
@@ -176,10 +176,10 @@ def two_views(
 def view_batches(
     clips: Sequence[Clip], chosen: Sequence[int], *, seed: int, step: int, **options: object
 ) -> tuple[Batch, Batch]:
-    """Two views each of ``clips[k]`` for k in ``chosen``, as two batches.
+    """Two views each of `clips[k]` for k in `chosen`, as two batches.
 
-    The draws depend on ``seed``, ``step`` and the place in the batch only, so a run that is resumed at
-    ``step`` draws what the run without a break would have drawn. Options: see :func:`two_views`.
+    The draws depend on `seed`, `step` and the place in the batch only, so a run that is resumed at
+    `step` draws what the run without a break would have drawn. Options: see `two_views`.
     """
     pairs = [
         two_views(clips[k], np.random.default_rng([seed, step, place]), **options)  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ class _Options:
 def _pick(
     clip: Clip, rng: np.random.Generator, options: _Options, *, near: int | None, reach: int
 ) -> tuple[np.ndarray, int]:
-    """Frames of a view, and where its block starts: anywhere, or within ``reach`` frames of ``near``."""
+    """Frames of a view, and where its block starts: anywhere, or within `reach` frames of `near`."""
     speed = rng.uniform(1, options.region)
     block = min(len(clip), math.ceil(speed * options.frames))
     count = min(options.frames, math.ceil(block / speed))

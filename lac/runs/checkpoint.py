@@ -2,7 +2,7 @@
 
 Every file carries the SHA-256 digest of its own content (with zeros in the place of the digest), so that one flipped
 bit anywhere is found, and the version of lac that wrote it. They are still what they seem: any reader of safetensors,
-and ``torch.load``, take them.
+and `torch.load`, take them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Damaged(CheckpointError):
 
 
 def _write(path: Path, content: bytes, keep: Path | None = None) -> None:
-    """Write ``content``, which holds a mark and a blank, with its digest in place of the blank."""
+    """Write `content`, which holds a mark and a blank, with its digest in place of the blank."""
     at = content.index(_MARK + _BLANK) + len(_MARK)
     view = memoryview(content)
     with atomic_path(path, keep=keep) as temporary, temporary.open("wb") as file:
@@ -51,7 +51,7 @@ def _write(path: Path, content: bytes, keep: Path | None = None) -> None:
 
 
 def _read(path: Path) -> bytes:
-    """What :func:`_write` wrote.
+    """What `_write` wrote.
 
     Raises:
         Damaged: the digest does not fit, or there is none.
@@ -70,10 +70,10 @@ def _read(path: Path) -> bytes:
 
 
 def write_state(path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
-    """Write nested dicts and lists of tensors, numbers and strings; ``keep`` as in :func:`lac.files.atomic_path`.
+    """Write nested dicts and lists of tensors, numbers and strings; `keep` as in `lac.files.atomic_path`.
 
     Raises:
-        OSError: see :func:`lac.files.atomic_path`; the file that was there before is untouched.
+        OSError: see `lac.files.atomic_path`; the file that was there before is untouched.
     """
     buffer = io.BytesIO()  # torch's own writer turns a full disk into a RuntimeError without the path
     torch.save(state, buffer)
@@ -82,7 +82,7 @@ def write_state(path: Path, state: dict[str, Any], *, keep: Path | None = None) 
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What :func:`write_state` wrote, on the CPU. Runs no code that the file may hold (``weights_only``).
+    """What `write_state` wrote, on the CPU. Runs no code that the file may hold (`weights_only`).
 
     Raises:
         Damaged: the file is not as it was written.
@@ -107,7 +107,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def read_last_state(folder: Path) -> dict[str, Any] | None:
-    """The newest state in a run folder that is whole; ``None`` if none was ever written.
+    """The newest state in a run folder that is whole; `None` if none was ever written.
 
     Where the newest is damaged, the one before it takes its place, and the log of "lac" says so.
 
@@ -128,7 +128,7 @@ def read_last_state(folder: Path) -> dict[str, Any] | None:
 
 
 def write_weights(path: Path, module: nn.Module, about: dict[str, Any] | None = None) -> None:
-    """Write a module's parameters and buffers as safetensors; ``about``, for JSON, goes into the metadata."""
+    """Write a module's parameters and buffers as safetensors; `about`, for JSON, goes into the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     # One entry, for safetensors writes several in any order.
     metadata = {"lac": json.dumps({"version": _version(), "digest": (_MARK + _BLANK).decode()} | (about or {}))}
@@ -136,7 +136,7 @@ def write_weights(path: Path, module: nn.Module, about: dict[str, Any] | None = 
 
 
 def write_encoder(folder: Path, encoder: FrameEncoder) -> None:
-    """Write ``model.safetensors``: the weights, and the encoder's arguments in the metadata.
+    """Write `model.safetensors`: the weights, and the encoder's arguments in the metadata.
 
     Raises:
         TypeError: the backbone is a module that is not known by name, so nothing could make it again.
@@ -150,7 +150,7 @@ def write_encoder(folder: Path, encoder: FrameEncoder) -> None:
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors by name, on the CPU, and the metadata that :func:`write_weights` wrote.
+    """The tensors by name, on the CPU, and the metadata that `write_weights` wrote.
 
     Raises:
         Damaged: the file is not as it was written.
@@ -209,10 +209,10 @@ def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
 
 
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:
-    """``module.load_state_dict`` with an error that names the file and the first thing that does not fit.
+    """`module.load_state_dict` with an error that names the file and the first thing that does not fit.
 
     Raises:
-        CheckpointError: names or shapes differ; also the versions are named, if ``version``, of the file, is another.
+        CheckpointError: names or shapes differ; also the versions are named, if `version`, of the file, is another.
     """
     try:
         module.load_state_dict(weights)
@@ -225,7 +225,7 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path
 def save(state: State, folder: Path) -> None:
     """Write the checkpoint of a run folder: the state to go on from, then the weights on their own.
 
-    The state before is kept as ``trainer.previous.pt``, and only once the new one is whole.
+    The state before is kept as `trainer.previous.pt`, and only once the new one is whole.
 
     Raises:
         OSError: a file cannot be written; the one it should replace stays.
@@ -247,7 +247,7 @@ def save(state: State, folder: Path) -> None:
 
 
 def restore(state: State, folder: Path) -> None:
-    """Bring ``state`` to the last whole checkpoint in ``folder``; leave it as it is if there is none yet.
+    """Bring `state` to the last whole checkpoint in `folder`; leave it as it is if there is none yet.
 
     Where the newest is damaged, the one before it is taken, and the log of "lac" says so.
 
@@ -272,7 +272,7 @@ def restore(state: State, folder: Path) -> None:
 
 
 def begin_with(state: State, run: str | Path) -> None:
-    """Give ``state`` the weights of the encoder and of the loss of a run folder; the optimiser stays fresh.
+    """Give `state` the weights of the encoder and of the loss of a run folder; the optimiser stays fresh.
 
     Raises:
         CheckpointError: they are missing, damaged, or of another model.

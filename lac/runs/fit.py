@@ -18,7 +18,7 @@ from lac.runs.state import State
 
 
 class Progress(NamedTuple):
-    """What is known at a logging step; ``terms`` and ``gradient`` are means since the last one."""
+    """What is known at a logging step; `terms` and `gradient` are means since the last one."""
 
     step: int
     steps: int
@@ -29,7 +29,7 @@ class Progress(NamedTuple):
 
 
 def learning_rate(step: int, options: TrainSection) -> float:
-    """Linear from 0 up to ``lr`` over ``warmup`` steps, then half a cosine down to 0."""
+    """Linear from 0 up to `lr` over `warmup` steps, then half a cosine down to 0."""
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup
     done = (step - options.warmup) / max(1, options.steps - options.warmup)
@@ -44,9 +44,9 @@ def fit(
     on_save: Callable[[State], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Train ``state`` in place, from its step up to `options.steps`.
+    """Train `state` in place, from its step up to `options.steps`.
 
-    Numbers stay on the device between two logging steps. `on_save` is called every ``save_every`` steps and at
+    Numbers stay on the device between two logging steps. `on_save` is called every `save_every` steps and at
     the end, and only after all steps before it are known to be finite.
 
     Raises:

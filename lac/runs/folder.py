@@ -28,7 +28,7 @@ def check_vacant(folder: Path) -> None:
 def remains(folder: Path) -> set[Path]:
     """The files of a run that was ended before its first step, or came to nothing before it saved another one.
 
-    A ``config.yaml`` that is not to the letter what a run writes is the user's, a checkpoint of a later step has
+    A `config.yaml` that is not to the letter what a run writes is the user's, a checkpoint of a later step has
     something to lose, and weights without a checkpoint may have been kept on purpose: of these none is among them.
     """
     config, states = folder / CONFIG, [folder / checkpoint.STATE, folder / checkpoint.PREVIOUS]

@@ -4,7 +4,7 @@ The batch of a step depends on the seed and the number of the step alone, and so
 on from its last checkpoint to the same weights as one that was not killed, bit for bit on a CPU with the same
 number of threads.
 
-A run folder holds::
+A run folder holds:
 
     config.yaml          every setting, defaults included
     model.safetensors    the encoder's weights; its arguments as JSON in the metadata
@@ -40,7 +40,8 @@ from lac.plots import plot_curves, save_figure
 from lac.runs import checkpoint
 from lac.runs.checkpoint import begin_with, restore, save
 from lac.runs.config import CONFIG, TrainConfig, TrainSection
-from lac.runs.evaluate import EvalResult, controls, evaluate_dataset
+from lac.runs.controls import controls
+from lac.runs.evaluate import EvalResult, evaluate_dataset
 from lac.runs.events import events, flat, tags
 from lac.runs.fit import Progress, fit, rehearse
 from lac.runs.folder import check_space, check_vacant, remains
@@ -54,8 +55,8 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
 
     Raises:
         CheckpointError: the weights are missing, damaged or of another encoder.
-        ConfigError, OSError: ``config.yaml`` is not there or not valid.
-        ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
+        ConfigError, OSError: `config.yaml` is not there or not valid.
+        ValueError, ImportError: the data set cannot be loaded (see `lac.data.load`).
     """
     folder = Path(folder)
     config = TrainConfig.of_run(folder)
@@ -66,14 +67,14 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gives: the trained encoder, the contents of ``metrics.json``, the pictures.
+    """What a run gives: the trained encoder, the contents of `metrics.json`, the pictures.
 
     Attributes:
         folder: the run folder.
         encoder: in evaluation mode.
-        rows: evaluation of the trained encoder and of the controls by name; empty if ``not_evaluated``.
-        not_evaluated: why there is none (clips without labels, for instance), else ``None``.
-        metrics: what ``metrics.json`` holds.
+        rows: evaluation of the trained encoder and of the controls by name; empty if `not_evaluated`.
+        not_evaluated: why there is none (clips without labels, for instance), else `None`.
+        metrics: what `metrics.json` holds.
         pictures: paths of the PNG files, the alignment first.
     """
 
@@ -100,17 +101,17 @@ def train(
     Args:
         config: all settings.
         folder: the run folder; made if missing. No other process can train in it at the same time.
-        resume: go on with the run in ``folder`` from its last checkpoint.
-        init: a run folder whose weights to begin with, see :func:`begin_with` and ``TrainConfig.read``.
+        resume: go on with the run in `folder` from its last checkpoint.
+        init: a run folder whose weights to begin with, see `begin_with` and `TrainConfig.read`.
         progress: called at every logging step.
 
     Raises:
         ConfigError: a setting that cannot be, such as a device that is not there.
-        FileExistsError: ``folder`` holds something, and ``resume`` is false. What a run left that ended before it
+        FileExistsError: `folder` holds something, and `resume` is false. What a run left that ended before it
             had saved a step does not count, and is removed.
-        BlockingIOError: another process trains in ``folder``.
-        CheckpointError, Diverged, OSError: see :func:`restore`, :func:`fit` and :func:`save`.
-        ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
+        BlockingIOError: another process trains in `folder`.
+        CheckpointError, Diverged, OSError: see `restore`, `fit` and `save`.
+        ValueError, ImportError: the data set cannot be loaded (see `lac.data.load`).
     """
     folder = Path(folder)
     with ExitStack() as stack:

@@ -41,8 +41,8 @@ def start(
         config: all settings.
         dataset: tells the shape of a frame.
         device: where to train.
-        make_loss: makes another loss to compare with ``LACLoss(**config.loss)``: a module with the methods ``terms``
-            (the first of which, ``total``, is minimised) and ``learned``. Its parameters learn at the encoder's rate.
+        make_loss: makes another loss to compare with `LACLoss(**config.loss)`: a module with the methods `terms`
+            (the first of which, `total`, is minimised) and `learned`. Its parameters learn at the encoder's rate.
 
     Raises:
         ConfigError: the encoder or the loss refuses a setting.
