@@ -51,7 +51,7 @@ def way(config: TrainConfig) -> str:
 
 
 def one_seed(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
-    """Train into the run folder ``folder``, draw, and return the rows of the table.
+    """Train into the run folder `folder`, draw, and return the rows of the table.
 
     A run that was cut off goes on.
 

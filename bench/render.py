@@ -142,7 +142,7 @@ def person(clip: Clip) -> int:
 
 
 def render(dataset: Dataset, root: Path, *, clips: int | None = None, size: int = SIZE) -> Path:
-    """Draw the clips of a data set of poses into a new folder; of each split its share of ``clips``, evenly taken."""
+    """Draw the clips of a data set of poses into a new folder; of each split its share of `clips`, evenly taken."""
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not an empty folder; choose another one")
     everything = len(dataset.train) + len(dataset.val)

@@ -101,8 +101,11 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     from bench.losses import LOSSES
     from lac.embed import embed_clips
     from lac.runs.config import TrainConfig
-    from lac.runs.evaluate import controls, evaluate_dataset
-    from lac.runs.fit import fit, start
+    from lac.runs.controls import controls
+    from lac.runs.evaluate import evaluate_dataset
+    from lac.runs.fit import fit
+    from lac.runs.sampling import Sampler
+    from lac.runs.state import start
     from lac.system import describe
 
     published = LOSSES.get(loss)
@@ -115,7 +118,7 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     if loss == CONTROLS:
         results = controls(dataset, state.encoder.config, seed=seed, device=device)
     else:
-        fit(state, dataset.train, config)
+        fit(state, Sampler.of(config, dataset.train), config.train)
         encoder = state.encoder.eval()
         seconds = time.perf_counter() - began
         results = {"trained": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device))}

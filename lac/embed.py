@@ -15,10 +15,10 @@ from lac.data.base import Clip
 def embed_clips(
     model: nn.Module, clips: Sequence[Clip], device: torch.device | str = "cpu", batch_size: int = 16
 ) -> list[np.ndarray]:
-    """Embed clips by ``model(frames, times=..., lengths=...)``, in evaluation mode and without gradients.
+    """Embed clips by `model(frames, times=..., lengths=...)`, in evaluation mode and without gradients.
 
     Args:
-        model: such as :class:`lac.FrameEncoder`; put back into its mode afterwards.
+        model: such as `lac.FrameEncoder`; put back into its mode afterwards.
         clips: of one frame shape.
         device: where the model is.
         batch_size: clips in a batch, >= 1.
@@ -27,7 +27,7 @@ def embed_clips(
         For each clip (T, E) float32.
 
     Raises:
-        ValueError: ``batch_size`` is no whole number >= 1, or the clips of a batch differ in the shape of a frame.
+        ValueError: `batch_size` is no whole number >= 1, or the clips of a batch differ in the shape of a frame.
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number of clips, at least 1, got {batch_size!r}")

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lac_kernels.cache import sweep
+from lac_kernels.cache import cache_folder, make_folder, sweep
+
+__all__ = ["LOCK", "atomic_path", "cache_folder", "left_behind", "locked", "make_folder", "write_json"]
 
 try:
     import fcntl
@@ -25,23 +27,23 @@ _log = logging.getLogger("lac")
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]:
-    """Give a temporary path in the folder of ``path``; rename it to ``path`` when the block ends well.
+    """Give a temporary path in the folder of `path`; rename it to `path` when the block ends well.
 
     The folder is made when it is missing. After the block the temporary file is flushed to the disk (fsync)
-    and renamed with ``os.replace``, so that a reader sees the old file or the whole new one. If the block
-    raises, the temporary file is removed and ``path`` stays as it was.
+    and renamed with `os.replace`, so that a reader sees the old file or the whole new one. If the block
+    raises, the temporary file is removed and `path` stays as it was.
 
     What a process that was killed left behind for the same path is removed once it is an hour old.
 
-    With ``keep`` the old file is kept under that name once the new one is whole on the disk. A kill just between the
-    two renames leaves the old file there and none at ``path``.
+    With `keep` the old file is kept under that name once the new one is whole on the disk. A kill just between the
+    two renames leaves the old file there and none at `path`.
 
-    The temporary name keeps the suffix of ``path``, because writers such as ``numpy.save`` and matplotlib
+    The temporary name keeps the suffix of `path`, because writers such as `numpy.save` and matplotlib
     choose the format by it.
 
     Raises:
         OSError: the folder cannot be made, or the file cannot be written (a full disk, for instance). The
-            message names ``path``.
+            message names `path`.
         FileNotFoundError: the block wrote nothing.
     """
     path = Path(path)
@@ -71,7 +73,7 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
 
 
 def left_behind(path: Path) -> list[Path]:
-    """The temporary files of :func:`atomic_path` for ``path``, of processes that write it or were killed doing so."""
+    """The temporary files of `atomic_path` for `path`, of processes that write it or were killed doing so."""
     return list(path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"))
 
 
@@ -79,7 +81,7 @@ def left_behind(path: Path) -> list[Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder from every other process that asks for it in this way, until the block or the process ends.
 
-    However the process ends: the lock is one of the system (flock) on the file ``.lock``, which stays. Where the system
+    However the process ends: the lock is one of the system (flock) on the file `.lock`, which stays. Where the system
     or the file system knows no such locks, nothing is locked.
 
     Raises:
@@ -106,13 +108,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Write ``obj`` as indented JSON to ``path`` through :func:`atomic_path`.
+    """Write `obj` as indented JSON to `path` through `atomic_path`.
 
-    Not-a-number and infinite floats become ``null``: JSON has no word for them.
+    Not-a-number and infinite floats become `null`: JSON has no word for them.
 
     Raises:
-        TypeError: ``obj`` holds something that JSON cannot express.
-        OSError: see :func:`atomic_path`.
+        TypeError: `obj` holds something that JSON cannot express.
+        OSError: see `atomic_path`.
     """
     text = json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:

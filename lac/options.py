@@ -77,7 +77,7 @@ def _as(value: Any, kind: Any) -> tuple[bool, Any]:
 
 
 def _as_list(value: Any, origin: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
-    """:func:`_as` for a list of ``kinds[0]``, or for a tuple of just these kinds."""
+    """`_as` for a list of `kinds[0]`, or for a tuple of just these kinds."""
     if not isinstance(value, list | tuple):
         return False, value
     if origin is not tuple or kinds[1:] == (...,):

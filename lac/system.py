@@ -46,7 +46,7 @@ def missing_package(error: ImportError) -> Package | None:
 
 
 def package_version(name: str) -> str | None:
-    """The installed version of a distribution; ``None`` when it is not installed."""
+    """The installed version of a distribution; `None` when it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -61,7 +61,7 @@ def device_name(device: torch.device) -> str:
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
-    """What decides the numbers and the speed of a run on ``device``: versions, machine, threads."""
+    """What decides the numbers and the speed of a run on `device`: versions, machine, threads."""
     import lac
 
     return {
@@ -88,14 +88,16 @@ def _processor() -> str | None:
     return platform.processor() or None
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a name; ``"auto"`` is CUDA where there is one, else the CPU.
+def pick_device(name: str | torch.device) -> torch.device:
+    """The device of a name; `"auto"` is CUDA where there is one, else the CPU.
 
     Raises:
         ConfigError: torch does not know the name, or cannot use the device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(name, torch.device):
+        return name
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

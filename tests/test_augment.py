@@ -73,7 +73,9 @@ def test_no_speed_and_no_offset_give_equal_blocks():
 @pytest.mark.parametrize("seed", range(30))
 def test_distractors_lie_outside_in_time_and_are_marked(seed):
     end = 119 * 0.04
-    pair = two_views(SOURCE, rng(seed), frames=20, distractors=[SOURCE, *OTHERS], longest=12, gap=0.5)
+    pair = two_views(
+        SOURCE, rng(seed), frames=20, distractors=[SOURCE, *OTHERS], max_distractors=12, distractor_gap=0.5
+    )
     for one in pair:
         outside = ~one.source
         assert (one.labels[outside] == -1).all()
@@ -91,7 +93,7 @@ def test_distractors_lie_outside_in_time_and_are_marked(seed):
 
 
 def test_distractors_keep_their_own_spacing():
-    one = view(clip(10), rng(1), distractors=OTHERS[1:], longest=9)
+    one = view(clip(10), rng(1), distractors=OTHERS[1:], max_distractors=9)
     outside = ~one.source
     assert outside.sum() > 2
     before = one.times[outside & (one.times < 0)]
@@ -111,7 +113,7 @@ def test_noise_has_the_deviation_asked_for_and_leaves_the_clip_alone():
 
 def test_draws_depend_on_seed_step_and_place_only():
     clips = [SOURCE, *OTHERS]
-    options = {"frames": 16, "distractors": clips, "longest": 5}
+    options = {"frames": 16, "distractors": clips, "max_distractors": 5}
     first = view_batches(clips, [0, 2, 1], seed=3, step=7, **options)
     again = view_batches(clips, [0, 2, 1], seed=3, step=7, **options)
     for one, other in zip(first, again, strict=True):
@@ -149,14 +151,14 @@ def test_collate_without_labels():
         ({"frames": 0}, "frames must be at least 1, and finite, got 0"),
         ({"region": 0.9}, "region must be at least 1"),
         ({"offset": 1.0}, "offset must lie within"),
-        ({"longest": -1}, "longest must be at least 0"),
-        ({"gap": 0.0}, "gap must be above 0"),
-        ({"gap": float("inf")}, "gap must be above 0 seconds, and finite"),
+        ({"max_distractors": -1}, "max_distractors must be at least 0"),
+        ({"distractor_gap": 0.0}, "distractor_gap must be above 0"),
+        ({"distractor_gap": float("inf")}, "distractor_gap must be above 0 seconds, and finite"),
         ({"region": float("inf")}, "region must be at least 1, and finite"),
         ({"frames": 2.5}, "frames must be a whole number of frames, got 2.5"),
         ({"noise": float("nan")}, "noise must be at least 0, and finite, got nan"),
-        ({"longest": 3}, "no other clip"),
-        ({"longest": 3, "distractors": [SOURCE]}, "no other clip"),
+        ({"max_distractors": 3}, "there is no other clip"),
+        ({"max_distractors": 3, "distractors": [SOURCE]}, "there is no other clip"),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -19,13 +19,15 @@ from lac import FrameEncoder
 from lac.cli import align, evaluate, retrieve
 from lac.cli import train as cli
 from lac.data import Clip
-from lac.data.features import FrameFeatures
+from lac.data.features import FrameFeatures, watched
 from lac.data.folder import read_clip
 from lac.errors import ConfigError
 from lac.model.backbone import Backbone
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
 from lac.runs.config import TrainConfig
+from lac.runs.sampling import Sampler
+from lac.runs.state import start
 
 CPU = torch.device("cpu")
 try:
@@ -138,9 +140,9 @@ def test_a_step_of_training_changes_the_backbone(tmp_path):
     clips = [Clip(f"{k}", dots(9, 32)[0].numpy(), np.arange(9) / 25, None) for k in range(4)]
     dataset = lac.data.Dataset("images", clips[:3], clips[3:], [])
     config = TrainConfig.read(None, SETTINGS | {"model.backbone": "efficientnet_lite0", "train.steps": 1})
-    state = fit.start(config, dataset, CPU)
+    state = start(config, dataset, CPU)
     before = [value.detach().clone() for value in state.encoder.backbone.parameters()]
-    fit.fit(state, dataset.train, config)
+    fit.fit(state, Sampler.of(config, dataset.train), config.train)
     moved = [not torch.equal(a, b) for a, b in zip(before, state.encoder.backbone.parameters(), strict=True)]
     assert all(moved)
 
@@ -156,7 +158,7 @@ def test_features_do_not_go_through_a_backbone():
     clips = [Clip(f"{k}", np.zeros((9, 5)), np.arange(9) / 25, None) for k in range(2)]
     dataset = lac.data.Dataset("rows", clips[:1], clips[1:], [])
     with pytest.raises(ConfigError, match=r"model.backbone 'small' takes images.*rows has shape \(5,\).*options.backb"):
-        fit.start(TrainConfig.read(None, SETTINGS | {"model.backbone": "small"}), dataset, CPU)
+        start(TrainConfig.read(None, SETTINGS | {"model.backbone": "small"}), dataset, CPU)
 
 
 # Networks of other libraries
@@ -303,11 +305,14 @@ def equal(one, two):
 
 
 @needs_weights
-def test_features_are_those_of_the_frames(film, cache, capsys, monkeypatch):
+def test_features_are_those_of_the_frames(film, cache, monkeypatch):
     monkeypatch.setattr("lac.data.features._CHUNK", 4)
     options = {"fps": 8, "size": 32}
-    features = lac.data.load("folder", film, **options)
-    assert f"kept in {cache / 'features'}" in capsys.readouterr().err
+    told = []
+    with watched(told.append):
+        features = lac.data.load("folder", film, **options)
+    count = len(features.train + features.val)
+    assert told == [("efficientnet_lite0", cache / "features", True, k + 1, count) for k in range(count)]
     images = lac.data.load("folder", film, backbone=None, **options)
     backbone = Backbone("efficientnet_lite0")
     assert features.feature_shape == (1280,)

@@ -16,6 +16,8 @@ from bench.losses.sal import draw_frames
 from lac import LACLoss, smith_waterman
 from lac.runs import fit
 from lac.runs.config import TrainConfig
+from lac.runs.sampling import Sampler
+from lac.runs.state import start
 
 E = 6
 NAMES = list(LOSSES)
@@ -182,11 +184,11 @@ def test_trains_in_place_of_lac(name, dataset):
     loss = LOSSES[name]
     config = TrainConfig.read(None, SETTINGS | {"train.views": loss.views, "train.steps": 4})
     size = {"embed_dim": config.model["embed_dim"]} if name == "SaL" else {}
-    state = fit.start(config, dataset, torch.device("cpu"), lambda: loss(**size))
-    start = {k: v.clone() for k, v in state.encoder.state_dict().items()}
-    fit.fit(state, dataset.train, config)
+    state = start(config, dataset, torch.device("cpu"), lambda: loss(**size))
+    before = {k: v.clone() for k, v in state.encoder.state_dict().items()}
+    fit.fit(state, Sampler.of(config, dataset.train), config.train)
     assert state.step == 4
-    assert not torch.equal(state.encoder.state_dict()["head.weight"], start["head.weight"])
+    assert not torch.equal(state.encoder.state_dict()["head.weight"], before["head.weight"])
 
 
 # SCL
@@ -303,11 +305,11 @@ def test_gta_equals_plain_loops():
         tables.append([softmax([-r[i][j] for i in range(len(one))]) for j in range(len(two))])  # by column
         costs.append(r[-1][-1])
     expected = 0.1 * sum(costs)
-    for start in range(3):
-        back = [sum(tables[0][j][a] * tables[1][start][j] for j in range(4)) for a in range(3)]
+    for row in range(3):
+        back = [sum(tables[0][j][a] * tables[1][row][j] for j in range(4)) for a in range(3)]
         q = softmax(back)
         for a in range(3):
-            label = 0.9 * (a == start) + 0.1 / 3
+            label = 0.9 * (a == row) + 0.1 / 3
             expected -= label * math.log(q[a]) / 3
     assert abs(make("GTA")(z1, z2).item() - expected) < 1e-6
 

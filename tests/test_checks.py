@@ -173,7 +173,9 @@ SETTINGS = {
     "LearnedGaps": (LearnedGaps, {"gap_open": 1.0, "gap_extend": 0.5}),
     "ContextualGaps": (lambda **s: ContextualGaps(4, **s), {"gap_open": 1.0, "gap_extend": 0.5}),
     "IntervalGaps": (IntervalGaps, {"gap_open": 1.0, "gap_rate": 0.5}),
-    "FrameEncoder": (lambda **s: FrameEncoder(4, **s), {"dropout": 0.1, "shortest_wavelength": 0.5, "longest_wavelength": 9.0}),
+    "FrameEncoder": (
+        lambda **s: FrameEncoder(4, **s), {"dropout": 0.1, "shortest_wavelength": 0.5, "longest_wavelength": 9.0},
+    ),
     "smith_waterman": (
         lambda **s: smith_waterman(SCORES, **s), {"gap_open": 1.0, "gap_extend": 0.5, "temperature": 0.5},
     ),

@@ -97,8 +97,8 @@ MAKES = {
         ("evaluate", ["--data", "watch", "--set", "data.options.action=[ROW]"], "data.options.action must be text"),
         (
             "evaluate",
-            ["--data", "watch", "--set", "data.options.longest=long"],
-            "data.options.longest must be a whole number",
+            ["--data", "watch", "--set", "data.options.max_distractors=long"],
+            "data.options.max_distractors must be a whole number",
         ),
         (
             "evaluate",

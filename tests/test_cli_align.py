@@ -75,9 +75,9 @@ def test_gaps_by_hand():
 def test_two_clips_of_the_data_set(run, tmp_path, capsys):
     assert align(run, "clip1", "clip6", "--out", tmp_path) == 0
     written = report(tmp_path)
-    encoder, config, data = load_run(run)
+    encoder, _, data = load_run(run)
     first, second = ({clip.name: clip for clip in data.train + data.val}[name] for name in ("clip1", "clip6"))
-    aligned = align_clips(encoder, checkpoint.read_loss(run, config), first, second)
+    aligned = align_clips(encoder, checkpoint.read_loss(run), first, second)
     path = aligned.path.numpy()
     assert written["path"] == path.tolist()
     assert written["score"] == pytest.approx(aligned.best_score.item(), rel=1e-6)

@@ -147,7 +147,7 @@ def test_untrim_places_the_action_exactly():
     action = Clip("a", np.arange(20.0)[:, None], 2 + np.arange(20) / 25, np.arange(20) // 5, "go")
     others = [lambda: np.concatenate([np.full((30, 1), 100.0), np.full((30, 1), 200.0)])]
     for seed in range(20):
-        one = untrim(action, others, np.random.default_rng(seed), longest=8, speed=(0.6, 1.6))
+        one = untrim(action, others, np.random.default_rng(seed), max_distractors=8, speed=(0.6, 1.6))
         inside = one.labels >= 0
         assert (one.name, one.action) == ("a", "go")
         assert one.times[0] == 0
@@ -169,7 +169,7 @@ def test_untrim_places_the_action_exactly():
 
 def test_untrim_without_anything_keeps_the_clip():
     action = Clip("a", np.arange(20.0)[:, None], np.arange(20) / 25, np.arange(20) // 5)
-    one = untrim(action, [], np.random.default_rng(0), longest=9, speed=(1, 1))
+    one = untrim(action, [], np.random.default_rng(0), max_distractors=9, speed=(1, 1))
     np.testing.assert_array_equal(one.frames, action.frames)
     np.testing.assert_array_equal(one.labels, action.labels)
     np.testing.assert_allclose(one.times, action.times, rtol=0, atol=1e-12)
@@ -181,7 +181,7 @@ def test_untrim_by_share_takes_as_many_recordings_as_it_needs(share):
     others = [lambda: np.full((7, 1), 100.0), lambda: np.full((5, 1), 200.0)]
     before = set()
     for seed in range(20):
-        one = untrim(action, others, np.random.default_rng(seed), longest=0, speed=(1, 1), share=share)
+        one = untrim(action, others, np.random.default_rng(seed), max_distractors=0, speed=(1, 1), share=share)
         inside = one.labels >= 0
         assert len(one) == round(20 / (1 - share))
         np.testing.assert_array_equal(one.frames[inside], action.frames)
@@ -585,8 +585,8 @@ def test_uiprmd_errors(official, packed, tmp_path, monkeypatch):
         lac.data.load("uiprmd", packed, movement=11)
     with pytest.raises(ValueError, match="train split has no clip"):
         lac.data.load("uiprmd", packed, movement=3)
-    with pytest.raises(ValueError, match="longest must be >= 0"):
-        lac.data.load("uiprmd", packed, longest=-1)
+    with pytest.raises(ValueError, match="max_distractors must be >= 0"):
+        lac.data.load("uiprmd", packed, max_distractors=-1)
     with pytest.raises(ValueError, match="speed 0 < low <= high, got 75 and"):
         lac.data.load("uiprmd", packed, speed=(1.0, float("inf")))
     broken = tmp_path / "broken.npz"

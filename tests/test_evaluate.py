@@ -11,8 +11,9 @@ from sklearn.linear_model import LinearRegression
 from lac.data import Clip, Dataset
 from lac.embed import embed_clips
 from lac.model.encoder import FrameEncoder
-from lac.runs import evaluate as module
-from lac.runs.evaluate import controls, evaluate, evaluate_dataset
+from lac.runs import metrics
+from lac.runs.controls import controls, raw_features, time_index
+from lac.runs.evaluate import evaluate, evaluate_dataset
 
 
 def column(*values):
@@ -82,7 +83,7 @@ def test_kendalls_tau_is_scipys():
     rng = np.random.default_rng(3)
     ranks = rng.integers(4, size=(60, 7))
     ranks[7] = 2
-    taus = module._tau(ranks)
+    taus = metrics.tau_b(ranks)
     with np.errstate(all="ignore"):
         expected = [kendalltau(np.arange(7), row).statistic for row in ranks]
     np.testing.assert_allclose(taus, expected, rtol=0, atol=1e-14)
@@ -340,7 +341,7 @@ def test_controls(dataset):
     raw = evaluate_dataset(dataset, lambda clips: [clip.frames.reshape(-1, 6) for clip in clips], stride=2)
     assert rows["raw features"] == raw
     time = [np.arange(len(clip))[:, None] / len(clip) for clip in dataset.val]
-    for given, expected in zip(module.time_index(dataset.val), time, strict=True):
+    for given, expected in zip(time_index(dataset.val), time, strict=True):
         np.testing.assert_array_equal(given, expected)
 
 
@@ -358,12 +359,12 @@ def test_controls(dataset):
 )
 def test_a_bad_embedding_names_its_clip(dataset, change, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_dataset(dataset, lambda clips: change(module.raw_features(clips)))
+        evaluate_dataset(dataset, lambda clips: change(raw_features(clips)))
 
 
 def test_time_index_counts_frames_without_a_phase():
     clip = Clip("c", np.zeros((4, 1)), np.arange(4), labels(-1, 0, 1, -1))
-    np.testing.assert_array_equal(module.time_index([clip])[0], column(0, 0.25, 0.5, 0.75))
+    np.testing.assert_array_equal(time_index([clip])[0], column(0, 0.25, 0.5, 0.75))
 
 
 def test_import_is_light():

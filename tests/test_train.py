@@ -22,6 +22,8 @@ from lac.errors import CheckpointError, ConfigError, Diverged
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
 from lac.runs.config import TrainConfig
+from lac.runs.sampling import Sampler
+from lac.runs.state import start
 
 CPU = torch.device("cpu")
 
@@ -41,8 +43,8 @@ def settings(**changes):
 
 
 def fitted(config, dataset, **options):
-    state = fit.start(config, dataset, CPU)
-    fit.fit(state, dataset.train, config, **options)
+    state = start(config, dataset, CPU)
+    fit.fit(state, Sampler.of(config, dataset.train), config.train, **options)
     return state
 
 
@@ -63,17 +65,17 @@ def same(one, two):
 
 def gone_on(folder, dataset, config=None):
     config = config or settings()
-    state = fit.start(config, dataset, CPU)
-    train.restore(state, folder)
+    state = start(config, dataset, CPU)
+    checkpoint.restore(state, folder)
     reached = state.step
-    fit.fit(state, dataset.train, config)
+    fit.fit(state, Sampler.of(config, dataset.train), config.train)
     return state, reached
 
 
 def test_training_lowers_the_loss_and_moves_the_gaps(straight, dataset):
     assert straight.history["step"] == [2, 4, 5, 6, 8, 10, 12]
     assert straight.history["total"][-1] < straight.history["total"][0]
-    before = fit.start(settings(), dataset, CPU).loss.learned()
+    before = start(settings(), dataset, CPU).loss.learned()
     assert straight.loss.learned()["gap_open"] != before["gap_open"]
 
 
@@ -88,7 +90,7 @@ def test_a_run_stopped_at_step_7_ends_with_the_same_weights(straight, dataset, t
 
     config = settings(train_log_every=1)
     with pytest.raises(Killed):
-        fitted(config, dataset, save=lambda state: train.save(state, tmp_path), progress=stop)
+        fitted(config, dataset, on_save=lambda state: checkpoint.save(state, tmp_path), on_progress=stop)
     state, reached = gone_on(tmp_path, dataset, config)
     assert reached == 5
     assert same(state, straight)
@@ -106,7 +108,7 @@ def test_the_state_of_the_random_generator_is_left_alone(dataset):
     expected = torch.rand(3)
     torch.manual_seed(5)
     config = settings(train_steps=1, model_dropout=0.5)
-    fit.rehearse(fit.start(config, dataset, CPU), dataset.train, config)
+    fit.rehearse(start(config, dataset, CPU), Sampler.of(config, dataset.train), amp=config.train.amp)
     fitted(config, dataset)
     assert torch.equal(torch.rand(3), expected)
 
@@ -118,10 +120,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(straight, dataset, tmp_path, mon
     def save(state):
         if state.step == 10:
             monkeypatch.setattr(os, "fsync", full)
-        train.save(state, tmp_path)
+        checkpoint.save(state, tmp_path)
 
     with pytest.raises(OSError, match=r"No space left on device.*trainer\.pt") as caught:
-        fitted(settings(), dataset, save=save)
+        fitted(settings(), dataset, on_save=save)
     monkeypatch.undo()
     assert caught.value.errno == errno.ENOSPC
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -180,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(dataset, tmp_path, 
         fitted(
             settings(train_log_every=4, train_save_every=4),
             dataset,
-            save=lambda state: train.save(state, tmp_path),
+            on_save=lambda state: checkpoint.save(state, tmp_path),
         )
     assert list(tmp_path.iterdir()) == []
     assert len(calls) == 4
@@ -222,7 +224,7 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 
 def test_weight_decay_spares_gaps_and_norms(dataset):
-    state = fit.start(settings(), dataset, CPU)
+    state = start(settings(), dataset, CPU)
     decayed, spared, learned = ({id(p) for p in group["params"]} for group in state.optimiser.param_groups)
     assert id(state.encoder.head.weight) in decayed
     assert id(state.encoder.head.bias) in spared
@@ -233,8 +235,8 @@ def test_weight_decay_spares_gaps_and_norms(dataset):
 
 def test_the_loss_learns_at_its_own_rate(dataset):
     config = settings(train_steps=1, train_warmup=0)
-    state = fit.start(config, dataset, CPU)
-    fit.fit(state, dataset.train, config)
+    state = start(config, dataset, CPU)
+    fit.fit(state, Sampler.of(config, dataset.train), config.train)
     rates = [group["lr"] for group in state.optimiser.param_groups]
     assert rates == [config.train.lr, config.train.lr, 10 * config.train.lr]
 
@@ -254,10 +256,10 @@ def clip_numbers(batch):
 def test_views_of_one_clip_or_of_one_action():
     actions = "aabbbc"
     clips = clips_of(actions)
-    first, second = fit.draw(clips, settings(train_batch=6), 3)
+    first, second = Sampler.of(settings(train_batch=6), clips)(3)
     assert clip_numbers(first) == clip_numbers(second)
     assert sorted(clip_numbers(first)) == [0, 1, 2, 3, 4, 5]
-    first, second = fit.draw(clips, settings(train_batch=6, train_views="action"), 3)
+    first, second = Sampler.of(settings(train_batch=6, train_views="action"), clips)(3)
     for one, two in zip(clip_numbers(first), clip_numbers(second), strict=True):
         assert actions[one] == actions[two]
         assert (one == two) == (actions[one] == "c")
@@ -265,7 +267,7 @@ def test_views_of_one_clip_or_of_one_action():
 
 def test_views_of_one_action_are_the_first_of_one_clip_and_the_second_of_the_other():
     clips, config = clips_of("aaaabbbb"), settings(train_batch=6, train_views="action")
-    for k, batch in enumerate(fit.draw(clips, config, 3)):
+    for k, batch in enumerate(Sampler.of(config, clips)(3)):
         alike = view_batches(clips, clip_numbers(batch), seed=0, step=3, **config.augment)[k]
         assert torch.equal(batch.frames, alike.frames)
         assert torch.equal(batch.times, alike.times)
@@ -274,14 +276,14 @@ def test_views_of_one_action_are_the_first_of_one_clip_and_the_second_of_the_oth
 def test_a_batch_depends_on_seed_and_step_only():
     clips = clips_of("aaaa")
     config = settings(train_batch=10)
-    again = fit.draw(clips, config, 3)
-    assert all(torch.equal(a.frames, b.frames) for a, b in zip(fit.draw(clips, config, 3), again, strict=True))
-    for other in (fit.draw(clips, config, 4), fit.draw(clips, settings(train_batch=10, train_seed=1), 3)):
+    again = Sampler.of(config, clips)(3)
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(Sampler.of(config, clips)(3), again, strict=True))
+    for other in (Sampler.of(config, clips)(4), Sampler.of(settings(train_batch=10, train_seed=1), clips)(3)):
         assert not torch.equal(other[0].frames, again[0].frames)
 
 
 def test_distractors_surround_views():
-    first, _ = fit.draw(clips_of("abcd"), settings(train_batch=4, augment_longest=5), 0)
+    first, _ = Sampler.of(settings(train_batch=4, augment_max_distractors=5), clips_of("abcd"))(0)
     assert not first.source.all()
 
 
@@ -331,7 +333,7 @@ def test_a_run_can_be_loaded(run, dataset, straight):
     assert clip.name == dataset.val[0].name
     frames = torch.from_numpy(clip.frames)[None]
     assert torch.equal(encoder(frames), run.encoder(frames))
-    loss = checkpoint.read_loss(run.folder, config)
+    loss = checkpoint.read_loss(run.folder)
     for name, value in straight.loss.state_dict().items():
         assert torch.equal(loss.state_dict()[name], value)
     aligned = pairs.align_clips(encoder, loss, loaded.val[0], loaded.val[1])
@@ -358,10 +360,10 @@ def config_of(root, **changes):
 def train_only(monkeypatch):
     """Runs end after the last checkpoint, without evaluation and pictures."""
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise Killed
 
-    monkeypatch.setattr(train, "_evaluate", stop)
+    monkeypatch.setattr(train, "evaluate_dataset", stop)
 
     def train_only(*arguments, **options):
         with pytest.raises(Killed):
@@ -447,7 +449,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(root, run, tmp_p
 
 def test_the_room_that_is_asked_for_is_enough(run):
     """Of the tensors, that is: names and numbers take the rest in so small a run."""
-    state = fit.start(settings(), lac.data.load("folder", TrainConfig.of_run(run.folder).data.root), CPU)
+    state = start(settings(), lac.data.load("folder", TrainConfig.of_run(run.folder).data.root), CPU)
     weights = sum(t.numel() * t.element_size() for t in state.encoder.state_dict().values())
     written = sum((run.folder / name).stat().st_size for name in (*CHECKPOINT, "trainer.previous.pt"))
     assert written < 11 * weights + 2_000_000
@@ -490,10 +492,10 @@ def test_another_run_begins_with_the_weights(root, run, tmp_path, train_only):
         weights_of=TrainConfig.of_run(run.folder),
     )
     assert config.model == settings().model
-    state = fit.start(config, lac.data.load("folder", root), CPU)
-    train.begin_with(state, run.folder)
+    state = start(config, lac.data.load("folder", root), CPU)
+    checkpoint.begin_with(state, run.folder)
     assert torch.equal(state.encoder.head.weight, run.encoder.head.weight)
-    learned = checkpoint.read_loss(run.folder, settings()).state_dict()
+    learned = checkpoint.read_loss(run.folder).state_dict()
     assert all(torch.equal(value, learned[name]) for name, value in state.loss.state_dict().items())
     assert state.step == 0
     assert not state.optimiser.state
@@ -506,9 +508,9 @@ def test_another_run_begins_with_the_weights(root, run, tmp_path, train_only):
 
 
 def test_weights_that_do_not_fit_are_refused(dataset, run):
-    state = fit.start(settings(model_width=16), dataset, CPU)
+    state = start(settings(model_width=16), dataset, CPU)
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit FrameEncoder"):
-        train.begin_with(state, run.folder)
+        checkpoint.begin_with(state, run.folder)
 
 
 def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):
@@ -535,7 +537,7 @@ def use(folder, dataset, name):
         return gone_on(folder, dataset)
     if name == "model.safetensors":
         return checkpoint.read_encoder(folder)
-    return checkpoint.read_loss(folder, settings())
+    return checkpoint.read_loss(folder)
 
 
 def flipped(content, bit):
@@ -582,12 +584,12 @@ def two_checkpoints(folder, dataset):
     """A run that was stopped at step 10, with the checkpoint of step 5 before it."""
 
     def save(state):
-        train.save(state, folder)
+        checkpoint.save(state, folder)
         if state.step == 10:
             raise Killed
 
     with pytest.raises(Killed):
-        fitted(settings(), dataset, save=save)
+        fitted(settings(), dataset, on_save=save)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: flipped(b, 4 * len(b)), None])
@@ -663,10 +665,10 @@ def test_an_encoder_of_another_version_is_told_as_such(run, tmp_path, monkeypatc
 
 
 def test_a_checkpoint_of_another_version_that_does_not_fit_names_both(dataset, tmp_path, monkeypatch):
-    state = fit.start(settings(), dataset, CPU)
+    state = start(settings(), dataset, CPU)
     monkeypatch.setattr(lac, "__version__", "7.0")
     state.encoder.head = torch.nn.Linear(8, 5)
-    train.save(state, tmp_path)
+    checkpoint.save(state, tmp_path)
     monkeypatch.undo()
     for read in (gone_on, lambda folder, dataset: checkpoint.read_encoder(folder)):
         with pytest.raises(CheckpointError, match=rf"does not fit.*by lac 7\.0, this is lac {lac.__version__}"):
@@ -709,6 +711,6 @@ def test_images_go_through_a_backbone(tmp_path):
     config = settings(model_backbone="small", train_steps=1)
     state = fitted(config, dataset)
     before = copy.deepcopy(state.encoder.backbone.state_dict())
-    train.save(state, tmp_path)
+    checkpoint.save(state, tmp_path)
     restored = checkpoint.read_encoder(tmp_path)
     assert all(torch.equal(before[name], value) for name, value in restored.backbone.state_dict().items())

@@ -18,6 +18,7 @@ from lac.cli.common import (
     config_of_run,
     new_parser,
 )
+from lac.cli.progress import showing_features
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _align(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.run)
     config = config_of_run(arguments)
     device = pick_device(arguments.device or "auto")
-    encoder, loss = read_encoder(folder, device), read_loss(folder, config, device)
+    encoder, loss = read_encoder(folder, device), read_loss(folder, device)
     names = (arguments.clip_a, arguments.clip_b)
     sources = read_clips(names, config.data, device)
     for name, source in zip(names, sources, strict=True):
@@ -176,7 +177,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print(f"{name:<16}{out / name}")
 
 
-COMMAND = Command("lac-align", _parser, _align)
+COMMAND = Command("lac-align", _parser, showing_features(_align))
 main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":

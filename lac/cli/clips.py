@@ -70,7 +70,7 @@ def _look_up(name: str, dataset: Dataset) -> Source:
 
 
 def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
-    """Whether an encoder with this ``config`` takes the frames of a clip.
+    """Whether an encoder with this `config` takes the frames of a clip.
 
     Raises:
         ValueError: it does not; the message names the clip as it was given.

@@ -21,6 +21,7 @@ from lac.cli.common import (
     data_overrides,
     new_parser,
 )
+from lac.cli.progress import showing_features
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def _judge_run(arguments: argparse.Namespace, device: torch.device) -> tuple[Dat
     """The data set of the run or the one asked for, the rows of the table, and the seed of the random encoder."""
     from lac.embed import embed_clips
     from lac.runs.checkpoint import read_encoder
-    from lac.runs.evaluate import controls, evaluate_dataset
+    from lac.runs.controls import controls
+    from lac.runs.evaluate import evaluate_dataset
 
     config = config_of_run(arguments)
     encoder = read_encoder(Path(arguments.run), device)
@@ -124,7 +126,8 @@ def _judge_run(arguments: argparse.Namespace, device: torch.device) -> tuple[Dat
 def _judge_features(arguments: argparse.Namespace, device: torch.device) -> tuple[Dataset, dict[str, EvalResult], int]:
     """As `_judge_run`, of embeddings made elsewhere: of the data set that is named, or of their own folder."""
     from lac.runs.config import TrainConfig
-    from lac.runs.evaluate import controls, evaluate_dataset
+    from lac.runs.controls import controls
+    from lac.runs.evaluate import evaluate_dataset
 
     options, rows = _options(arguments), {}
     changes = data_overrides(arguments)
@@ -200,7 +203,7 @@ def _show(report: dict[str, Any], dataset: Dataset, rows: Mapping[str, EvalResul
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-COMMAND = Command("lac-eval", _parser, _evaluate)
+COMMAND = Command("lac-eval", _parser, showing_features(_evaluate))
 main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lac.data.features import FeatureProgress
     from lac.runs.fit import Progress
 
 ReportTraining = Callable[["Progress"], None]
@@ -110,3 +112,49 @@ def measuring_progress(shapes: int) -> Iterator[tuple[Callable[[str], None], Cal
     ) as bar:
         task = bar.add_task("", total=shapes)
         yield (lambda text: bar.update(task, description=text, refresh=True)), (lambda: bar.advance(task))
+
+
+@contextmanager
+def feature_progress() -> Iterator[None]:
+    """Within it the features of videos that are computed are shown on stderr: a line, and a bar on a terminal."""
+    from lac.data.features import watched
+
+    stop: Callable[[], None] = lambda: None  # noqa: E731
+    advance: Callable[[int], None] | None = None
+
+    def show(progress: FeatureProgress) -> None:
+        nonlocal advance, stop
+        if advance is None and progress.computing:
+            advance, stop = _feature_bar(progress)
+        if advance is not None:
+            advance(progress.done)
+
+    try:
+        with watched(show):
+            yield
+    finally:
+        stop()
+
+
+def showing_features(act: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """What a command does, with `feature_progress` around it."""
+
+    def act_and_show(arguments: argparse.Namespace) -> int:
+        with feature_progress():
+            return act(arguments)
+
+    return act_and_show
+
+
+def _feature_bar(progress: FeatureProgress) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """Two functions, to say how many videos have been read and to take the bar away."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True, soft_wrap=True)
+    where = f"features by {progress.backbone}, computed once and kept in {progress.folder}"
+    console.print(where, markup=False, highlight=False)
+    bar = Progress(console=console, disable=not console.is_terminal, transient=True)
+    task = bar.add_task(f"features by {progress.backbone}", total=progress.total)
+    bar.start()
+    return (lambda done: bar.update(task, completed=done)), bar.stop

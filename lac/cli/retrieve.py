@@ -18,6 +18,7 @@ from lac.cli.common import (
     config_of_run,
     new_parser,
 )
+from lac.cli.progress import showing_features
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print(f"{name:<16}{out / name}")
 
 
-COMMAND = Command("lac-retrieve", _parser, _retrieve)
+COMMAND = Command("lac-retrieve", _parser, showing_features(_retrieve))
 main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":

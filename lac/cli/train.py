@@ -19,6 +19,7 @@ from lac.cli.common import (
     add_set,
     new_parser,
 )
+from lac.cli.progress import showing_features
 from lac.errors import UsageError
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-COMMAND = Command("lac-train", _parser, _train)
+COMMAND = Command("lac-train", _parser, showing_features(_train))
 main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":

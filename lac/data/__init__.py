@@ -1,4 +1,4 @@
-"""Data sets: ``load(name)`` gives training and validation clips; ``register`` adds your own."""
+"""Data sets: `load(name)` gives training and validation clips; `register` adds your own."""
 
 from lac.data import folder as _folder
 from lac.data import uiprmd as _uiprmd

@@ -1,7 +1,7 @@
 """Temporal views of a clip for contrastive training, with the exact time of every frame.
 
 The sampling follows CARL (Chen et al., "Frame-wise Action Representations for Long Videos via Sequence
-Contrastive Learning", 2022): a block of the clip up to ``region`` times as long as the view, thinned to the
+Contrastive Learning", 2022): a block of the clip up to `region` times as long as the view, thinned to the
 view by a sorted random choice, which plays it faster and unevenly; the two views of a clip start near each
 other so that they overlap.
 """
@@ -28,7 +28,7 @@ class View:
         times: (T,) float64, increasing: seconds since the first frame of the source clip. Frames of other
             clips (distractors) have times outside the source clip: below zero before it, beyond its last
             frame after it.
-        labels: (T,) int64, -1 at distractors; ``None`` where the clip has none.
+        labels: (T,) int64, -1 at distractors; `None` where the clip has none.
         source: (T,) bool, true where the frame belongs to the source clip.
     """
 
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
         frames: (B, T, ...) float32.
         times: (B, T) float32, seconds since the first frame of the source clip.
         lengths: (B,) int64, number of valid frames.
-        labels: (B, T) int64, or ``None`` when a view has none.
+        labels: (B, T) int64, or `None` when a view has none.
         source: (B, T) bool, false at distractors and padding.
     """
 
@@ -111,18 +111,18 @@ def view(
     frames: int = 40,
     region: float = 1.5,
     distractors: Sequence[Clip] = (),
-    longest: int = 0,
-    gap: float = 1.0,
+    max_distractors: int = 0,
+    distractor_gap: float = 1.0,
     noise: float = 0.0,
 ) -> View:
     """One view of a clip: a crop, played faster, perhaps with frames of other clips before and after.
 
-    The view draws a speed u between 1 and ``region``, a block of ceil(u ``frames``) neighbouring frames (the
+    The view draws a speed u between 1 and `region`, a block of ceil(u `frames`) neighbouring frames (the
     whole clip if it is shorter) that starts anywhere, and ceil(block / u) frames of the block, at most
-    ``frames``, chosen at random and sorted.
+    `frames`, chosen at random and sorted.
 
-    Distractors, 0 to ``longest`` frames on each side, come from ``distractors`` and are not part of the clip:
-    their times lie at least ``gap`` seconds outside of it, spaced as in their own clip.
+    Distractors, 0 to `max_distractors` frames on each side, come from `distractors` and are not part of the clip:
+    their times lie at least `distractor_gap` seconds outside of it, spaced as in their own clip.
 
     Args:
         clip: the source.
@@ -130,16 +130,16 @@ def view(
         frames: greatest number of source frames, >= 1.
         region: greatest speed, >= 1.
         distractors: clips to take distractors from; the source clip itself is left out.
-        longest: greatest number of distractor frames on each side; 0 for none.
-        gap: seconds between the clip and a distractor, > 0.
+        max_distractors: greatest number of distractor frames on each side; 0 for none.
+        distractor_gap: seconds between the clip and a distractor, > 0.
         noise: standard deviation of Gaussian noise added to the frames; 0 adds none.
 
     Raises:
         ValueError: an option out of its range, or distractors asked for and none given.
     """
-    options = _Options(frames, region, tuple(distractors), longest, gap, noise)
+    options = _Options(frames, region, tuple(distractors), max_distractors, distractor_gap, noise)
     pick, _ = _pick(clip, rng, options, near=None, reach=0)
-    return _dress(clip, pick, rng, options, gap)
+    return _dress(clip, pick, rng, options, distractor_gap)
 
 
 def two_views(
@@ -150,36 +150,36 @@ def two_views(
     region: float = 1.5,
     offset: float = 0.2,
     distractors: Sequence[Clip] = (),
-    longest: int = 0,
-    gap: float = 1.0,
+    max_distractors: int = 0,
+    distractor_gap: float = 1.0,
     noise: float = 0.0,
 ) -> tuple[View, View]:
     """Two views of one clip that overlap in time.
 
-    As :func:`view`, but the second view's block starts within ``offset`` times ``frames`` frames of the first
-    one's (0 <= ``offset`` < 1), and its distractors lie ``gap`` seconds beyond those of the first, so that no
+    As `view`, but the second view's block starts within `offset` times `frames` frames of the first
+    one's (0 <= `offset` < 1), and its distractors lie `distractor_gap` seconds beyond those of the first, so that no
     distractor shares an instant with a frame of the other view.
 
     Raises:
-        ValueError: see :func:`view`.
+        ValueError: see `view`.
     """
-    options = _Options(frames, region, tuple(distractors), longest, gap, noise)
+    options = _Options(frames, region, tuple(distractors), max_distractors, distractor_gap, noise)
     if not 0 <= offset < 1:
         raise ValueError(f"offset must lie within [0, 1), got {offset}")
     picked, start = _pick(clip, rng, options, near=None, reach=0)
-    first = _dress(clip, picked, rng, options, gap)
+    first = _dress(clip, picked, rng, options, distractor_gap)
     picked, _ = _pick(clip, rng, options, near=start, reach=int(offset * frames))
     taken = max(-first.times[0], first.times[-1] - (clip.times[-1] - clip.times[0]), 0.0)
-    return first, _dress(clip, picked, rng, options, float(taken) + gap)
+    return first, _dress(clip, picked, rng, options, float(taken) + distractor_gap)
 
 
 def view_batches(
     clips: Sequence[Clip], chosen: Sequence[int], *, seed: int, step: int, **options: object
 ) -> tuple[Batch, Batch]:
-    """Two views each of ``clips[k]`` for k in ``chosen``, as two batches.
+    """Two views each of `clips[k]` for k in `chosen`, as two batches.
 
-    The draws depend on ``seed``, ``step`` and the place in the batch only, so a run that is resumed at
-    ``step`` draws what the run without a break would have drawn. Options: see :func:`two_views`.
+    The draws depend on `seed`, `step` and the place in the batch only, so a run that is resumed at
+    `step` draws what the run without a break would have drawn. Options: see `two_views`.
     """
     pairs = [
         two_views(clips[k], np.random.default_rng([seed, step, place]), **options)  # type: ignore[arg-type]
@@ -193,25 +193,25 @@ class _Options:
     frames: int
     region: float
     distractors: tuple[Clip, ...]
-    longest: int
-    gap: float
+    max_distractors: int
+    distractor_gap: float
     noise: float
 
     def __post_init__(self) -> None:
-        for name, least in (("frames", 1), ("region", 1), ("longest", 0), ("noise", 0)):
+        for name, least in (("frames", 1), ("region", 1), ("max_distractors", 0), ("noise", 0)):
             if not least <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least {least}, and finite, got {getattr(self, name)}")
-        for name in ("frames", "longest"):
+        for name in ("frames", "max_distractors"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} must be a whole number of frames, got {getattr(self, name)!r}")
-        if not 0 < self.gap < math.inf:
-            raise ValueError(f"gap must be above 0 seconds, and finite, got {self.gap}")
+        if not 0 < self.distractor_gap < math.inf:
+            raise ValueError(f"distractor_gap must be above 0 seconds, and finite, got {self.distractor_gap}")
 
 
 def _pick(
     clip: Clip, rng: np.random.Generator, options: _Options, *, near: int | None, reach: int
 ) -> tuple[np.ndarray, int]:
-    """Frames of a view, and where its block starts: anywhere, or within ``reach`` frames of ``near``."""
+    """Frames of a view, and where its block starts: anywhere, or within `reach` frames of `near`."""
     speed = rng.uniform(1, options.region)
     block = min(len(clip), math.ceil(speed * options.frames))
     count = min(options.frames, math.ceil(block / speed))
@@ -226,11 +226,11 @@ def _pick(
 def _dress(clip: Clip, pick: np.ndarray, rng: np.random.Generator, options: _Options, gap: float) -> View:
     """The chosen frames with distractors around them and noise on them."""
     drawn = _select(clip, pick)
-    if options.longest:
+    if options.max_distractors:
         others = [other for other in options.distractors if other is not clip]
         if not others:
-            raise ValueError(f"longest={options.longest} asks for distractors, but no other clip is given")
-        prefix, suffix = (_piece(others, rng, options.longest) for _ in range(2))
+            raise ValueError(f"max_distractors={options.max_distractors}, but there is no other clip to take them from")
+        prefix, suffix = (_piece(others, rng, options.max_distractors) for _ in range(2))
         end = clip.times[-1] - clip.times[0] + gap
         drawn = View(
             np.concatenate([prefix.frames, drawn.frames, suffix.frames]),
@@ -253,9 +253,9 @@ def _dress(clip: Clip, pick: np.ndarray, rng: np.random.Generator, options: _Opt
     return drawn
 
 
-def _piece(others: Sequence[Clip], rng: np.random.Generator, longest: int) -> View:
+def _piece(others: Sequence[Clip], rng: np.random.Generator, max_distractors: int) -> View:
     other = others[int(rng.integers(len(others)))]
-    count = min(int(rng.integers(longest + 1)), len(other))
+    count = min(int(rng.integers(max_distractors + 1)), len(other))
     start = int(rng.integers(len(other) - count + 1))
     return _select(other, np.arange(start, start + count))
 

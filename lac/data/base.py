@@ -25,10 +25,10 @@ class Clip:
 
     Args:
         name: unique within the data set; errors and files are named by it, so it must be able to name a file (see
-            :func:`lac.data.reading.file_name`).
+            `lac.data.reading.file_name`).
         frames: (T, ...) float32, T >= 1: feature vectors, poses or images.
         times: (T,) float64, seconds, strictly increasing.
-        labels: (T,) int64 phase of each frame, or ``None``. A negative label means "no phase": such frames
+        labels: (T,) int64 phase of each frame, or `None`. A negative label means "no phase": such frames
             are left out of every metric.
         action: the action that the clip shows; clips of one action may be aligned with each other.
 
@@ -92,7 +92,7 @@ class Dataset:
         label_names: the name of label 0, 1, ...; empty when no clip has labels.
         left_out: for each clip that could not be read the reason, which names the file; it is in neither split.
         unlabelled: for each clip whose labels are missing or could not be read, where others have some, the reason; it
-            is in its split with ``labels=None``, to be trained on and not to be judged.
+            is in its split with `labels=None`, to be trained on and not to be judged.
         bones: of poses (J, 2) or (J, 3) the pairs of joints that a limb connects, to draw them.
         videos: where the video of a clip lies (a file, or a folder of images), by the clip's name.
 
@@ -142,10 +142,10 @@ _loaders: dict[str, Loader] = {}
 
 
 def register(name: str, loader: Loader) -> None:
-    """Make ``loader`` known to :func:`load`, and so to the commands, under ``name``.
+    """Make `loader` known to `load`, and so to the commands, under `name`.
 
-    A loader is any function that takes ``root`` (a path or ``None``) and keyword options and returns a
-    :class:`Dataset`::
+    A loader is any function that takes `root` (a path or `None`) and keyword options and returns a
+    `Dataset`:
 
         def load_mine(root=None, *, rate=25.0):
             clips = [Clip(name, frames, np.arange(len(frames)) / rate, labels) for ... in ...]
@@ -162,7 +162,7 @@ def register(name: str, loader: Loader) -> None:
 
 
 def names() -> list[str]:
-    """Names that :func:`load` knows."""
+    """Names that `load` knows."""
     return sorted(_loaders)
 
 
@@ -170,15 +170,15 @@ def load(name: str, root: str | Path | None = None, *, device: str | torch.devic
     """Load a data set by name.
 
     Args:
-        name: one of :func:`names`.
-        root: file or folder of the data; what ``None`` means is said by each loader.
-        device: where a loader that has an argument ``device`` computes, as the features of videos; "auto" is CUDA where
+        name: one of `names`.
+        root: file or folder of the data; what `None` means is said by each loader.
+        device: where a loader that has an argument `device` computes, as the features of videos; "auto" is CUDA where
             there is one, else the CPU.
         options: what the loader offers, see its documentation.
 
     Raises:
         ConfigError: no data set has that name, or its loader no such option, or not of that type. It is a
-            ``ValueError``.
+            `ValueError`.
         FileNotFoundError: the data is not there.
         ImportError: the data comes with a package that is not installed.
     """
@@ -201,7 +201,7 @@ def load(name: str, root: str | Path | None = None, *, device: str | torch.devic
 
 
 def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:
-    """``array`` as a contiguous array of ``dtype``, after a check that nothing is lost by it."""
+    """`array` as a contiguous array of `dtype`, after a check that nothing is lost by it."""
     given = np.asarray(array)
     if given.dtype.kind not in "biuf":
         raise DataTypeError(f"{what} must be real numbers, got dtype {given.dtype}")

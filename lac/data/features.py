@@ -7,9 +7,10 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,26 +18,49 @@ import torch
 from lac.data.reading import read_npz
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.errors import ConfigError
-from lac.files import atomic_path
+from lac.files import atomic_path, cache_folder, make_folder
 from lac.model.backbone import PRETRAINED, Backbone, is_trained
-from lac_kernels.cache import cache_folder, make_folder
+from lac.system import pick_device
 
 _CHUNK = 32  # frames that are held at once
 _log = logging.getLogger("lac")
 _FORMAT = 2  # to be raised when the same options give other features
 
 
+class FeatureProgress(NamedTuple):
+    """A video that is about to be read: whether its features must be computed, and which of how many it is."""
+
+    backbone: str
+    folder: Path
+    computing: bool
+    done: int
+    total: int
+
+
+_watcher: ContextVar[Callable[[FeatureProgress], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Callable[[FeatureProgress], None]) -> Iterator[None]:
+    """Within it `watcher` is told of every video whose features a data set reads."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
 class FrameFeatures:
     """Features of videos by a backbone, from the cache where they have been computed before.
 
-    They lie in ``folder`` under a hash of the content of the video (of a folder of images the names and contents), the
+    They lie in `folder` under a hash of the content of the video (of a folder of images the names and contents), the
     options and the backbone's weights: a video that is moved or renamed keeps its features, one that is changed gets
     new ones. For this every video is read once at every start (not decoded). A file there that is damaged is written
     anew; any of them may be deleted, and none is deleted otherwise.
 
     Args:
-        backbone: a name that :mod:`lac.model.backbone` knows, of a network that has been trained.
-        fps, size, rate: as in :func:`lac.data.video.read_frames`.
+        backbone: a name that `lac.model.backbone` knows, of a network that has been trained.
+        fps, size, rate: as in `lac.data.video.read_frames`.
         device: where it computes; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
@@ -61,9 +85,7 @@ class FrameFeatures:
                 "train it with model.backbone and data.options.backbone=null"
             )
         self.folder = cache_folder() / "features"
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.backbone = Backbone(backbone).to(device).eval()
+        self.backbone = Backbone(backbone).to(pick_device(device)).eval()
         self.options: dict[str, Any] = {"fps": fps, "size": size, "rate": rate}
         self._report: Callable[[bool], None] = lambda computing: None
         self._salt = json.dumps([_FORMAT, self.backbone.fingerprint(), self.options]).encode()
@@ -89,7 +111,7 @@ class FrameFeatures:
         A cache that cannot be written is said in the log of "lac", and nothing is kept.
 
         Raises:
-            ValueError, OSError, ImportError: the video cannot be read (see :func:`lac.data.video.read_frames`).
+            ValueError, OSError, ImportError: the video cannot be read (see `lac.data.video.read_frames`).
         """
         path = self.path(video)
         found = self._kept(path)
@@ -105,31 +127,21 @@ class FrameFeatures:
         return found
 
     @contextmanager
-    def progress(self, videos: int) -> Iterator[None]:
-        """Show on stderr how many of so many videos have been read, from the first whose features are computed."""
-        from rich.console import Console
-        from rich.progress import Progress
+    def counting(self, videos: int) -> Iterator[None]:
+        """Within it each video that is read is told to who watches, of so many in all."""
+        done = 0
 
-        console = Console(stderr=True, soft_wrap=True)
-        bar = Progress(console=console, disable=not console.is_terminal, transient=True)
-        task = bar.add_task(f"features by {self.backbone.name}", total=videos)
-        began = False
+        def told(computing: bool) -> None:
+            nonlocal done
+            done += 1
+            if (watcher := _watcher.get()) is not None:
+                watcher(FeatureProgress(self.backbone.name, self.folder, computing, done, videos))
 
-        def report(computing: bool) -> None:
-            nonlocal began
-            if computing and not began:
-                began = True
-                where = f"features by {self.backbone.name}, computed once and kept in {self.folder}"
-                console.print(where, markup=False, highlight=False)
-                bar.start()
-            bar.advance(task)
-
-        self._report = report
+        self._report = told
         try:
             yield
         finally:
             self._report = lambda computing: None
-            bar.stop()
 
     def _kept(self, path: Path) -> Frames | None:
         try:

@@ -1,4 +1,30 @@
-"""Plain folders of NumPy files or videos: the quickest way to bring your own data."""
+"""Plain folders of NumPy files or videos: the quickest way to bring your own data.
+
+A folder has one file a clip, of features or of video:
+
+    root/features/NAME.npy   (T, ...) real numbers
+    root/videos/NAME.mp4     or any other video, or a folder of images, where there is no `features`
+    root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional, for each clip
+    root/labels/NAME.csv     time,label: the phase from that time on     optional, instead of the .npy
+    root/times/NAME.npy      (T,) seconds, increasing                    optional, with `features` only
+    root/split.json          {"train": [NAME, ...], "val": [NAME, ...]}  optional
+    root/label_names.json    ["first phase", ...]                        optional
+
+Reading these files never runs code from them. A CSV names its columns in its first line, `time` (seconds) and `label`
+(whole numbers) among them, see `lac.data.reading.read_table`; frames before its first time have no phase.
+`labels/NAME.npy` counts the frames of the file: of a video all that it shows, of a folder all its images. Where `fps`
+thins the frames, their labels are thinned with them.
+
+A clip is left out, and the others go on, where its file or that of its times is damaged or cut short, holds no frames,
+has values that are not finite, or another number of times than of frames: see `Dataset.left_out`. Where its labels
+alone are missing, damaged, or not as many as its frames, it is trained on without them and not judged: see
+`Dataset.unlabelled`.
+
+Videos become features (T, D) by a network that stays as it is. They are computed once and kept in the user's cache
+folder (see `lac.data.features.FrameFeatures`). With `backbone=None` videos become images (T, 3, size, size), RGB from
+-1 to 1, for a backbone that is trained with the encoder (`FrameEncoder(backbone=...)`), and are held in memory: 1.5 MB
+a second of video with the defaults.
+"""
 
 from __future__ import annotations
 
@@ -36,48 +62,24 @@ def load(
     seed: int = 0,
     device: str | torch.device = "auto",
 ) -> Dataset:
-    """A folder with one file a clip, of features or of video::
-
-        root/features/NAME.npy   (T, ...) real numbers
-        root/videos/NAME.mp4     or any other video, or a folder of images, where there is no ``features``
-        root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional, for each clip
-        root/labels/NAME.csv     time,label: the phase from that time on     optional, instead of the .npy
-        root/times/NAME.npy      (T,) seconds, increasing                    optional, with ``features`` only
-        root/split.json          {"train": [NAME, ...], "val": [NAME, ...]}  optional
-        root/label_names.json    ["first phase", ...]                        optional
-
-    Reading these files never runs code from them. A CSV names its columns in its first line, ``time`` (seconds) and
-    ``label`` (whole numbers) among them, see :func:`lac.data.reading.read_table`; frames before its first time have no
-    phase.
-
-    ``labels/NAME.npy`` counts the frames of the file: of a video all that it shows, of a folder all its images. Where
-    ``fps`` thins the frames, their labels are thinned with them.
-
-    A clip is left out, and the others go on, where its file or that of its times is damaged or cut short, holds no
-    frames, has values that are not finite, or another number of times than of frames: see ``Dataset.left_out``. Where
-    its labels alone are missing, damaged, or not as many as its frames, it is trained on without them and not judged:
-    see ``Dataset.unlabelled``.
-
-    Videos become features (T, D) by a network that stays as it is. They are computed once and kept in the user's
-    cache folder (see :class:`lac.data.features.FrameFeatures`). With ``backbone=None`` videos become images
-    (T, 3, size, size), RGB from -1 to 1, for a backbone that is trained with the encoder
-    (``FrameEncoder(backbone=...)``), and are held in memory: 1.5 MB a second of video with the defaults.
+    """The clips of a plain folder; the module says what it holds.
 
     Args:
         root: the folder.
-        rate: frames a second of features without ``times``, and of folders of images.
-        fps: frames a second that are kept of a video, see :func:`lac.data.video.read_frames`.
+        rate: frames a second of features without `times`, and of folders of images.
+        fps: frames a second that are kept of a video, see `lac.data.video.read_frames`.
         size: of the frames of videos in pixels: one number for a square, or (height, width).
-        backbone: a name that :mod:`lac.model.backbone` knows, of a trained network, or ``None`` for images.
-        val_share: share of the clips to validate on where there is no ``split.json``; at least one, rounded.
+        backbone: a name that `lac.model.backbone` knows, of a trained network, or None for images.
+        val_share: share of the clips to validate on where there is no `split.json`; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
         device: where the backbone computes; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
         FileNotFoundError: no root, neither features nor videos in it.
-        ValueError: labels or times without a clip, times of some clips only, two files for one clip, clips of different
+        DataError: labels or times without a clip, times of some clips only, two files for one clip, clips of different
             features, a split or names of labels that do not fit, a single clip, or a split of which all clips are left
             out. The message names the file.
+        ConfigError: an option out of range.
         ImportError: videos, and PyAV or the package of the backbone is not installed.
     """
     if root is None:
@@ -85,70 +87,105 @@ def load(
     base = Path(root)
     if not 0 < rate < math.inf:
         raise ConfigError(f"rate must be > 0 frames a second, got {rate}")
-    kind, sources = "features", _files(base, "features", ".npy")
-    if not sources:
-        kind, sources = "videos", _files(base, "videos")
-    if not sources:
-        raise FileNotFoundError(
-            f"no features: expected files {base / 'features'}/*.npy, or videos in {base / 'videos'}"
-        )
-    labels = _partners(base, "labels", kind, sources, ".npy", ".csv")
-    times = _partners(base, "times", kind, sources, ".npy")
-    if times and len(times) < len(sources):
-        lonely = min(set(sources) - set(times))
-        raise DataError(f"clip {lonely!r} has no {base / 'times' / lonely}.npy; give times for every clip or for none")
-    if times and kind == "videos":
-        raise DataError(f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder")
-
-    features = _features(backbone, rate=rate, fps=fps, size=size, device=device) if kind == "videos" else None
-
-    def clip(name: str) -> _Numbered:
-        with naming(sources[name]):
-            one, numbers, total = _read_clip(name, sources[name], features, rate=rate, fps=fps, size=size)
-        if times:
-            with naming(times[name]):
-                one = replace(one, times=read_npy(times[name]))
-        return _Numbered(one, numbers, total)
-
-    def labelled(one: Clip, numbers: np.ndarray, total: int) -> Clip:
-        if one.name not in labels:
-            raise FileNotFoundError(f"there is no {base / 'labels' / one.name}.npy or .csv")
-        with naming(labels[one.name]):
-            return replace(one, labels=_labels(labels[one.name], one.times, numbers, total))
-
-    splits = dict(zip(("train", "val"), _split(base, kind, sorted(sources), val_share, seed), strict=True))
-    clips: dict[str, Clip] = {}
-    left_out: dict[str, str] = {}
-    unlabelled: dict[str, str] = {}
-    order = splits["train"] + splits["val"]
-    with features.progress(len(order)) if features else nullcontext():
-        for name in order:
-            try:
-                found = clip(name)
-            except (ValueError, OSError) as error:
-                left_out[name] = str(error)
-                continue
-            clips[name] = found.clip
-            try:
-                clips[name] = labelled(*found) if labels else found.clip
-            except (ValueError, OSError) as error:
-                unlabelled[name] = str(error)
-    for split, names in splits.items():
+    files = _Files.of(base)
+    network = _network(backbone, rate=rate, fps=fps, size=size, device=device) if files.kind == "videos" else None
+    train, val = _split(base, files.kind, sorted(files.sources), val_share, seed)
+    clips, left_out, unlabelled = _read_all(files, train + val, network, rate=rate, fps=fps, size=size)
+    for split, names in (("train", train), ("val", val)):
         if names and not any(name in clips for name in names):
             raise DataError(
                 f"{base}: no clip of the split {split!r} can be read, {len(names)} left out; the first: "
                 f"{left_out[names[0]]}"
             )
-    highest = [int(one.labels.max()) for one in clips.values() if one.labels is not None]
+    highest = max((int(clip.labels.max()) for clip in clips.values() if clip.labels is not None), default=-1)
     return Dataset(
         base.resolve().name,
-        [clips[name] for name in splits["train"] if name in clips],
-        [clips[name] for name in splits["val"] if name in clips],
-        _label_names(base, max(highest, default=-1) + 1),
+        [clips[name] for name in train if name in clips],
+        [clips[name] for name in val if name in clips],
+        _label_names(base, highest + 1),
         left_out,
         unlabelled,
         videos=_files(base, "videos"),
     )
+
+
+class _Files(NamedTuple):
+    """The files of a folder by the name of their clip."""
+
+    base: Path
+    kind: str  # of the sources: "features" or "videos"
+    sources: dict[str, Path]
+    labels: dict[str, Path]
+    times: dict[str, Path]
+
+    @classmethod
+    def of(cls, base: Path) -> _Files:
+        kind, sources = "features", _files(base, "features", ".npy")
+        if not sources:
+            kind, sources = "videos", _files(base, "videos")
+        if not sources:
+            raise FileNotFoundError(
+                f"no features: expected files {base / 'features'}/*.npy, or videos in {base / 'videos'}"
+            )
+        labels = _partners(base, "labels", kind, sources, ".npy", ".csv")
+        times = _partners(base, "times", kind, sources, ".npy")
+        if times and len(times) < len(sources):
+            path = base / "times" / f"{min(set(sources) - set(times))}.npy"
+            raise DataError(f"clip {path.stem!r} has no {path}; give times for every clip or for none")
+        if times and kind == "videos":
+            raise DataError(
+                f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder"
+            )
+        return cls(base, kind, sources, labels, times)
+
+
+def _read_all(
+    files: _Files,
+    names: Sequence[str],
+    network: FrameFeatures | None,
+    *,
+    rate: float,
+    fps: float,
+    size: int | Sequence[int],
+) -> tuple[dict[str, Clip], dict[str, str], dict[str, str]]:
+    """The clips by name; of those that cannot be read, and of those whose labels cannot, the reasons."""
+    clips: dict[str, Clip] = {}
+    left_out: dict[str, str] = {}
+    unlabelled: dict[str, str] = {}
+    with network.counting(len(names)) if network else nullcontext():
+        for name in names:
+            try:
+                numbered = _with_times(name, files, network, rate=rate, fps=fps, size=size)
+            except (ValueError, OSError) as error:
+                left_out[name] = str(error)
+                continue
+            clips[name] = numbered.clip
+            try:
+                if files.labels:
+                    clips[name] = _labelled(numbered, files)
+            except (ValueError, OSError) as error:
+                unlabelled[name] = str(error)
+    return clips, left_out, unlabelled
+
+
+def _with_times(
+    name: str, files: _Files, network: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
+) -> _Numbered:
+    with naming(files.sources[name]):
+        numbered = _read_clip(name, files.sources[name], network, rate=rate, fps=fps, size=size)
+    if files.times:
+        with naming(files.times[name]):
+            return numbered._replace(clip=replace(numbered.clip, times=read_npy(files.times[name])))
+    return numbered
+
+
+def _labelled(numbered: _Numbered, files: _Files) -> Clip:
+    clip, numbers, total = numbered
+    if clip.name not in files.labels:
+        raise FileNotFoundError(f"there is no {files.base / 'labels' / clip.name}.npy or .csv")
+    path = files.labels[clip.name]
+    with naming(path):
+        return replace(clip, labels=_labels(path, clip.times, numbers, total))
 
 
 def read_clip(
@@ -160,7 +197,7 @@ def read_clip(
     backbone: str | None = PRETRAINED,
     device: str | torch.device = "auto",
 ) -> Clip:
-    """One file as a clip without labels: features if it ends in ``.npy``, else a video. Options: see :func:`load`.
+    """One file as a clip without labels: features if it ends in `.npy`, else a video. Options: see `load`.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: the file cannot be read; the message names it.
@@ -170,21 +207,21 @@ def read_clip(
         raise FileNotFoundError(f"there is no {path}")
     features = None
     if path.suffix != ".npy":
-        features = _features(backbone, rate=rate, fps=fps, size=size, device=device)
+        features = _network(backbone, rate=rate, fps=fps, size=size, device=device)
     name = Path(os.path.abspath(path)).stem  # of . and .. too
     with naming(path):
         return _read_clip(name, path, features, rate=rate, fps=fps, size=size).clip
 
 
 class _Numbered(NamedTuple):
-    """A clip, and which of the ``total`` frames of its file it holds: numbers (T,)."""
+    """A clip, and which of the `total` frames of its file it holds: numbers (T,)."""
 
     clip: Clip
     numbers: np.ndarray
     total: int
 
 
-def _features(
+def _network(
     backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int], device: str | torch.device
 ) -> FrameFeatures | None:
     if backbone is None:
@@ -212,7 +249,7 @@ def _read_clip(
 
 
 def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """``root/features/NAME.npy`` for each of ``names``, such as embeddings made elsewhere.
+    """`root/features/NAME.npy` for each of `names`, such as embeddings made elsewhere.
 
     Raises:
         FileNotFoundError: a clip has no file; the message names it.
@@ -226,7 +263,7 @@ def read_features(root: str | Path, names: Sequence[str]) -> dict[str, np.ndarra
 
 
 def _files(base: Path, kind: str, *suffixes: str) -> dict[str, Path]:
-    """The files of ``base / kind`` by clip: those with one of ``suffixes``, or without any given all of them."""
+    """The files of `base / kind` by clip: those with one of `suffixes`, or without any given all of them."""
     found: dict[str, Path] = {}
     for path in sorted((base / kind).glob("*")):
         if path.name.startswith(".") or (suffixes and path.suffix not in suffixes):
@@ -239,7 +276,7 @@ def _files(base: Path, kind: str, *suffixes: str) -> dict[str, Path]:
 
 
 def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixes: str) -> dict[str, Path]:
-    """The files of ``kind``, each for one of ``sources``, which are the files of ``of``."""
+    """The files of `kind`, each for one of `sources`, which are the files of `of`."""
     found = _files(base, kind, *suffixes)
     lonely = sorted(set(found) - set(sources))
     if lonely:
@@ -252,8 +289,8 @@ def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixe
 
 
 def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> np.ndarray:
-    """Labels of the frames at ``times``, which are ``numbers`` of ``count`` in the file of the clip: from a .npy with
-    one label for each of the ``count``, or from a CSV of times at which phases begin."""
+    """Labels of the frames at `times`, which are `numbers` of `count` in the file of the clip: from a .npy with
+    one label for each of the `count`, or from a CSV of times at which phases begin."""
     if path.suffix == ".npy":
         stored = read_npy(path)
         if stored.shape != (count,):

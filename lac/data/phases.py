@@ -14,9 +14,9 @@ import numpy as np
 def half_way_phases(excursion: np.ndarray) -> np.ndarray:
     """Label each frame of one repetition 0, 1, 2 or 3 from how far the movement is out.
 
-    With ``rest`` the 5th percentile of the excursion, ``turn`` its first maximum and ``half`` the mean of
-    ``rest`` and the maximum: 0 before the last passage of ``half`` on the way out, 1 from there to the turn,
-    2 from the turn until the movement is back at ``half``, 3 after that.
+    With `rest` the 5th percentile of the excursion, `turn` its first maximum and `half` the mean of
+    `rest` and the maximum: 0 before the last passage of `half` on the way out, 1 from there to the turn,
+    2 from the turn until the movement is back at `half`, 3 after that.
 
     Args:
         excursion: (T,) real, any unit, larger = farther from rest. For a squat minus the pelvis' height.

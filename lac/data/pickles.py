@@ -17,7 +17,7 @@ from lac.errors import DataError
 class ArraysOnly(pickle.Unpickler):
     """Unpickles NumPy arrays, torch tensors, lists, dicts, text and numbers.
 
-    Anything else that the file asks for is refused before it is called: ``pickle.UnpicklingError`` names it.
+    Anything else that the file asks for is refused before it is called: `pickle.UnpicklingError` names it.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -28,7 +28,7 @@ class ArraysOnly(pickle.Unpickler):
 
 
 def read_pickle(path: str | Path) -> Any:
-    """What a pickle of arrays and tensors holds, see :class:`ArraysOnly`.
+    """What a pickle of arrays and tensors holds, see `ArraysOnly`.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,6 +1,6 @@
 """Files and names from anybody: nothing in them is run as code, and nothing is believed before it is checked.
 
-Every function raises a ``ValueError`` that names the file, whatever is wrong with its content, and an ``OSError`` where
+Every function raises a `ValueError` that names the file, whatever is wrong with its content, and an `OSError` where
 it cannot be opened.
 """
 
@@ -24,11 +24,11 @@ _SEPARATORS = ",;\t"
 
 
 def file_name(name: object) -> str:
-    """``name``, if it can be the name of a file, or of a clip, on any system and leads to no other folder.
+    """`name`, if it can be the name of a file, or of a clip, on any system and leads to no other folder.
 
     Raises:
-        ValueError: it is not text, empty, ``.`` or ``..``, begins with a dot or a drive (``C:``), or holds a separator
-            (``/`` or ``\\``), a NUL, or another control character.
+        ValueError: it is not text, empty, `.` or `..`, begins with a dot or a drive (`C:`), or holds a separator
+            (`/` or `\\`), a NUL, or another control character.
     """
     if (
         not isinstance(name, str)
@@ -53,7 +53,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of an ``.npy`` of plain numbers or text, of any byte order, by rows or by columns.
+    """The array of an `.npy` of plain numbers or text, of any byte order, by rows or by columns.
 
     Raises:
         ValueError: it is damaged, cut short or longer than its header says, or it holds objects or named columns.
@@ -66,11 +66,11 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of these names in an ``.npz``, each as :func:`read_npy` reads one.
+    """The arrays of these names in an `.npz`, each as `read_npy` reads one.
 
     Raises:
         ValueError: it is damaged or lacks a name, or the arrays unpack to more than the size of the file and more than
-            :data:`MOST_UNPACKED`.
+            `MOST_UNPACKED`.
     """
     with path.open("rb") as file:
         try:
@@ -90,7 +90,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _array(file: IO[bytes], size: int) -> np.ndarray:
-    """The array in a file of ``size`` bytes, after a look at its header."""
+    """The array in a file of `size` bytes, after a look at its header."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -128,7 +128,7 @@ def read_table(path: Path, *headers: Sequence[str]) -> tuple[Sequence[str], list
         headers: the columns that are needed, or several such sets; the first that is there is taken.
 
     Returns:
-        The columns of ``headers`` that are there, and for each line its number, from 1, and the text in each of them.
+        The columns of `headers` that are there, and for each line its number, from 1, and the text in each of them.
     """
     wanted = " or ".join(",".join(header) for header in headers)
     try:

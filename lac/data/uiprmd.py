@@ -3,7 +3,7 @@
 Vakanski, Jun, Paul and Baker, "A Data Set of Human Body Movements for Physical Rehabilitation Exercises",
 Data 3(1):2, 2018, doi 10.3390/data3010002 (Open Data Commons Public Domain Dedication and License). Ten
 movements, ten people, about ten repetitions each, one file a repetition. Two forms are read: the publisher's
-folder and a packed ``.npz`` of the same recordings.
+folder and a packed `.npz` of the same recordings.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def load(
     *,
     movement: str | int = "deep_squat",
     untrimmed: bool = True,
-    longest: int = 75,
+    max_distractors: int = 75,
     speed: tuple[float, float] = (0.6, 1.6),
     share: float | None = None,
     seed: int = 0,
@@ -115,20 +115,20 @@ def load(
     person's leg length (hip to knee to ankle, mean of both legs, median over the recording). The third axis
     is up.
 
-    Labels are the four phases of :func:`lac.data.phases.half_way_phases` of minus the pelvis' height, for the
+    Labels are the four phases of `lac.data.phases.half_way_phases` of minus the pelvis' height, for the
     deep squat and for sit to stand; they are made by a rule, not by people. The packed file brings the same
-    labels with it. Other movements have none (``labels=None``).
+    labels with it. Other movements have none (`labels=None`).
 
     Args:
-        root: the packed ``.npz``, or the publisher's folder (the one that holds ``Segmented Movements``),
-            whose 100 Hz are taken down to 25 by every fourth frame. ``None``: the environment variable
-            ``LAC_UIPRMD``.
-        movement: name or number 1 to 10 of :data:`MOVEMENTS`.
+        root: the packed `.npz`, or the publisher's folder (the one that holds `Segmented Movements`),
+            whose 100 Hz are taken down to 25 by every fourth frame. `None`: the environment variable
+            `LAC_UIPRMD`.
+        movement: name or number 1 to 10 of `MOVEMENTS`.
         untrimmed: put frames of other movements of the same person (label -1) before and after, see
-            :func:`lac.data.untrimmed.untrim`. Trimmed clips are too easy to tell embeddings apart.
-        longest: greatest number of frames of such a piece.
+            `lac.data.untrimmed.untrim`. Trimmed clips are too easy to tell embeddings apart.
+        max_distractors: greatest number of frames of such a piece.
         speed: smallest and greatest speed of an untrimmed clip.
-        share: instead of ``longest``: part of each untrimmed clip that belongs to other movements, in [0, 1).
+        share: instead of `max_distractors`: part of each untrimmed clip that belongs to other movements, in [0, 1).
         seed: of the pieces and speeds; the same seed gives the same data set.
 
     Raises:
@@ -137,8 +137,8 @@ def load(
     """
     number = _movement_number(movement)
     name = MOVEMENTS[number - 1]
-    if longest < 0 or len(speed) != 2 or not 0 < speed[0] <= speed[1] < math.inf:
-        raise ConfigError(f"longest must be >= 0 and speed 0 < low <= high, got {longest} and {speed}")
+    if max_distractors < 0 or len(speed) != 2 or not 0 < speed[0] <= speed[1] < math.inf:
+        raise ConfigError(f"max_distractors must be >= 0 and speed 0 < low <= high, got {max_distractors} and {speed}")
     if share is not None and not 0 <= share < 1:
         raise ConfigError(f"share of other movements must lie in [0, 1), got {share}")
     path = _place(root)
@@ -165,7 +165,8 @@ def load(
                 if other.subject == one.subject and other.movement != number
             ]
             rng = np.random.default_rng([seed, number, one.subject, one.repetition])
-            clip = untrim(clip, others, rng, longest=longest, speed=(float(speed[0]), float(speed[1])), share=share)
+            tempo = float(speed[0]), float(speed[1])
+            clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=tempo, share=share)
         splits[one.subject in TRAIN_SUBJECTS].append(clip)
     kind = "untrimmed" if untrimmed else "trimmed"
     with naming(path):

@@ -21,7 +21,7 @@ def resample(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
         positions: (K,) in frames, within 0 and T - 1.
 
     Returns:
-        (K, ...) of the dtype of ``values``.
+        (K, ...) of the dtype of `values`.
     """
     low = np.clip(np.floor(positions).astype(np.int64), 0, len(values) - 1)
     high = np.minimum(low + 1, len(values) - 1)
@@ -34,11 +34,11 @@ def untrim(
     others: Sequence[Callable[[], np.ndarray]],
     rng: np.random.Generator,
     *,
-    longest: int,
+    max_distractors: int,
     speed: tuple[float, float],
     share: float | None = None,
 ) -> Clip:
-    """Put frames of other recordings before and after ``clip`` and change its speed.
+    """Put frames of other recordings before and after `clip` and change its speed.
 
     The piece before is the end of one of the others, the piece after the beginning of one, so that the joints
     fall where people rest. One speed is drawn for the whole (log-uniform); the frames are taken at equal
@@ -46,23 +46,23 @@ def untrim(
     its time.
 
     Args:
-        clip: frames at equal steps of time; labels or ``None``.
+        clip: frames at equal steps of time; labels or `None`.
         others: functions that give (T, ...) float32 frames of the same features at the same rate.
-        rng: draws, in this order: length and source of the piece before, of the piece after, speed. With ``share``
+        rng: draws, in this order: length and source of the piece before, of the piece after, speed. With `share`
             the second length is what is left, and a piece may draw several sources.
-        longest: each piece has 0 to ``longest`` frames, before the change of speed, fewer where its recording is short.
+        max_distractors: most frames of a piece, before the change of speed; fewer where its recording is short.
         speed: smallest and greatest factor; (1, 1) keeps the speed.
-        share: instead of ``longest``: the part of the clip that the two pieces make up together, in [0, 1). How many of
-            these frames stand before is drawn; a piece runs over several recordings where one is too short.
+        share: instead of `max_distractors`: the part of the clip that the two pieces make up together, in [0, 1).
+            How many of these frames stand before is drawn; a piece runs over several recordings where one is too short.
 
     Returns:
-        A clip of the same name; its labels are -1 outside the action, ``None`` if it had none.
+        A clip of the same name; its labels are -1 outside the action, `None` if it had none.
     """
     step = float(clip.times[-1] - clip.times[0]) / max(len(clip) - 1, 1)
     if share is None:
         pieces = []
         for side in ("before", "after"):
-            length = int(rng.integers(longest + 1))
+            length = int(rng.integers(max_distractors + 1))
             other = others[int(rng.integers(len(others)))]() if others else clip.frames[:0]
             pieces.append(other[max(len(other) - length, 0) :] if side == "before" else other[:length])
         before, after = pieces
@@ -84,7 +84,7 @@ def untrim(
 
 
 def _joined(clip: Clip, others: Sequence[Callable[[], np.ndarray]], rng: np.random.Generator, least: int) -> np.ndarray:
-    """Whole recordings drawn one after another, until there are at least ``least`` frames."""
+    """Whole recordings drawn one after another, until there are at least `least` frames."""
     frames = clip.frames[:0]
     while len(frames) < least:
         frames = np.concatenate([frames, others[int(rng.integers(len(others)))]()])

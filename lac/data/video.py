@@ -1,7 +1,7 @@
 """Videos with the times of their frames: reading with PyAV, and two of them side by side.
 
 A video is a file that FFmpeg can decode, or a folder of images, one a frame. PyAV and Pillow are imported only
-when they are needed: ``pip install "lac-loss[video]"``.
+when they are needed: `pip install "lac-loss[video]"`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BITS, _WHITE = 258, 262  # tags of TIFF
 
 
 class _Frame(NamedTuple):
-    """A frame that is decoded but not yet an array: ``picture(size)`` is (H, W, 3) uint8; ``shape`` its own (H, W)."""
+    """A frame that is decoded but not yet an array: `picture(size)` is (H, W, 3) uint8; `shape` its own (H, W)."""
 
     time: float
     shape: _Size
@@ -41,7 +41,7 @@ class _Frame(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """What :func:`read_frames` returns, and which of the video's ``total`` frames they are: numbers (T,) int64."""
+    """What `read_frames` returns, and which of the video's `total` frames they are: numbers (T,) int64."""
 
     frames: np.ndarray
     times: np.ndarray
@@ -62,12 +62,12 @@ def read_frames(
     Args:
         path: a video file, or a folder of .jpg, .jpeg, .png, .tif or .tiff files, taken in the order of the numbers in
             their names (2.png before 10.png).
-        indices: numbers of the frames to return, from 0, in any order. ``None``: all frames, or as ``fps`` says.
+        indices: numbers of the frames to return, from 0, in any order. `None`: all frames, or as `fps` says.
         fps: frames a second to keep: the first frame in each interval of 1 / fps seconds since the first frame,
             by the real times of the frames, so that a variable frame rate is thinned evenly. Where the video has fewer,
-            all are kept. Not together with ``indices``.
+            all are kept. Not together with `indices`.
         size: (height, width), or one number for a square. Frames are averaged down (or blown up) to it and do not
-            keep their proportions, as is usual for image encoders. ``None``: as they are.
+            keep their proportions, as is usual for image encoders. `None`: as they are.
         rate: frames a second of a folder of images, which has no times of its own.
 
     Returns:
@@ -79,7 +79,7 @@ def read_frames(
         FileNotFoundError: there is no such file.
         ValueError: the file is not a video, is damaged or cut short, holds no frames, or its times do not increase;
             an image of floats or of 32-bit numbers, which say not what is white, or a file of several images; an index
-            beyond the last frame; frames of different sizes and no ``size``; an argument out of its range.
+            beyond the last frame; frames of different sizes and no `size`; an argument out of its range.
             The message names the file. A cut is sure to be noticed in mp4 and mov, which say how many frames they
             hold; mkv, webm, ts and avi may seem to end where they were cut.
         ImportError: PyAV, or for images Pillow, is not installed.
@@ -95,7 +95,7 @@ def read_numbered(
     size: int | tuple[int, int] | None = None,
     rate: float = RATE,
 ) -> Frames:
-    """:func:`read_frames` with the numbers of the frames; ``total`` ends at the last one of ``indices``."""
+    """`read_frames` with the numbers of the frames; `total` ends at the last one of `indices`."""
     if indices is not None and fps is not None:
         raise DataError("indices and fps exclude each other: give one of them")
     numbers = None if indices is None else [operator.index(number) for number in indices]
@@ -142,14 +142,14 @@ def each_frame(
     """The frames of a video one after the other, so that a long one need not fit into memory.
 
     Args:
-        path, fps, size, rate: as in :func:`read_frames`.
-        only: numbers of the frames to keep; ``None``: all.
+        path, fps, size, rate: as in `read_frames`.
+        only: numbers of the frames to keep; `None`: all.
 
     Yields:
-        For every frame of the video its time, and its picture (H, W, 3) uint8, or ``None`` where it is not kept.
+        For every frame of the video its time, and its picture (H, W, 3) uint8, or `None` where it is not kept.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: as :func:`read_frames`.
+        FileNotFoundError, ValueError, ImportError: as `read_frames`.
     """
     for name, value in (("fps", fps), ("rate", rate)):
         if value is not None and not (value > 0 and math.isfinite(value)):
@@ -168,7 +168,7 @@ def each_frame(
 
 
 def frame_times(path: str | Path, *, rate: float = RATE) -> np.ndarray:
-    """When each frame of a video is shown: (T,) float64 seconds, as :func:`read_frames` gives them with its errors."""
+    """When each frame of a video is shown: (T,) float64 seconds, as `read_frames` gives them with its errors."""
     with closing(_frames(Path(path), rate)) as source:
         return np.array([frame.time for frame in source])
 
@@ -177,10 +177,10 @@ def count_frames(path: str | Path) -> int:
     """Number of frames of a video file, without decoding them where an mp4 or mov lists them.
 
     Such a list can count a few frames that the decoder then drops: where the exact number matters, ask
-    :func:`frame_times` if this one does not fit.
+    `frame_times` if this one does not fit.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: as :func:`read_frames`.
+        FileNotFoundError, ValueError, ImportError: as `read_frames`.
     """
     path, av = Path(path), _package("av", "PyAV")
     packets = shown = 0
@@ -203,17 +203,17 @@ def frames_at(
     """What a video shows at some times, as a stack of pictures in its own proportions.
 
     Args:
-        path: a video as in :func:`read_frames`. Nothing is decoded after the last of the times.
+        path: a video as in `read_frames`. Nothing is decoded after the last of the times.
         seconds: K >= 1 times on the video's own clock, in any order. The first frame is shown before its time too, the
             last one ever after.
-        height: greatest height in pixels; lower videos keep theirs. ``None``: as it is.
-        rate: as in :func:`read_frames`.
+        height: greatest height in pixels; lower videos keep theirs. `None`: as it is.
+        rate: as in `read_frames`.
 
     Returns:
         (K, H, W, 3) uint8, RGB.
 
     Raises:
-        FileNotFoundError, ValueError, ImportError: the video cannot be read (see :func:`read_frames`), or no time is
+        FileNotFoundError, ValueError, ImportError: the video cannot be read (see `read_frames`), or no time is
             asked for.
     """
     if len(seconds) == 0 or not np.isfinite(seconds).all():
@@ -246,17 +246,17 @@ def write_side_by_side(
     first and the last one, where the second stands still and is dimmed.
 
     Args:
-        path: file to write, ``.mp4``; written whole or not at all.
-        first, second: videos as in :func:`read_frames`.
+        path: file to write, `.mp4`; written whole or not at all.
+        first, second: videos as in `read_frames`.
         times1, times2: (K,) seconds of the K >= 1 matched frames on the videos' own clocks, increasing.
         height: greatest height of the picture in pixels; a lower first video keeps its own.
-        rate: as in :func:`read_frames`.
+        rate: as in `read_frames`.
 
     Returns:
         Number of frames written.
 
     Raises:
-        ValueError: no match, times that do not increase, or a video that cannot be read (see :func:`read_frames`).
+        ValueError: no match, times that do not increase, or a video that cannot be read (see `read_frames`).
         OSError: the file cannot be written.
     """
     times1, times2 = (np.asarray(times, dtype=np.float64) for times in (times1, times2))

@@ -2,7 +2,7 @@
 
 Burns, Leung, Hardisty, Whyne, Henry and McLachlin, "Shoulder Physiotherapy Exercise Recognition: Machine
 Learning the Inertial Signals from a Smartwatch", Physiological Measurement 39(7), 2018. The data lies in the
-package ``seglearn`` (BSD-3-Clause): 140 recordings, 10 people x 7 exercises x 2 arms, about 20 repetitions
+package `seglearn` (BSD-3-Clause): 140 recordings, 10 people x 7 exercises x 2 arms, about 20 repetitions
 each, 3 axes of acceleration and 3 of turning rate at 50 Hz.
 """
 
@@ -60,7 +60,7 @@ def load(
     rate: float = 25.0,
     repetitions: int = 5,
     untrimmed: bool = True,
-    longest: int = 75,
+    max_distractors: int = 75,
     seed: int = 0,
 ) -> Dataset:
     """The watch data: subjects 1 to 6 to train on, 7 to 10 to validate, one repetition a clip.
@@ -69,13 +69,13 @@ def load(
     left arm (right arms are mirrored). A recording is cut halfway between the tops of its smoothed excursion;
     the tops are at least 0.6 periods apart, where the period is the first maximum of the autocorrelation.
 
-    Labels are the four phases of :func:`lac.data.phases.half_way_phases` of that excursion; they are made by
-    a rule, not by people. With ``action="all"`` label 4 a + p is phase p of the a-th action.
+    Labels are the four phases of `lac.data.phases.half_way_phases` of that excursion; they are made by
+    a rule, not by people. With `action="all"` label 4 a + p is phase p of the a-th action.
 
     Args:
-        root: path of ``watch_dataset.npy``; ``None`` finds it in the installed package ``seglearn``, which is
+        root: path of `watch_dataset.npy`; `None` finds it in the installed package `seglearn`, which is
             not imported.
-        action: one of :data:`ACTIONS` (pendulum, abduction, forward elevation, internal rotation, external
+        action: one of `ACTIONS` (pendulum, abduction, forward elevation, internal rotation, external
             rotation, trapezius extension, upright row), or "all". The trapezius extension hardly turns the watch:
             its cuts are the least certain.
         rate: frames a second of the clips, by linear interpolation of the 50 Hz, averaged first where it is
@@ -83,12 +83,12 @@ def load(
         repetitions: clips of a recording, taken evenly from its course, without the first and last
             repetition.
         untrimmed: put frames of the same person and arm doing another exercise (label -1) before and after,
-            see :func:`lac.data.untrimmed.untrim`; the tempo stays as recorded.
-        longest: greatest number of frames of such a piece.
+            see `lac.data.untrimmed.untrim`; the tempo stays as recorded.
+        max_distractors: greatest number of frames of such a piece.
         seed: of those pieces; the same seed gives the same data set.
 
     Raises:
-        ImportError: no root is given and ``seglearn`` is not installed.
+        ImportError: no root is given and `seglearn` is not installed.
         FileNotFoundError: the file is not there.
         ValueError: unknown action, an option out of range, or a file that is not the watch data.
     """
@@ -96,8 +96,8 @@ def load(
         raise ConfigError(f"unknown action {action!r}: choose one of {', '.join(ACTIONS)} or 'all'")
     if not 0 < rate <= RECORDED_RATE:
         raise ConfigError(f"rate must lie above 0 and at most at the recorded {RECORDED_RATE:g} Hz, got {rate}")
-    if repetitions < 1 or longest < 0:
-        raise ConfigError(f"repetitions must be >= 1 and longest >= 0, got {repetitions} and {longest}")
+    if repetitions < 1 or max_distractors < 0:
+        raise ConfigError(f"repetitions must be >= 1 and max_distractors >= 0, got {repetitions} and {max_distractors}")
     actions = ACTIONS if action == "all" else (action,)
     path = _file() if root is None else Path(root)
     recordings = _recordings(path, rate)
@@ -124,7 +124,7 @@ def load(
                 rng = np.random.default_rng(
                     [seed, ACTIONS.index(one.action), one.subject, int(one.side == "right"), int(k)]
                 )
-                clip = untrim(clip, others, rng, longest=longest, speed=(1.0, 1.0))
+                clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=(1.0, 1.0))
             splits[one.subject in TRAIN_SUBJECTS].append(clip)
     label_names = PHASES if action != "all" else [f"{name} {phase}" for name in ACTIONS for phase in PHASES]
     kind = "untrimmed" if untrimmed else "trimmed"
@@ -181,7 +181,7 @@ def _prepared(signal: np.ndarray, rate: float) -> np.ndarray:
 
 
 def _smooth(signal: np.ndarray, width: int) -> np.ndarray:
-    """Moving average over ``width`` frames (made odd) along the first axis; the ends are held."""
+    """Moving average over `width` frames (made odd) along the first axis; the ends are held."""
     half = width // 2
     if half == 0:
         return signal

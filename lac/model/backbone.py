@@ -44,7 +44,7 @@ class Backbone(nn.Module):
     memory does not grow by what the network keeps of every frame.
 
     Args:
-        name: see :mod:`lac.model.backbone`.
+        name: see `lac.model.backbone`.
 
     Attributes:
         features: numbers that it returns for an image.

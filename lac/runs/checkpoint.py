@@ -2,7 +2,7 @@
 
 Every file carries the SHA-256 digest of its own content (with zeros in the place of the digest), so that one flipped
 bit anywhere is found, and the version of lac that wrote it. They are still what they seem: any reader of safetensors,
-and ``torch.load``, take them.
+and `torch.load`, take them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lac.errors import CheckpointError, ConfigError
+from lac.errors import CheckpointError
 from lac.files import atomic_path
 from lac.loss import LACLoss
 from lac.model.backbone import without_file
 from lac.model.encoder import FrameEncoder
-from lac.runs.config import CONFIG, TrainConfig
-from lac_kernels import engines
+from lac.runs.config import TrainConfig
+from lac.runs.state import State, check_backend
 
 ENCODER = "model.safetensors"
 LOSS = "loss.safetensors"
@@ -43,7 +43,7 @@ class Damaged(CheckpointError):
 
 
 def _write(path: Path, content: bytes, keep: Path | None = None) -> None:
-    """Write ``content``, which holds a mark and a blank, with its digest in place of the blank."""
+    """Write `content`, which holds a mark and a blank, with its digest in place of the blank."""
     at = content.index(_MARK + _BLANK) + len(_MARK)
     view = memoryview(content)
     with atomic_path(path, keep=keep) as temporary, temporary.open("wb") as file:
@@ -51,7 +51,7 @@ def _write(path: Path, content: bytes, keep: Path | None = None) -> None:
 
 
 def _read(path: Path) -> bytes:
-    """What :func:`_write` wrote.
+    """What `_write` wrote.
 
     Raises:
         Damaged: the digest does not fit, or there is none.
@@ -70,10 +70,10 @@ def _read(path: Path) -> bytes:
 
 
 def write_state(path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
-    """Write nested dicts and lists of tensors, numbers and strings; ``keep`` as in :func:`lac.files.atomic_path`.
+    """Write nested dicts and lists of tensors, numbers and strings; `keep` as in `lac.files.atomic_path`.
 
     Raises:
-        OSError: see :func:`lac.files.atomic_path`; the file that was there before is untouched.
+        OSError: see `lac.files.atomic_path`; the file that was there before is untouched.
     """
     buffer = io.BytesIO()  # torch's own writer turns a full disk into a RuntimeError without the path
     torch.save(state, buffer)
@@ -82,7 +82,7 @@ def write_state(path: Path, state: dict[str, Any], *, keep: Path | None = None) 
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What :func:`write_state` wrote, on the CPU. Runs no code that the file may hold (``weights_only``).
+    """What `write_state` wrote, on the CPU. Runs no code that the file may hold (`weights_only`).
 
     Raises:
         Damaged: the file is not as it was written.
@@ -107,7 +107,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def read_last_state(folder: Path) -> dict[str, Any] | None:
-    """The newest state in a run folder that is whole; ``None`` if none was ever written.
+    """The newest state in a run folder that is whole; `None` if none was ever written.
 
     Where the newest is damaged, the one before it takes its place, and the log of "lac" says so.
 
@@ -128,7 +128,7 @@ def read_last_state(folder: Path) -> dict[str, Any] | None:
 
 
 def write_weights(path: Path, module: nn.Module, about: dict[str, Any] | None = None) -> None:
-    """Write a module's parameters and buffers as safetensors; ``about``, for JSON, goes into the metadata."""
+    """Write a module's parameters and buffers as safetensors; `about`, for JSON, goes into the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     # One entry, for safetensors writes several in any order.
     metadata = {"lac": json.dumps({"version": _version(), "digest": (_MARK + _BLANK).decode()} | (about or {}))}
@@ -136,7 +136,7 @@ def write_weights(path: Path, module: nn.Module, about: dict[str, Any] | None = 
 
 
 def write_encoder(folder: Path, encoder: FrameEncoder) -> None:
-    """Write ``model.safetensors``: the weights, and the encoder's arguments in the metadata.
+    """Write `model.safetensors`: the weights, and the encoder's arguments in the metadata.
 
     Raises:
         TypeError: the backbone is a module that is not known by name, so nothing could make it again.
@@ -150,7 +150,7 @@ def write_encoder(folder: Path, encoder: FrameEncoder) -> None:
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors by name, on the CPU, and the metadata that :func:`write_weights` wrote.
+    """The tensors by name, on the CPU, and the metadata that `write_weights` wrote.
 
     Raises:
         Damaged: the file is not as it was written.
@@ -193,41 +193,26 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
     return encoder.to(device).eval()
 
 
-def read_loss(folder: Path, config: TrainConfig, device: torch.device | str = "cpu") -> LACLoss:
-    """The loss of a run folder with what it has learned; ``config`` is that of the run.
+def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
+    """The loss of a run folder with what it has learned.
 
     Raises:
-        CheckpointError: as :func:`read_encoder`.
-        ConfigError: the backend of the run cannot run on the device.
+        CheckpointError: as `read_encoder`.
+        ConfigError, OSError: the settings of the run cannot be read, or its backend cannot run on the device.
     """
-    check_backend(config, torch.device(device))
-    loss = LACLoss(**config.loss)
+    settings = TrainConfig.of_run(folder).loss
+    check_backend(settings["backend"], torch.device(device))
+    loss = LACLoss(**settings)
     weights, about = read_weights(folder / LOSS)
     load_weights(loss, weights, folder / LOSS, about.get("version"))
     return loss.to(device).eval()
 
 
-def check_backend(config: TrainConfig, device: torch.device) -> None:
-    """Whether the backend that the settings name can run on the device.
-
-    Raises:
-        ConfigError: it cannot; the message says why, and what can.
-    """
-    backend = config.loss["backend"]
-    if backend in engines.BACKENDS:  # the loss itself refuses other names
-        reason = engines.unavailable(backend, device)
-        if reason is not None:
-            raise ConfigError(
-                f"loss.backend {backend!r} cannot run on {device}: {reason}. loss.backend=auto can; of a run that is "
-                f"there already it stands in {CONFIG}"
-            )
-
-
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:
-    """``module.load_state_dict`` with an error that names the file and the first thing that does not fit.
+    """`module.load_state_dict` with an error that names the file and the first thing that does not fit.
 
     Raises:
-        CheckpointError: names or shapes differ; also the versions are named, if ``version``, of the file, is another.
+        CheckpointError: names or shapes differ; also the versions are named, if `version`, of the file, is another.
     """
     try:
         module.load_state_dict(weights)
@@ -235,6 +220,67 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path
         first = str(error).strip().splitlines()[1:2] or [str(error)]
         written = "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
         raise CheckpointError(f"{path} does not fit {type(module).__name__}{written}: {first[0].strip()}") from error
+
+
+def save(state: State, folder: Path) -> None:
+    """Write the checkpoint of a run folder: the state to go on from, then the weights on their own.
+
+    The state before is kept as `trainer.previous.pt`, and only once the new one is whole.
+
+    Raises:
+        OSError: a file cannot be written; the one it should replace stays.
+    """
+    write_state(
+        folder / STATE,
+        {
+            "lac": _version(),
+            "step": state.step,
+            "encoder": state.encoder.state_dict(),
+            "loss": state.loss.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "history": state.history,
+        },
+        keep=folder / PREVIOUS,
+    )
+    write_encoder(folder, state.encoder)
+    write_weights(folder / LOSS, state.loss)
+
+
+def restore(state: State, folder: Path) -> None:
+    """Bring `state` to the last whole checkpoint in `folder`; leave it as it is if there is none yet.
+
+    Where the newest is damaged, the one before it is taken, and the log of "lac" says so.
+
+    Raises:
+        CheckpointError: no checkpoint is whole, or it belongs to other settings or another version.
+    """
+    saved = read_last_state(folder)
+    if saved is None:
+        return
+    path = folder / STATE
+    missing = {"lac", "step", "encoder", "loss", "optimiser", "history"} - set(saved)
+    if missing:
+        written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
+    load_weights(state.encoder, saved["encoder"], path, saved["lac"])
+    load_weights(state.loss, saved["loss"], path, saved["lac"])
+    try:
+        state.optimiser.load_state_dict(saved["optimiser"])
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
+    state.step, state.history = saved["step"], saved["history"]
+
+
+def begin_with(state: State, run: str | Path) -> None:
+    """Give `state` the weights of the encoder and of the loss of a run folder; the optimiser stays fresh.
+
+    Raises:
+        CheckpointError: they are missing, damaged, or of another model.
+    """
+    for name, module in ((ENCODER, state.encoder), (LOSS, state.loss)):
+        path = Path(run) / name
+        weights, about = read_weights(path)
+        load_weights(module, weights, path, about.get("version"))
 
 
 def _version() -> str:

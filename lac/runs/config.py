@@ -6,7 +6,7 @@
     loss:    {...}                                    # keyword arguments of lac.LACLoss
     train:   {steps: ..., batch: ..., ...}            # TrainSection
 
-The defaults of ``augment``, ``model`` and ``loss`` are those of the function and the two classes; they are
+The defaults of `augment`, `model` and `loss` are those of the function and the two classes; they are
 written nowhere else.
 """
 
@@ -17,7 +17,8 @@ import difflib
 import inspect
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +40,7 @@ _WEIGHTS_OF_THE_LOSS = ("gaps", "embed_dim", "gap_open", "gap_extend", "margin",
 
 @dataclass(frozen=True)
 class DataSection:
-    """Which data set: the arguments of :func:`lac.data.load`."""
+    """Which data set: the arguments of `lac.data.load`."""
 
     name: str = "watch"
     root: str | None = None
@@ -64,19 +65,19 @@ class TrainSection:
     Attributes:
         steps: optimiser steps.
         batch: pairs of clips in a step.
-        views: ``"same"``: a pair is two views of one clip; ``"action"``: of two clips of the same action.
+        views: `"same"`: a pair is two views of one clip; `"action"`: of two clips of the same action.
             The frame part of the loss takes frames of equal time for matches, which two clips have only where
-            they keep the same pace: think of ``loss.frame_weight``.
-        lr: highest learning rate: reached linearly over ``warmup`` steps, then down to 0 on a cosine. The loss's own
+            they keep the same pace: think of `loss.frame_weight`.
+        lr: highest learning rate: reached linearly over `warmup` steps, then down to 0 on a cosine. The loss's own
             parameters learn at ten times this rate.
         weight_decay: AdamW's, on matrices only (not on biases, norms, gap and scale parameters).
         clip: largest norm of the gradient, over all parameters together.
         amp: run the encoder in bfloat16 autocast. The loss stays in float32.
         seed: initial weights, dropout, and the draw of every batch.
-        device: ``"auto"`` (CUDA when there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``...
+        device: `"auto"` (CUDA when there is one), `"cpu"`, `"cuda"`, `"cuda:1"`...
         log_every: steps between two lines of progress; the numbers are read from the device only then.
         save_every: steps between two checkpoints.
-        stride: of the evaluation, see :func:`lac.runs.evaluate.evaluate`.
+        stride: of the evaluation, see `lac.runs.evaluate.evaluate`.
     """
 
     steps: int = 300
@@ -112,7 +113,7 @@ class TrainSection:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of a run; made by :meth:`from_mapping` or :meth:`read`, which fill in every default."""
+    """All settings of a run; made by `from_mapping` or `read`, which fill in every default."""
 
     data: DataSection = field(default_factory=DataSection)
     augment: dict[str, Any] = field(default_factory=dict)
@@ -155,13 +156,13 @@ class TrainConfig:
         *,
         weights_of: TrainConfig | None = None,
     ) -> TrainConfig:
-        """The YAML file ``path`` (``None``: all defaults) with overrides as ``{"train.steps": 200}`` on top.
+        """The YAML file `path` (`None`: all defaults) with overrides as `{"train.steps": 200}` on top.
 
-        With ``weights_of``, the settings of a run whose weights are to be taken, all that the weights stand for comes
+        With `weights_of`, the settings of a run whose weights are to be taken, all that the weights stand for comes
         from there: the model, and what the loss has learned.
 
         Raises:
-            ConfigError: see :meth:`from_mapping`; also a file that is not YAML, or a setting that is not that of the
+            ConfigError: see `from_mapping`; also a file that is not YAML, or a setting that is not that of the
                 weights.
             OSError: the file cannot be read.
         """
@@ -184,10 +185,10 @@ class TrainConfig:
 
     @classmethod
     def of_run(cls, folder: str | Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-        """The settings of a run folder: as :meth:`read`, but its ``config.yaml`` must hold every setting.
+        """The settings of a run folder: as `read`, but its `config.yaml` must hold every setting.
 
         Raises:
-            ConfigError: see :meth:`read`; also a setting that is missing, lest a default take its place unseen.
+            ConfigError: see `read`; also a setting that is missing, lest a default take its place unseen.
             OSError: there is no such file.
         """
         path = Path(folder) / CONFIG
@@ -208,12 +209,21 @@ class TrainConfig:
         return cls.read(path, overrides)
 
     def to_mapping(self) -> dict[str, Any]:
-        """The nested mapping that :meth:`from_mapping` takes back."""
+        """The nested mapping that `from_mapping` takes back."""
         return dataclasses.asdict(self)
 
     def to_yaml(self) -> str:
-        """The text of ``config.yaml``."""
+        """The text of `config.yaml`."""
         return str(yaml.safe_dump(_plain(self.to_mapping()), sort_keys=False))
+
+
+@contextmanager
+def blaming(section: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Errors of these kinds are the fault of a section of the settings: they become a `ConfigError` that names it."""
+    try:
+        yield
+    except kinds as error:
+        raise ConfigError(f"section {section}: {error}") from error
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
@@ -227,7 +237,7 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """``"train.lr=3e-4"`` as the name and the value, read as YAML.
+    """`"train.lr=3e-4"` as the name and the value, read as YAML.
 
     Raises:
         ConfigError: it is not of this form.
@@ -264,7 +274,7 @@ def _plain(value: Any) -> Any:
 def _checked(
     section: str, target: Callable[..., Any], given: Mapping[str, Any], skip: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The settings of a section, each one a known argument of ``target`` and of its type."""
+    """The settings of a section, each one a known argument of `target` and of its type."""
     known = [name for name in inspect.signature(target).parameters if name not in skip]
     hints = typing.get_type_hints(target)
     for name in given:
@@ -276,7 +286,7 @@ def _checked(
 def _completed(
     section: str, target: Callable[..., Any], given: Mapping[str, Any], skip: tuple[str, ...]
 ) -> dict[str, Any]:
-    """:func:`_checked` with the defaults of ``target`` filled in."""
+    """`_checked` with the defaults of `target` filled in."""
     values = _checked(section, target, given, skip)
     parameters = inspect.signature(target).parameters
     return {name: values.get(name, p.default) for name, p in parameters.items() if name not in skip}

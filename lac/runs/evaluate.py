@@ -1,4 +1,4 @@
-"""The evaluation protocol for frame embeddings, and the controls that belong beside every result.
+"""The evaluation protocol for frame embeddings.
 
 Four tasks, as in CARL and TCC (Dwibedi et al., "Temporal Cycle-Consistency Learning", 2019; Chen et al.,
 "Frame-wise Action Representations for Long Videos via Sequence Contrastive Learning", 2022): classification
@@ -9,16 +9,15 @@ of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from lac.data.base import Clip, Dataset
-from lac.embed import embed_clips
 from lac.errors import DataError, DataTypeError
+from lac.runs.metrics import Labelled, accuracy, average_precision, classes, progression, taus
 
 FRACTIONS = (0.1, 0.5, 1.0)
 KS = (5, 10, 15)
@@ -80,14 +79,14 @@ def evaluate(
     """Judge embeddings by the four tasks. Models are fitted on training clips only, on the embeddings as they
     are.
 
-    - classification: scikit-learn's ``LogisticRegression`` (lbfgs, C = 1, at most 1e5 iterations), or ``SVC``
+    - classification: scikit-learn's `LogisticRegression` (lbfgs, C = 1, at most 1e5 iterations), or `SVC`
       (RBF, C = 1, as TCC and LAV use one), on all frames of the first max(1, floor(f n)) training clips.
     - event_completion (progression): for each phase c but the last, a least-squares fit of (t - last frame of
       c) / length, with t counted over the clip's labelled frames; R^2 on the validation frames, mean over c.
       Clips without phase c are left out of c; a c that no training or no validation clip has is left out of
       the mean.
-    - kendalls_tau: for every ordered pair of validation clips, each ``stride``-th frame of the first goes to
-      its nearest (squared Euclidean) ``stride``-th frame of the second; tau-b of the order they arrive in.
+    - kendalls_tau: for every ordered pair of validation clips, each `stride`-th frame of the first goes to
+      its nearest (squared Euclidean) `stride`-th frame of the second; tau-b of the order they arrive in.
     - retrieval: AP@K is the share of a frame's K nearest frames of other validation clips that have its
       label, mean over the frames of a clip, then over clips. Frames at equal distance share the places that
       are left.
@@ -96,11 +95,11 @@ def evaluate(
     neighbours tau takes the first. So a constant embedding gives NaN for tau instead of noise.
 
     A clip without labels, or without any frame that has a phase, is left out of the tasks; it counts in
-    ``missing_classes``. A phase that the classifier has not seen is predicted wrongly, and counts so.
+    `missing_classes`. A phase that the classifier has not seen is predicted wrongly, and counts so.
 
     Args:
         embeddings_train, embeddings_val: for each clip (T, E), any floating type, finite.
-        labels_train, labels_val: for each clip (T,) whole numbers, negative = no phase; or ``None``.
+        labels_train, labels_val: for each clip (T,) whole numbers, negative = no phase; or `None`.
         stride: for tau, >= 1. Published figures use 2 (Penn Action) and 5 (Pouring, LAC), on longer clips.
         fractions: shares of the training clips, each within (0, 1].
         ks: each >= 1; where there are fewer than K frames in other clips, all of them count.
@@ -112,6 +111,37 @@ def evaluate(
             frames, a single phase in all, embeddings that are not finite, or an option out of range. The message names
             the split and the clip's place in it.
     """
+    _check_options(stride, fractions, ks, classifier)
+    train = _labelled(embeddings_train, labels_train, "train")
+    val = _labelled(embeddings_val, labels_val, "val")
+    if len(val) < 2:
+        raise DataError(
+            "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
+            "got 1"
+        )
+    if len(classes(train + val)) < 2:
+        raise DataError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
+    counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
+    labels = classes(train + val)
+    orders = taus([embedding[::stride] for embedding, _ in val])
+    return EvalResult(
+        classification={f: accuracy(train[:count], val, classifier) for f, count in counts.items()},
+        event_completion={f: progression(train[:count], val) for f, count in counts.items()},
+        kendalls_tau=float(np.nanmean(orders)) if np.isfinite(orders).any() else float("nan"),
+        kendalls_tau_nan=int(np.isnan(orders).sum()),
+        kendalls_tau_pairs=len(orders),
+        retrieval=average_precision(val, ks),
+        classifier=classifier,
+        stride=stride,
+        missing_classes={
+            "train": _missing(labels, train, len(embeddings_train)),
+            "val": _missing(labels, val, len(embeddings_val)),
+        },
+        unseen_classes={f: sorted(labels - classes(train[:count])) for f, count in counts.items()},
+    )
+
+
+def _check_options(stride: int, fractions: Sequence[float], ks: Sequence[int], classifier: str) -> None:
     if not isinstance(stride, int) or stride < 1:
         raise DataError(f"stride must be a whole number, at least 1, got {stride!r}")
     if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
@@ -120,38 +150,11 @@ def evaluate(
         raise DataError(f"ks must be whole numbers, at least 1, got {tuple(ks)}")
     if classifier not in CLASSIFIERS:
         raise DataError(f"unknown classifier {classifier!r}: choose one of {', '.join(CLASSIFIERS)}")
-    train = _labelled(embeddings_train, labels_train, "train")
-    val = _labelled(embeddings_val, labels_val, "val")
-    if len(val) < 2:
-        raise DataError(
-            "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
-            "got 1"
-        )
-    if len(_classes(train + val)) < 2:
-        raise DataError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
-    counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
-    classes = _classes(train + val)
-    taus = _taus([embedding[::stride] for embedding, _ in val])
-    return EvalResult(
-        classification={f: _accuracy(train[:count], val, classifier) for f, count in counts.items()},
-        event_completion={f: _progression(train[:count], val) for f, count in counts.items()},
-        kendalls_tau=float(np.nanmean(taus)) if np.isfinite(taus).any() else float("nan"),
-        kendalls_tau_nan=int(np.isnan(taus).sum()),
-        kendalls_tau_pairs=len(taus),
-        retrieval=_average_precision(val, ks),
-        classifier=classifier,
-        stride=stride,
-        missing_classes={
-            "train": _missing(classes, train, len(embeddings_train)),
-            "val": _missing(classes, val, len(embeddings_val)),
-        },
-        unseen_classes={f: sorted(classes - _classes(train[:count])) for f, count in counts.items()},
-    )
 
 
 def evaluate_dataset(dataset: Dataset, embed: Embed, **options: Any) -> EvalResult:
-    """Embed the clips of a data set by ``embed(clips) -> [(T, E), ...]`` and judge them; see
-    :func:`evaluate`; what is wrong with an embedding names its clip."""
+    """Embed the clips of a data set by `embed(clips) -> [(T, E), ...]` and judge them; see
+    `evaluate`; what is wrong with an embedding names its clip."""
     return evaluate(
         _embedded(embed, dataset.train),
         [clip.labels for clip in dataset.train],
@@ -177,55 +180,7 @@ def _embedded(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
     return found
 
 
-def controls(
-    dataset: Dataset,
-    config: Mapping[str, Any],
-    *,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    **options: Any,
-) -> dict[str, EvalResult]:
-    """The rows that belong beside every result: what one gets without learning anything.
-
-    Args:
-        dataset: the clips that the encoder is judged on.
-        config: the encoder's ``config``; the third control is ``FrameEncoder(**config)`` at random
-            initialisation.
-        seed: of that initialisation. The global random state is left as it was.
-        device: where the encoder runs.
-        options: of :func:`evaluate`; the same as for the encoder.
-
-    Returns:
-        "time index": the embedding is (frame number) / (length of the whole clip), one number a frame;
-        "raw features": the frames themselves, flattened; "random encoder".
-    """
-    from lac.model.encoder import FrameEncoder
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = FrameEncoder(**config).to(device)
-    rows: dict[str, Embed] = {
-        "time index": time_index,
-        "raw features": raw_features,
-        "random encoder": lambda clips: embed_clips(encoder, clips, device),
-    }
-    return {name: evaluate_dataset(dataset, embed, **options) for name, embed in rows.items()}
-
-
-def time_index(clips: Sequence[Clip]) -> list[np.ndarray]:
-    """The control that has seen nothing: frame number / length of the whole clip, (T, 1)."""
-    return [np.arange(len(clip))[:, None] / len(clip) for clip in clips]
-
-
-def raw_features(clips: Sequence[Clip]) -> list[np.ndarray]:
-    """The frames as they are, flattened to (T, D)."""
-    return [clip.frames.reshape(len(clip), -1) for clip in clips]
-
-
-_Labelled = list[tuple[np.ndarray, np.ndarray]]
-
-
-def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | None], split: str) -> _Labelled:
+def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | None], split: str) -> Labelled:
     """Embeddings (T, E) float64 and labels (T,) of the frames that have a phase, for the clips that have any."""
     if len(embeddings) != len(labels) or len(embeddings) == 0:
         raise DataError(f"{split}: {len(embeddings)} clips of embeddings, {len(labels)} of labels")
@@ -262,111 +217,7 @@ def _check_arrays(where: str, embedding: Any, label: Any) -> None:
             raise DataTypeError(f"{where}: {what} must be a NumPy array of {numbers}, got {kind}")
 
 
-def _classes(clips: _Labelled) -> set[int]:
-    return {int(label) for _, labels in clips for label in np.unique(labels)}
-
-
-def _missing(classes: set[int], clips: _Labelled, count: int) -> dict[int, int]:
-    """For each class that some of ``count`` clips lack the number of those clips; beyond ``clips`` they lack all."""
+def _missing(classes: set[int], clips: Labelled, count: int) -> dict[int, int]:
+    """For each class that some of `count` clips lack the number of those clips; beyond `clips` they lack all."""
     without = {c: count - sum(bool((labels == c).any()) for _, labels in clips) for c in sorted(classes)}
     return {c: number for c, number in without.items() if number}
-
-
-def _accuracy(train: _Labelled, val: _Labelled, classifier: str) -> float:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.svm import SVC
-
-    features, labels = (np.concatenate(part) for part in zip(*train, strict=True))
-    if len(np.unique(labels)) < 2:
-        return float("nan")
-    model = LogisticRegression(solver="lbfgs", max_iter=100_000) if classifier == "logistic" else SVC()
-    model.fit(features, labels)
-    features, labels = (np.concatenate(part) for part in zip(*val, strict=True))
-    return float((model.predict(features) == labels).mean())
-
-
-def _progression(train: _Labelled, val: _Labelled) -> float:
-    phases = np.unique(np.concatenate([labels for _, labels in train + val]))
-    scores = []
-    for phase in phases[:-1]:
-        fitted, judged = (_progress(clips, int(phase)) for clips in (train, val))
-        if fitted is None or judged is None:
-            continue
-        centre, middle = fitted[0].mean(axis=0), fitted[1].mean()
-        weight, *_ = np.linalg.lstsq(fitted[0] - centre, fitted[1] - middle, rcond=None)
-        residual = judged[1] - middle - (judged[0] - centre) @ weight
-        total = judged[1] - judged[1].mean()
-        if (total**2).sum() > 0:
-            scores.append(1 - (residual**2).sum() / (total**2).sum())
-    return float(np.mean(scores)) if scores else float("nan")
-
-
-def _progress(clips: _Labelled, phase: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Features and targets (t - last frame of the phase) / length of the clips that have the phase."""
-    with_phase = [(embedding, labels) for embedding, labels in clips if (labels == phase).any()]
-    if not with_phase:
-        return None
-    targets = [(np.arange(len(labels)) - np.flatnonzero(labels == phase)[-1]) / len(labels) for _, labels in with_phase]
-    return np.concatenate([embedding for embedding, _ in with_phase]), np.concatenate(targets)
-
-
-def _distances(queries: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, float]:
-    """Squared Euclidean distances (Q, K), and the rounding error below which two of them are equal."""
-    norm_q, norm_k = (queries**2).sum(axis=1), (keys**2).sum(axis=1)
-    distances = norm_q[:, None] - 2 * queries @ keys.T + norm_k
-    largest = float(norm_q.max() + norm_k.max())
-    return distances, 4 * np.finfo(np.float64).eps * (queries.shape[1] + 4) * largest
-
-
-def _centred(embeddings: Sequence[np.ndarray]) -> list[np.ndarray]:
-    # A common offset changes no distance, but it would cost digits in |q|^2 - 2 q.k + |k|^2.
-    centre = np.concatenate(embeddings).mean(axis=0)
-    return [embedding - centre for embedding in embeddings]
-
-
-def _taus(embeddings: Sequence[np.ndarray]) -> np.ndarray:
-    """Kendall's tau-b of every ordered pair of clips; NaN where it is not defined."""
-    clips = _centred(embeddings)
-    taus = []
-    for place, queries in enumerate(clips):
-        others = [clip for other, clip in enumerate(clips) if other != place]
-        nearest = []
-        for keys in others:
-            distances, error = _distances(queries, keys)
-            nearest.append(np.argmax(distances <= distances.min(axis=1, keepdims=True) + error, axis=1))
-        taus.append(_tau(np.stack(nearest)))
-    return np.concatenate(taus)
-
-
-def _tau(ranks: np.ndarray) -> np.ndarray:
-    """tau-b of each row of (R, n) against 0, 1, ..., n - 1, which has no ties: (C - D) / sqrt(P (P -
-    ties))."""
-    rows, n = ranks.shape
-    upper = np.triu_indices(n, 1)
-    order = np.sign(ranks[:, upper[1]] - ranks[:, upper[0]])
-    pairs, untied = len(upper[0]), np.abs(order).sum(axis=1)
-    taus = np.full(rows, np.nan)
-    np.divide(order.sum(axis=1), np.sqrt(pairs * untied), out=taus, where=untied > 0)
-    return taus
-
-
-def _average_precision(val: _Labelled, ks: Sequence[int]) -> dict[int, float]:
-    features = _centred([embedding for embedding, _ in val])
-    everything = np.concatenate(features)
-    labels = np.concatenate([label for _, label in val])
-    clip = np.repeat(np.arange(len(val)), [len(label) for _, label in val])
-    means: dict[int, list[float]] = {k: [] for k in ks}
-    for place, queries in enumerate(features):
-        others = clip != place
-        distances, error = _distances(queries, everything[others])
-        same = labels[others] == val[place][1][:, None]
-        limits = [min(k, int(others.sum())) for k in ks]
-        ordered = np.partition(distances, [limit - 1 for limit in limits], axis=1)
-        for k, limit in zip(ks, limits, strict=True):
-            farthest = ordered[:, limit - 1 : limit]
-            nearer = distances < farthest - error
-            tied = (distances <= farthest + error) & ~nearer
-            left = limit - nearer.sum(axis=1)
-            hits = (nearer & same).sum(axis=1) + left * (tied & same).sum(axis=1) / tied.sum(axis=1)
-            means[k].append(float((hits / limit).mean()))
-    return {k: float(np.mean(values)) for k, values in means.items()}

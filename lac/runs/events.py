@@ -12,6 +12,7 @@ from lac.runs.fit import Progress
 
 
 def flat(numbers: Progress) -> dict[str, float]:
+    """All numbers of a logging step by name."""
     terms = {"loss" if name == "total" else name: value for name, value in numbers.terms.items()}
     return terms | {"gradient_norm": numbers.gradient, "lr": numbers.lr} | numbers.learned
 

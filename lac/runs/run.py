@@ -4,7 +4,7 @@ The batch of a step depends on the seed and the number of the step alone, and so
 on from its last checkpoint to the same weights as one that was not killed, bit for bit on a CPU with the same
 number of threads.
 
-A run folder holds::
+A run folder holds:
 
     config.yaml          every setting, defaults included
     model.safetensors    the encoder's weights; its arguments as JSON in the metadata
@@ -20,97 +20,34 @@ A run folder holds::
 
 from __future__ import annotations
 
-import errno
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-import lac
-import lac.data
 from lac.data import Clip, Dataset
 from lac.data.doubts import doubts
 from lac.embed import embed_clips
-from lac.errors import CheckpointError, ConfigError
-from lac.files import LOCK, atomic_path, left_behind, locked, write_json
+from lac.errors import CheckpointError
+from lac.files import atomic_path, locked, write_json
 from lac.model.encoder import FrameEncoder
 from lac.pairs import draw_pair
 from lac.plots import plot_curves, save_figure
 from lac.runs import checkpoint
-from lac.runs.config import CONFIG, TrainConfig
-from lac.runs.evaluate import EvalResult, controls, evaluate_dataset
+from lac.runs.checkpoint import begin_with, restore, save
+from lac.runs.config import CONFIG, TrainConfig, TrainSection
+from lac.runs.controls import controls
+from lac.runs.evaluate import EvalResult, evaluate_dataset
 from lac.runs.events import events, flat, tags
-from lac.runs.fit import Progress, State, fit, rehearse, start
+from lac.runs.fit import Progress, fit, rehearse
+from lac.runs.folder import check_space, check_vacant, remains
+from lac.runs.sampling import Sampler
+from lac.runs.state import State, start
 from lac.system import describe, pick_device
-
-if TYPE_CHECKING:
-    pass
-
-
-def save(state: State, folder: Path) -> None:
-    """Write the checkpoint of a run folder: the state to go on from, then the weights on their own.
-
-    The state before is kept as ``trainer.previous.pt``, and only once the new one is whole.
-
-    Raises:
-        OSError: a file cannot be written; the one it should replace stays.
-    """
-    checkpoint.write_state(
-        folder / checkpoint.STATE,
-        {
-            "lac": lac.__version__,
-            "step": state.step,
-            "encoder": state.encoder.state_dict(),
-            "loss": state.loss.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "history": state.history,
-        },
-        keep=folder / checkpoint.PREVIOUS,
-    )
-    checkpoint.write_encoder(folder, state.encoder)
-    checkpoint.write_weights(folder / checkpoint.LOSS, state.loss)
-
-
-def restore(state: State, folder: Path) -> None:
-    """Bring ``state`` to the last whole checkpoint in ``folder``; leave it as it is if there is none yet.
-
-    Where the newest is damaged, the one before it is taken, and the log of "lac" says so.
-
-    Raises:
-        CheckpointError: no checkpoint is whole, or it belongs to other settings or another version.
-    """
-    saved = checkpoint.read_last_state(folder)
-    if saved is None:
-        return
-    path = folder / checkpoint.STATE
-    missing = {"lac", "step", "encoder", "loss", "optimiser", "history"} - set(saved)
-    if missing:
-        written = f"by lac {saved['lac']}, this is lac {lac.__version__}" if "lac" in saved else "by something else"
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
-    checkpoint.load_weights(state.encoder, saved["encoder"], path, saved["lac"])
-    checkpoint.load_weights(state.loss, saved["loss"], path, saved["lac"])
-    try:
-        state.optimiser.load_state_dict(saved["optimiser"])
-    except ValueError as error:
-        raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
-    state.step, state.history = saved["step"], saved["history"]
-
-
-def begin_with(state: State, run: str | Path) -> None:
-    """Give ``state`` the weights of the encoder and of the loss of a run folder; the optimiser stays fresh.
-
-    Raises:
-        CheckpointError: they are missing, damaged, or of another model.
-    """
-    for name, module in ((checkpoint.ENCODER, state.encoder), (checkpoint.LOSS, state.loss)):
-        path = Path(run) / name
-        weights, about = checkpoint.read_weights(path)
-        checkpoint.load_weights(module, weights, path, about.get("version"))
 
 
 def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[FrameEncoder, TrainConfig, Dataset]:
@@ -118,8 +55,8 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
 
     Raises:
         CheckpointError: the weights are missing, damaged or of another encoder.
-        ConfigError, OSError: ``config.yaml`` is not there or not valid.
-        ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
+        ConfigError, OSError: `config.yaml` is not there or not valid.
+        ValueError, ImportError: the data set cannot be loaded (see `lac.data.load`).
     """
     folder = Path(folder)
     config = TrainConfig.of_run(folder)
@@ -130,14 +67,14 @@ def load_run(folder: str | Path, device: torch.device | str = "cpu") -> tuple[Fr
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gives: the trained encoder, the contents of ``metrics.json``, the pictures.
+    """What a run gives: the trained encoder, the contents of `metrics.json`, the pictures.
 
     Attributes:
         folder: the run folder.
         encoder: in evaluation mode.
-        rows: evaluation of the trained encoder and of the controls by name; empty if ``not_evaluated``.
-        not_evaluated: why there is none (clips without labels, for instance), else ``None``.
-        metrics: what ``metrics.json`` holds.
+        rows: evaluation of the trained encoder and of the controls by name; empty if `not_evaluated`.
+        not_evaluated: why there is none (clips without labels, for instance), else `None`.
+        metrics: what `metrics.json` holds.
         pictures: paths of the PNG files, the alignment first.
     """
 
@@ -164,17 +101,17 @@ def train(
     Args:
         config: all settings.
         folder: the run folder; made if missing. No other process can train in it at the same time.
-        resume: go on with the run in ``folder`` from its last checkpoint.
-        init: a run folder whose weights to begin with, see :func:`begin_with` and ``TrainConfig.read``.
+        resume: go on with the run in `folder` from its last checkpoint.
+        init: a run folder whose weights to begin with, see `begin_with` and `TrainConfig.read`.
         progress: called at every logging step.
 
     Raises:
         ConfigError: a setting that cannot be, such as a device that is not there.
-        FileExistsError: ``folder`` holds something, and ``resume`` is false. What a run left that ended before it
+        FileExistsError: `folder` holds something, and `resume` is false. What a run left that ended before it
             had saved a step does not count, and is removed.
-        BlockingIOError: another process trains in ``folder``.
-        CheckpointError, Diverged, OSError: see :func:`restore`, :func:`fit` and :func:`save`.
-        ValueError, ImportError: the data set cannot be loaded (see :func:`lac.data.load`).
+        BlockingIOError: another process trains in `folder`.
+        CheckpointError, Diverged, OSError: see `restore`, `fit` and `save`.
+        ValueError, ImportError: the data set cannot be loaded (see `lac.data.load`).
     """
     folder = Path(folder)
     with ExitStack() as stack:
@@ -185,87 +122,36 @@ def train(
                 )
             stack.enter_context(locked(folder))
         else:
-            _check_vacant(folder)
+            check_vacant(folder)
         device = pick_device(config.train.device)
         dataset = config.data.load(device)
         state = start(config, dataset, device)
         if init is not None:
             begin_with(state, init)
-        rehearse(state, dataset.train, config)
-        _check_space(state, folder)
+        sampler = Sampler.of(config, dataset.train)
+        rehearse(state, sampler, amp=config.train.amp)
+        check_space(state, folder)
         if resume:
             restore(state, folder)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder))
-            _check_vacant(folder)  # for another process may have been faster
-            for path in _remains(folder):
+            check_vacant(folder)  # for another process may have been faster
+            for path in remains(folder):
                 path.unlink()
             with atomic_path(folder / CONFIG) as temporary:
                 temporary.write_text(config.to_yaml(), encoding="utf-8")
         save(state, folder)
-        return _run(config, folder, dataset, state, progress)
-
-
-def _check_vacant(folder: Path) -> None:
-    """Whether a new run may have the folder: it is missing or empty, or holds what a run left at step 0.
-
-    Raises:
-        FileExistsError: it may not.
-    """
-    if not folder.exists() or (folder.is_dir() and set(folder.iterdir()) <= {folder / LOCK, *_remains(folder)}):
-        return
-    hint = f"go on with it by --resume {folder}, or " if checkpoint.is_saved(folder) else ""
-    raise FileExistsError(f"{folder} is not an empty folder; {hint}choose another one")
-
-
-def _remains(folder: Path) -> set[Path]:
-    """The files of a run that was ended before its first step, or came to nothing before it saved another one.
-
-    A ``config.yaml`` that is not to the letter what a run writes is the user's, a checkpoint of a later step has
-    something to lose, and weights without a checkpoint may have been kept on purpose: of these none is among them.
-    """
-    config, states = folder / CONFIG, [folder / checkpoint.STATE, folder / checkpoint.PREVIOUS]
-    temporary = {left for path in (config, *states) for left in left_behind(path)}
-    if not config.exists():
-        return temporary
-    try:
-        own = TrainConfig.read(config).to_yaml() == config.read_text(encoding="utf-8")
-        steps = [checkpoint.read_state(path)["step"] for path in states if path.exists()]
-    except (ConfigError, CheckpointError):
-        return set()
-    if not own or any(steps):
-        return set()
-    weights = [folder / checkpoint.ENCODER, folder / checkpoint.LOSS] if steps else []
-    temporary |= {left for path in weights for left in left_behind(path)}
-    whole = {path for path in (config, *states, *weights) if path.exists()}
-    return whole | temporary | set(folder.glob("events.out.tfevents.*"))
-
-
-def _check_space(state: State, folder: Path) -> None:
-    """Whether the disk has room for the checkpoints.
-
-    Raises:
-        OSError: it has not.
-    """
-    tensors = [*state.encoder.state_dict().values(), *state.loss.state_dict().values()]
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    # Weights with two moments of AdamW: the newest, the one before, the next; the weights alone, old and new; pictures.
-    needed = 3 * 3 * weights + 2 * weights + 2_000_000
-    there = [folder / name for name in (checkpoint.STATE, checkpoint.PREVIOUS, checkpoint.ENCODER, checkpoint.LOSS)]
-    needed -= sum(path.stat().st_size for path in there if path.exists())
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        sizes = f"a run needs about {needed / 1e6:.1f} MB there, and {free / 1e6:.1f} MB are free"
-        raise OSError(errno.ENOSPC, f"No space left on device: {sizes}", str(folder))
+        return _run(folder, config.data.name, dataset, state, sampler, config.train, progress)
 
 
 def _run(
-    config: TrainConfig,
     folder: Path,
+    data: str,
     dataset: Dataset,
     state: State,
+    sampler: Sampler,
+    options: TrainSection,
     progress: Callable[[Progress], None] | None,
 ) -> Result:
     """Train, evaluate and draw, in a folder that holds the settings and a checkpoint."""
@@ -279,12 +165,12 @@ def _run(
 
         times = [time.perf_counter()]
         first_step = state.step
-        fit(state, dataset.train, config, save=lambda now: save(now, folder), progress=report)
+        fit(state, sampler, options, on_save=lambda now: save(now, folder), on_progress=report)
         times.append(time.perf_counter())
-        rows, not_evaluated = _evaluate(state.encoder, dataset, config, device)
+        rows, not_evaluated = _evaluate(state.encoder, dataset, device, seed=options.seed, stride=options.stride)
         times.append(time.perf_counter())
         if rows:
-            log(tags(rows["trained encoder"], config.data.name), state.step)
+            log(tags(rows["trained encoder"], data), state.step)
 
     picture = draw_pair(state.encoder, state.loss, *_pair(dataset.val), title=dataset.name)
     pictures = [
@@ -309,15 +195,14 @@ def _run(
 
 
 def _evaluate(
-    encoder: FrameEncoder, dataset: Dataset, config: TrainConfig, device: torch.device
+    encoder: FrameEncoder, dataset: Dataset, device: torch.device, *, seed: int, stride: int
 ) -> tuple[dict[str, EvalResult], str | None]:
     """The trained encoder first, then its controls; or why this data cannot be evaluated."""
-    stride = config.train.stride
     try:
         trained = evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device), stride=stride)
     except ValueError as error:
         return {}, str(error)
-    others = controls(dataset, encoder.config, seed=config.train.seed, device=device, stride=stride)
+    others = controls(dataset, encoder.config, seed=seed, device=device, stride=stride)
     return {"trained encoder": trained, **others}, None
 
 

@@ -1,7 +1,7 @@
-"""Data sets as their authors publish them, turned into the plain folders of :mod:`lac.data.folder`.
+"""Data sets as their authors publish them, turned into the plain folders of `lac.data.folder`.
 
-A format is a function of the source folder that returns a :class:`~lac.data.convert.plain.Source`: its clips, one
-by one. :func:`convert` does the rest.
+A format is a function of the source folder that returns a `lac.data.convert.plain.Source`: its clips, one
+by one. `convert` does the rest.
 """
 
 from lac.data.convert import carl, penn, tcc, videos

@@ -16,7 +16,7 @@ from lac.errors import DataError
 
 
 def read_pouring(root: Path) -> Source:
-    """``{train,val}.pkl``: a list with a dict for each video: name, video_file, frame_label, seq_len, id."""
+    """`{train,val}.pkl`: a list with a dict for each video: name, video_file, frame_label, seq_len, id."""
     items = [
         _item(root, path, entry, split, "")
         for split, path in ((split, root / f"{split}.pkl") for split in SPLITS)
@@ -26,7 +26,7 @@ def read_pouring(root: Path) -> Source:
 
 
 def read_penn(root: Path) -> Source:
-    """``{train,val}.pkl``: (list, indices of each action), where the dicts of the list have an action_label too."""
+    """`{train,val}.pkl`: (list, indices of each action), where the dicts of the list have an action_label too."""
     items = []
     for split in SPLITS:
         path = root / f"{split}.pkl"
@@ -47,7 +47,7 @@ def read_penn(root: Path) -> Source:
 
 
 def read_finegym(root: Path) -> Source:
-    """``gym{99,288}_train_v1.0.pkl`` and ``_val.pkl``: lists as of Pouring; labels are floats, -1 for no element."""
+    """`gym{99,288}_train_v1.0.pkl` and `_val.pkl`: lists as of Pouring; labels are floats, -1 for no element."""
     items = []
     for task in ("gym99", "gym288"):
         paths = {"train": root / f"{task}_train_v1.0.pkl", "val": root / f"{task}_val.pkl"}

@@ -22,7 +22,7 @@ PHASE_LABELS = "penn_action_labels"
 
 
 def read(root: Path) -> Source:
-    """``frames/NNNN/NNNNNN.jpg``, ``labels/NNNN.mat`` and ``penn_action_labels/SPLIT/ACTION/NNNN*.npy``.
+    """`frames/NNNN/NNNNNN.jpg`, `labels/NNNN.mat` and `penn_action_labels/SPLIT/ACTION/NNNN*.npy`.
 
     The phase labels lie in the folder of the data set or beside it; their folders give the split, and videos without
     are left out. Where there are no phase labels at all, the split is the one of the .mat files, without labels.

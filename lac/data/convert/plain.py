@@ -23,7 +23,7 @@ SPLITS = ("train", "val")
 
 
 class LeftOut(Exception):
-    """A clip that cannot be converted: ``LeftOut(reason, detail)``; clips are counted by ``reason``."""
+    """A clip that cannot be converted: `LeftOut(reason, detail)`; clips are counted by `reason`."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -36,7 +36,7 @@ class Content:
 
     Args:
         video: a file, or the images of the frames in order, as files or as the bytes of JPEG files.
-        labels: (T,) whole numbers, one a frame, negative for no phase, or ``None``.
+        labels: (T,) whole numbers, one a frame, negative for no phase, or `None`.
         note: what the format itself changed, for the report.
     """
 
@@ -53,7 +53,7 @@ class Item:
         name: of the clip, unique within its task.
         split: "train", "val", or "" where the format has no split.
         task: the folder under the output that it goes to, "" for the output itself.
-        load: gives its content when its turn comes, or raises :class:`LeftOut`.
+        load: gives its content when its turn comes, or raises `LeftOut`.
     """
 
     name: str
@@ -87,11 +87,11 @@ def convert(
     read: Callable[[Path], Source],
     tell: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> dict[str, Any]:
-    """Turn a data set into plain folders, one for each task, that :func:`lac.data.folder.load` reads.
+    """Turn a data set into plain folders, one for each task, that `lac.data.folder.load` reads.
 
-    Writes ``videos/NAME.*`` (a hard link where the file system allows it, else a copy) or ``videos/NAME/000000.jpg``,
-    ``labels/NAME.npy`` (one int64 a frame), ``split.json``, ``label_names.json`` where the names are known, and at
-    the top ``conversion.json``: what was converted, what was left out and why. Every file appears whole or not at
+    Writes `videos/NAME.*` (a hard link where the file system allows it, else a copy) or `videos/NAME/000000.jpg`,
+    `labels/NAME.npy` (one int64 a frame), `split.json`, `label_names.json` where the names are known, and at
+    the top `conversion.json`: what was converted, what was left out and why. Every file appears whole or not at
     all; a second call keeps what is there and goes on.
 
     A clip is left out, and the others go on, where its video is missing or damaged, where it has not as many labels
@@ -106,11 +106,11 @@ def convert(
         tell: is called before each clip with the number of clips that are done, of all clips, and its name.
 
     Returns:
-        The content of ``conversion.json``.
+        The content of `conversion.json`.
 
     Raises:
         FileNotFoundError: no source, or a file that the format needs.
-        ValueError: ``out`` holds something else; a file that is not what the format says; no clip is left.
+        ValueError: `out` holds something else; a file that is not what the format says; no clip is left.
         ImportError: a package that the format or the video needs.
         OSError: a file cannot be written.
     """
@@ -171,7 +171,7 @@ def convert(
 
 
 def safe_path(root: Path, name: object) -> Path:
-    """``root / name`` for a name that comes from a file.
+    """`root / name` for a name that comes from a file.
 
     Raises:
         LeftOut: the name would lead out of the folder.

@@ -1,8 +1,8 @@
 """TFRecords of TCC, read without TensorFlow.
 
 Dwibedi, Aytar, Tompson, Sermanet, Zisserman, "Temporal Cycle-Consistency Learning", CVPR 2019. A record is a
-``tf.train.SequenceExample`` for each video: context ``name``; feature lists ``video`` (a JPEG file for each frame) and
-``frame_labels`` (a number for each frame).
+`tf.train.SequenceExample` for each video: context `name`; feature lists `video` (a JPEG file for each frame) and
+`frame_labels` (a number for each frame).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _EMPTY = memoryview(b"")
 
 
 def read(root: Path) -> Source:
-    """``DATASET_SPLIT-K-of-N.tfrecord`` in the folder, or in folders such as ``DATASET_tfrecords`` in it.
+    """`DATASET_SPLIT-K-of-N.tfrecord` in the folder, or in folders such as `DATASET_tfrecords` in it.
 
-    A task for each data set; ``penn_action``, whose clips are named NNNN_ACTION, has one for each action.
+    A task for each data set; `penn_action`, whose clips are named NNNN_ACTION, has one for each action.
     """
     found = [
         (path, match)

@@ -17,7 +17,7 @@ LABELS = "labels.csv"
 
 
 def read_lav(root: Path) -> Source:
-    """``{train,val}/VIDEO/NNNNNN.jpg``; ``test`` serves as val. Where both have a VIDEO, names begin with the split.
+    """`{train,val}/VIDEO/NNNNNN.jpg`; `test` serves as val. Where both have a VIDEO, names begin with the split.
 
     Haresh, Kumar, Coskun, Syed, Konin, Zia, Tran, "Learning by Aligning Videos in Time", CVPR 2021.
     """
@@ -39,10 +39,10 @@ def read_lav(root: Path) -> Source:
 
 
 def read_videos(root: Path) -> Source:
-    """Videos or folders of images, ``NAME.*``, and labels.csv where it is there.
+    """Videos or folders of images, `NAME.*`, and labels.csv where it is there.
 
-    ``labels.csv`` has the columns ``video,time,label`` or ``video,frame,label``, see
-    :func:`lac.data.reading.read_table`: the phase of the video NAME (with or without its ending) from that second, or
+    `labels.csv` has the columns `video,time,label` or `video,frame,label`, see
+    `lac.data.reading.read_table`: the phase of the video NAME (with or without its ending) from that second, or
     from that frame, counted from 0, on. Labels are all whole numbers, or else names, which are numbered as they first
     appear; -1 and empty ones are no phase.
     """
