@@ -102,7 +102,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, metavar="N", help="about so many (default: all)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
     parser.add_argument("--end-to-end", action="store_true", help="train the backbone too: few steps, small pictures")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as lac-train; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="as lac-train; repeatable"
+    )
     parser.add_argument("--csv", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s")
     options = parser.parse_args()
 

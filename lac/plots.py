@@ -54,25 +54,15 @@ def plot_alignment(
     posterior = _array(posterior)
     path = _array(path).reshape(-1, 2).astype(int)
     times1, times2 = _array(times1), _array(times2)
-    if posterior.ndim != 2 or posterior.shape != (len(times1), len(times2)):
-        raise ValueError(
-            f"posterior must be (len(times1), len(times2)), here ({len(times1)}, {len(times2)}), got {posterior.shape}"
-        )
-    if scores is not None and _array(scores).shape != posterior.shape:
-        raise ValueError(f"scores must have posterior's shape {posterior.shape}, got {_array(scores).shape}")
-
-    for name, times in (("times1", times1), ("times2", times2)):
-        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
-            raise ValueError(f"{name} must be finite and increase, got {times[:5]}...")
-    if len(path) and (path.min() < 0 or (path.max(axis=0) >= posterior.shape).any()):
-        raise ValueError(f"path must lie within {posterior.shape}, got {path.min(axis=0)} to {path.max(axis=0)}")
+    scores = None if scores is None else _array(scores)
+    _check_alignment(posterior, path, times1, times2, scores)
 
     panels = 1 if scores is None else 2
     figure = new_figure(4.7 * panels, _height(times1, times2) + (0.3 if title else 0.0))
     all_axes = figure.subplots(1, panels, squeeze=False)[0]
     if scores is not None:
-        limit = _greatest(np.abs(_array(scores))) or 1.0
-        image = _heat_map(all_axes[0], _array(scores), times1, times2, "RdBu_r", -limit, limit)
+        limit = _greatest(np.abs(scores)) or 1.0
+        image = _heat_map(all_axes[0], scores, times1, times2, "RdBu_r", -limit, limit)
         _colour_bar(figure, image, all_axes[0], "score")
         all_axes[0].set_title("similarity score", fontsize=10)
     axes = all_axes[-1]
@@ -92,6 +82,22 @@ def plot_alignment(
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _check_alignment(
+    posterior: np.ndarray, path: np.ndarray, times1: np.ndarray, times2: np.ndarray, scores: np.ndarray | None
+) -> None:
+    if posterior.ndim != 2 or posterior.shape != (len(times1), len(times2)):
+        raise ValueError(
+            f"posterior must be (len(times1), len(times2)), here ({len(times1)}, {len(times2)}), got {posterior.shape}"
+        )
+    if scores is not None and scores.shape != posterior.shape:
+        raise ValueError(f"scores must have posterior's shape {posterior.shape}, got {scores.shape}")
+    for name, times in (("times1", times1), ("times2", times2)):
+        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+            raise ValueError(f"{name} must be finite and increase, got {times[:5]}...")
+    if len(path) and (path.min() < 0 or (path.max(axis=0) >= posterior.shape).any()):
+        raise ValueError(f"path must lie within {posterior.shape}, got {path.min(axis=0)} to {path.max(axis=0)}")
 
 
 def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:

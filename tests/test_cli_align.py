@@ -226,7 +226,12 @@ def refused(argv, code, *words, capsys):
 def test_usage(run, tmp_path, capsys):
     refused(["a", "b"], 2, "required", capsys=capsys)
     refused([run, "clip1", "clip2", "--set", "data.options.rate=0"], 2, "rate must be > 0", capsys=capsys)
-    refused([run, "x.npy", "clip2", "--set", "loss.scale=3"], 2, "only the settings of data can change", capsys=capsys)
+    np.save(tmp_path / "x.npy", np.ones((5, 3)))
+    files = [run, tmp_path / "x.npy", tmp_path / "x.npy"]  # no data set is loaded
+    refused([*files, "--set", "data.options.rate=0"], 2, "rate must be > 0", capsys=capsys)
+    refused([*files, "--set", "data.options.rate=fast"], 2, "data.options.rate must be a number", capsys=capsys)
+    refused([*files, "--set", "data.options.rat=3"], 2, "no option 'rat'", capsys=capsys)
+    refused([*files, "--set", "loss.scale=3"], 2, "only the settings of data can change", capsys=capsys)
     refused([run, "clip1", "clip2", "--video", "x.png"], 2, "must end in .mp4", capsys=capsys)
     words = ["'clpi1' is neither a file nor one of the 8 clips", "a name there is 'clip1'"]
     refused([run, "clip2", "clpi1"], 2, *words, capsys=capsys)

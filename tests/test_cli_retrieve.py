@@ -9,7 +9,6 @@ from tiny_video import grey, write_video
 from lac import pictures
 from lac.cli.retrieve import main
 from lac.data.video import frames_at
-from lac.retrieval import nearest_frames
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +31,6 @@ def retrieve(*argv):
 
 def report(folder):
     return json.loads((folder / "retrieval.json").read_text())
-
-
-def test_nearest_frames_by_hand():
-    clips = [np.array([[0.0], [5], [9]]), np.array([[4.0], [6]]), np.array([[20.0]])]
-    first, second = nearest_frames(np.array([[5.5], [9]]), clips, k=2)
-    assert first == [(0, 1, 0.5), (1, 1, 0.5)]  # equal: the earlier clip
-    assert second == [(0, 2, 0.0), (1, 1, 3.0)]
-    assert [answer.clip for answer in nearest_frames(np.array([[19.0]]), clips, k=9)[0]] == [2, 0, 1]
 
 
 def test_a_copy_of_a_clip_finds_its_own_frames(run, clips, tmp_path, capsys):
@@ -153,18 +144,6 @@ def test_no_frame_at_no_time(tmp_path, seconds):
     path = write_video(tmp_path / "a.mp4", grey([1, 2]), [0, 0.1])
     with pytest.raises(ValueError, match="seconds must be finite times, at least one"):
         frames_at(path, seconds)
-
-
-def test_borders_say_whether_the_phase_agrees():
-    image = np.zeros((4, 4, 3), dtype=np.uint8)
-    figure = pictures.plot_retrieval([[image] * 4], [["a"] * 4], [[None, True, False, None]])
-    colours = [axes.spines["top"].get_edgecolor() for axes in figure.axes]
-    assert len(set(colours)) == 4
-    red, green = colours[2], colours[1]
-    assert red[0] > red[1]
-    assert green[1] > green[0]
-    with pytest.raises(ValueError, match="rows of one length"):
-        pictures.plot_retrieval([[image], [image, image]], [["a"], ["a", "b"]])
 
 
 def test_usage(run, capsys):

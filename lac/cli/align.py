@@ -32,9 +32,9 @@ _LETTERS = ("A", "B")  # the two clips, as the help and the report call them
 _STILL = "does not change from frame to frame: any path through it is as good as another"
 
 _EXAMPLES = """examples:
-  lac-align runs/mine clip03 clip07                 clips of the run's data set
-  lac-align runs/mine clip03 elsewhere/features.npy     a clip and an array
-  lac-align runs/pour a.mp4 b.mp4 --video both.mp4      a run trained on videos
+  lac-align runs/mine clip03 clip07                    clips of the data set
+  lac-align runs/mine clip03 elsewhere/features.npy    a clip and an array
+  lac-align runs/pour a.mp4 b.mp4 --video both.mp4     of a run on videos
 """
 _WRITES = """what is written to --out (default: RUN/align/A-B):
   alignment.png        scores, soft alignment, best path

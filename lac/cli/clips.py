@@ -73,7 +73,7 @@ def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:
     """Whether an encoder with this `config` takes the frames of a clip.
 
     Raises:
-        ValueError: it does not; the message names the clip as it was given.
+        DataError: it does not; the message names the clip as it was given.
     """
     shape, features = clip.frames.shape[1:], clip.frames[0].size
     if encoder["backbone"] is not None and len(shape) != 3:
@@ -89,7 +89,7 @@ def check_embeddings(clips: Sequence[Clip], embeddings: Sequence[np.ndarray]) ->
     """Whether the embeddings of clips are finite.
 
     Raises:
-        ValueError: one is not; the message names the clip.
+        DataError: one is not; the message names the clip.
     """
     for clip, embedding in zip(clips, embeddings, strict=True):
         if not (abs(embedding) < float("inf")).all():

@@ -129,7 +129,7 @@ def add_general(parser: argparse.ArgumentParser) -> None:
     """What every command has, as the last group of its help."""
     group = parser.add_argument_group("general")
     group.add_argument("-h", "--help", action="help", help="show this help and exit")
-    versions = f"%(prog)s of lac {lac.__version__}, torch {torch.__version__}"
+    versions = f"lac {lac.__version__}, torch {torch.__version__}"
     group.add_argument("--version", action="version", version=versions, help="show the versions of lac and torch")
     # Taken out by `run`, wherever it stands; here for the help alone.
     group.add_argument("--traceback", action="store_true", help="show the traceback of an error")
@@ -158,13 +158,17 @@ def config_of_run(arguments: argparse.Namespace) -> TrainConfig:
     Raises:
         UsageError, ConfigError, OSError: see `data_overrides` and `TrainConfig.of_run`.
     """
+    from lac.data.base import check_options
     from lac.runs.config import TrainConfig
 
     config = TrainConfig.of_run(arguments.run)
     changes = data_overrides(arguments)
     if changes.get("data.name", config.data.name) != config.data.name:
         changes = {"data.root": None, "data.options": {}} | changes
-    return TrainConfig.of_run(arguments.run, changes)
+    config = TrainConfig.of_run(arguments.run, changes)
+    if any(name.startswith("data.options") for name in changes):
+        check_options(config.data.name, config.data.options)  # also where only files are read, and nothing is loaded
+    return config
 
 
 # Errors

@@ -182,6 +182,18 @@ def load(name: str, root: str | Path | None = None, *, device: str | torch.devic
         FileNotFoundError: the data is not there.
         ImportError: the data comes with a package that is not installed.
     """
+    options = check_options(name, options)
+    loader = _loaders[name]
+    parameters = inspect.signature(loader).parameters
+    return loader(root, **options | ({"device": device} if "device" in parameters else {}))
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a data set, each of the type that its loader wants; nothing is loaded.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     if name not in _loaders:
         close = difflib.get_close_matches(name, _loaders, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -193,11 +205,11 @@ def load(name: str, root: str | Path | None = None, *, device: str | torch.devic
     wrong = [key for key in options if key not in known]
     if wrong and not free:
         raise ConfigError(f"data set {name!r} has no option {wrong[0]!r}: its options are {', '.join(known) or 'none'}")
-    options = checked_options(loader, options)
-    seed = options.get("seed", 0)
+    checked = checked_options(loader, options)
+    seed = checked.get("seed", 0)
     if isinstance(seed, int) and seed < 0:
         raise ConfigError(f"data.options.seed must not be negative, got {seed}")
-    return loader(root, **options | ({"device": device} if "device" in parameters else {}))
+    return checked
 
 
 def _numbers(array: Any, dtype: type[np.generic], what: str) -> np.ndarray:

@@ -85,8 +85,7 @@ def load(
     if root is None:
         raise FileNotFoundError("the data set 'folder' needs root= (--root): a folder with features/*.npy or videos/*")
     base = Path(root)
-    if not 0 < rate < math.inf:
-        raise ConfigError(f"rate must be > 0 frames a second, got {rate}")
+    _check_rate(rate)
     files = _Files.of(base)
     network = _network(backbone, rate=rate, fps=fps, size=size, device=device) if files.kind == "videos" else None
     train, val = _split(base, files.kind, sorted(files.sources), val_share, seed)
@@ -203,6 +202,7 @@ def read_clip(
         ValueError, FileNotFoundError, ImportError: the file cannot be read; the message names it.
     """
     path = Path(path)
+    _check_rate(rate)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
     features = None
@@ -211,6 +211,11 @@ def read_clip(
     name = Path(os.path.abspath(path)).stem  # of . and .. too
     with naming(path):
         return _read_clip(name, path, features, rate=rate, fps=fps, size=size).clip
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < math.inf:
+        raise ConfigError(f"rate must be > 0 frames a second, got {rate}")
 
 
 class _Numbered(NamedTuple):
