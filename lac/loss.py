@@ -347,30 +347,28 @@ class LACLoss(nn.Module):
 
     def _contrast(self, first: Sequences, second: Sequences) -> tuple[Tensor, Tensor]:
         """-log softmax_y(a(z1_k, y) / c) at the partner y = z2_k of each pair k, and a(z1_k, z2_k), each (B,)."""
-        b = len(first.z)
-        candidates = self._candidates(second)
-        k = len(candidates.z) // b
-        score = self._score(first.repeated(k), candidates).reshape(b, k)
-        has_frames = candidates.lengths.reshape(b, k) > 0
+        chosen = self._candidates(first.z.shape[0], first.z.device)
+        k = chosen.shape[1]
+        candidates = second.joined(second.reversed()).selected(chosen.flatten())
+        score = self._score(first.repeated(k), candidates).reshape(chosen.shape)
+        has_frames = candidates.lengths.reshape(chosen.shape) > 0
         logits = (score / self.sequence_temperature).masked_fill(~has_frames, NEVER)
         contrast = torch.where(has_frames[:, 0], -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
 
-    def _candidates(self, second: Sequences) -> Sequences:
-        """What each sequence 1 is contrasted with: its partner and then its negatives, K of each pair in turn, (B K).
+    def _candidates(self, b: int, device: torch.device) -> Tensor:
+        """What each sequence 1 is contrasted with (B, K): its partner, and then its negatives.
 
-        Negatives are the B - 1 other sequences of the batch, and `n_negatives` of it, the partner first, backwards.
+        Number k is sequence k of the batch, b + k the same played backwards. Negatives are the B - 1 others of the
+        batch, and `n_negatives` of it backwards, of which the partner is the first.
         """
-        b = len(second.z)
-        pair = torch.arange(b, device=second.z.device)[:, None]
-        others = (pair + torch.arange(1, b, device=pair.device)) % b
-        backwards = b + (pair + torch.arange(min(self.n_negatives, b), device=pair.device)) % b
-        chosen = {
-            "reversed": (pair, backwards),
-            "batch": (pair, others),
-            "both": (pair, others, backwards),
-        }[self.negatives]
-        return second.joined(second.reversed()).selected(torch.cat(chosen, dim=1).flatten())
+        partner = torch.arange(b, device=device)[:, None]
+        candidates = [partner]
+        if self.negatives in ("batch", "both"):
+            candidates.append((partner + torch.arange(1, b, device=device)) % b)
+        if self.negatives in ("reversed", "both"):
+            candidates.append(b + (partner + torch.arange(min(self.n_negatives, b), device=device)) % b)
+        return torch.cat(candidates, dim=1)
 
 
 def _unit_pairs(

@@ -46,10 +46,10 @@ def test_golden_values(backend):
     scores = torch.tensor(GOLDEN, dtype=DOUBLE, requires_grad=True)
     o, e = (torch.tensor(x, dtype=DOUBLE, requires_grad=True) for x in (1.0, 0.4))
     for temperature, expected in GOLDEN_SCORES.items():
-        found = smith_waterman(scores, gap_open=o, gap_extend=e, temperature=temperature, backend=backend)
-        assert abs(found.item() - expected) < 1e-7
-    found = smith_waterman(scores, gap_open=o, gap_extend=e, backend=backend)
-    d_scores, d_open, d_extend = torch.autograd.grad(found, (scores, o, e))
+        result = smith_waterman(scores, gap_open=o, gap_extend=e, temperature=temperature, backend=backend)
+        assert abs(result.item() - expected) < 1e-7
+    result = smith_waterman(scores, gap_open=o, gap_extend=e, backend=backend)
+    d_scores, d_open, d_extend = torch.autograd.grad(result, (scores, o, e))
     assert abs(d_open.item() + 0.232645) < 1e-6
     assert abs(d_extend.item() + 0.022939) < 1e-6
     torch.testing.assert_close(d_scores, torch.tensor(GOLDEN_POSTERIOR, dtype=DOUBLE), atol=1e-6, rtol=0)
@@ -59,9 +59,9 @@ def test_golden_values(backend):
 
 @pytest.mark.parametrize("backend", ENGINES)
 def test_golden_hard_alignment(backend):
-    found = hard_alignment(torch.tensor(GOLDEN, dtype=DOUBLE), gap_open=1.0, gap_extend=0.4, backend=backend)
-    assert found.score.item() == 3.0
-    assert found.paths[0].tolist() == [[0, 0], [1, 1], [2, 2]]
+    result = hard_alignment(torch.tensor(GOLDEN, dtype=DOUBLE), gap_open=1.0, gap_extend=0.4, backend=backend)
+    assert result.score.item() == 3.0
+    assert result.paths[0].tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
 @pytest.mark.parametrize("gaps", ["scalar", "cell"])
@@ -72,9 +72,9 @@ def test_equals_enumeration(n, m, gaps):
     exact = soft_score(s[0], o.expand(1, n, m)[0], e.expand(1, n, m)[0], t)
     wanted = torch.autograd.grad(exact, (s, o, e, t), allow_unused=True)
     for backend in ALL:
-        found = score(s, o, e, t, backend=backend)
-        torch.testing.assert_close(found[0], exact, rtol=1e-12, atol=1e-12)
-        got = torch.autograd.grad(found, (s, o, e, t), allow_unused=True)
+        result = score(s, o, e, t, backend=backend)
+        torch.testing.assert_close(result[0], exact, rtol=1e-12, atol=1e-12)
+        got = torch.autograd.grad(result, (s, o, e, t), allow_unused=True)
         for x, y, like in zip(got, wanted, (s, o, e, t), strict=True):
             x, y = (torch.zeros_like(like) if z is None else z for z in (x, y))
             torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
@@ -139,13 +139,13 @@ def test_derivatives_of_the_soft_alignment(backend):
 def test_second_order_equals_the_reference():
     inputs = problem(2, 4, 5, gaps="cell", seed=3)
     weight = torch.randn(2, 4, 5, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
-    found = {}
+    result = {}
     for backend in ALL:
         s, o, e, t = inputs
         posterior = soft_alignment(s, gap_open=o, gap_extend=e, temperature=t, backend=backend)
-        found[backend] = torch.autograd.grad((posterior * weight).sum(), inputs)
+        result[backend] = torch.autograd.grad((posterior * weight).sum(), inputs)
     for backend in ENGINES:
-        for x, y in zip(found[backend], found["reference"], strict=True):
+        for x, y in zip(result[backend], result["reference"], strict=True):
             torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-11)
 
 
@@ -182,12 +182,12 @@ def test_padding_changes_nothing(backend):
     lengths = tuple(torch.tensor(x) for x in zip(*sizes, strict=True))
     options = {"gap_open": 0.8, "gap_extend": 0.3, "temperature": 0.5, "backend": backend}
     scores.requires_grad_()
-    found = smith_waterman(scores, lengths=lengths, **options)
-    (d_scores,) = torch.autograd.grad(found.sum(), scores)
+    result = smith_waterman(scores, lengths=lengths, **options)
+    (d_scores,) = torch.autograd.grad(result.sum(), scores)
     for k, (r, c) in enumerate(sizes):
         alone = scores.detach()[k, :r, :c].requires_grad_()
         expected = smith_waterman(alone, **options)
-        torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(result[k], expected, rtol=1e-12, atol=1e-12)
         wanted = torch.zeros(n, m, dtype=DOUBLE)
         if r and c:
             (wanted[:r, :c],) = torch.autograd.grad(expected, alone)
@@ -200,12 +200,12 @@ def test_padding_changes_nothing(backend):
 def test_hard_alignment_with_padding_and_no_alignment(backend):
     scores = torch.randn(3, 6, 7, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     lengths = ([4, 0, 6], [5, 7, 7])
-    found = hard_alignment(scores, gap_open=0.5, gap_extend=0.1, lengths=lengths, backend=backend)
+    result = hard_alignment(scores, gap_open=0.5, gap_extend=0.1, lengths=lengths, backend=backend)
     alone = hard_alignment(scores[0, :4, :5], gap_open=0.5, gap_extend=0.1, backend=backend)
-    assert found.score[0] == alone.score
-    assert found.paths[0].tolist() == alone.paths[0].tolist()
-    assert found.score[1] == 0
-    assert found.paths[1].shape == (0, 2)
+    assert result.score[0] == alone.score
+    assert result.paths[0].tolist() == alone.paths[0].tolist()
+    assert result.score[1] == 0
+    assert result.paths[1].shape == (0, 2)
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -218,23 +218,23 @@ def test_hard_alignment_breaks_ties_by_its_rule(backend):
     assert hard_alignment(torch.tensor([[0.0, -9.0], [-9.0, 2.0]]), backend=backend).paths[0].tolist() == [[1, 1]]
     # over the same gap cost, a match after a match is preferred to a match after a gap
     scores = torch.tensor([[3.0, 1.0, -9.0], [-9.0, 2.0, -9.0], [-9.0, -9.0, 5.0]])
-    found = hard_alignment(scores, gap_open=1.0, gap_extend=1.0, backend=backend)
-    assert found.score == 10
-    assert found.paths[0].tolist() == [[0, 0], [1, 1], [2, 2]]
+    result = hard_alignment(scores, gap_open=1.0, gap_extend=1.0, backend=backend)
+    assert result.score == 10
+    assert result.paths[0].tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
 @pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_half_precision_is_computed_in_float32(dtype, backend):
     scores = torch.randn(2, 20, 30, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
-    found = smith_waterman(scores, gap_open=0.5, gap_extend=0.2, temperature=0.2, backend=backend)
-    (gradient,) = torch.autograd.grad(found.sum(), scores)
+    result = smith_waterman(scores, gap_open=0.5, gap_extend=0.2, temperature=0.2, backend=backend)
+    (gradient,) = torch.autograd.grad(result.sum(), scores)
     exact_scores = scores.detach().double().requires_grad_()
     exact = smith_waterman(exact_scores, gap_open=0.5, gap_extend=0.2, temperature=0.2, backend="eager")
     (exact_gradient,) = torch.autograd.grad(exact.sum(), exact_scores)
-    assert found.dtype == torch.float32
+    assert result.dtype == torch.float32
     assert gradient.dtype == dtype
-    assert relative(found, exact) < 1e-6
+    assert relative(result, exact) < 1e-6
     assert relative(gradient, exact_gradient) < max(1e-5, torch.finfo(dtype).eps)
     assert soft_alignment(scores, backend=backend).dtype == torch.float32
 
@@ -249,10 +249,10 @@ def test_float32_is_stable_at_low_temperature(temperature, backend):
     exact = soft_alignment(scores.double(), **(options | {"backend": "eager"}))
     assert posterior.isfinite().all()
     assert posterior.sum(1).max() <= 1 + 1e-4
-    found = smith_waterman(scores, **options)
-    assert relative(found, smith_waterman(scores.double(), **options)) < 1e-6
+    result = smith_waterman(scores, **options)
+    assert relative(result, smith_waterman(scores.double(), **options)) < 1e-6
     # Log-space values reach N abs(S) / T, each rounded to 2^-24 of it; a transition's log-odds err by a few roundings.
-    largest = found.max().item() / temperature
+    largest = result.max().item() / temperature
     assert (posterior - exact).abs().max() < 16 * largest * 2**-24
 
 
@@ -261,9 +261,9 @@ def test_forbidden_cells_and_nan(backend):
     scores = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     scores[0, 2, 3] = -torch.inf
     scores[0, :, 0] = -torch.inf
-    found, expected = (soft_alignment(scores[0], backend=x) for x in (backend, "reference"))
-    torch.testing.assert_close(found, expected)
-    assert found[2, 3] == 0
+    result, expected = (soft_alignment(scores[0], backend=x) for x in (backend, "reference"))
+    torch.testing.assert_close(result, expected)
+    assert result[2, 3] == 0
     scores[1, 0, 0] = torch.nan
     both = smith_waterman(scores, backend=backend)
     assert both[0].isfinite()

@@ -79,15 +79,15 @@ def test_padding_changes_nothing_and_has_no_gradient(name):
             copy[k, count:] = math.nan
         padded.append(copy)
     leaves = [x.requires_grad_() for x in padded[:2]]
-    found = value(loss, *leaves, times1=padded[2], times2=padded[3], **settings)
+    result = value(loss, *leaves, times1=padded[2], times2=padded[3], **settings)
     for k, (n, m) in enumerate(zip(*lengths, strict=True)):
         if name == "SaL":  # its draws depend on the place in the batch: pad less instead
             short = value(loss, z1, z2, times1=times1, times2=times2, **settings)[k]
         else:
             cut = {"times1": times1[k : k + 1, :n], "times2": times2[k : k + 1, :m]}
             short = value(loss, z1[k : k + 1, :n], z2[k : k + 1, :m], **cut)[0]
-        assert torch.isclose(found[k], short, rtol=1e-6)
-    found.sum().backward()
+        assert torch.isclose(result[k], short, rtol=1e-6)
+    result.sum().backward()
     for leaf, rows in zip(leaves, lengths, strict=True):
         assert leaf.grad.isfinite().all()
         for k, count in enumerate(rows):
@@ -293,16 +293,16 @@ def test_lav_equals_plain_loops():
 def test_gta_equals_plain_loops():
     z1, z2 = embeddings(b=1, n=3, m=4)
     tables, costs = [], []
-    for one, two in ((z1[0], z2[0]), (z2[0], z1[0])):
-        logits = [[cosine(a, b) / 0.1 for b in two] for a in one]
-        columns = [softmax([row[j] for row in logits]) for j in range(len(two))]
-        r = [[math.inf] * len(two) for _ in one]
-        for i in range(len(one)):
-            for j in range(len(two)):
+    for first, second in ((z1[0], z2[0]), (z2[0], z1[0])):
+        logits = [[cosine(a, b) / 0.1 for b in second] for a in first]
+        columns = [softmax([row[j] for row in logits]) for j in range(len(second))]
+        r = [[math.inf] * len(second) for _ in first]
+        for i in range(len(first)):
+            for j in range(len(second)):
                 steps = [r[a][b] for a, b in ((i - 1, j), (i, j - 1), (i - 1, j - 1)) if a >= 0 and b >= 0]
                 weights = softmax([-x / 0.1 for x in steps]) if steps else []
                 r[i][j] = -math.log(columns[j][i]) + sum(w * x for w, x in zip(weights, steps, strict=True))
-        tables.append([softmax([-r[i][j] for i in range(len(one))]) for j in range(len(two))])  # by column
+        tables.append([softmax([-r[i][j] for i in range(len(first))]) for j in range(len(second))])  # by column
         costs.append(r[-1][-1])
     expected = 0.1 * sum(costs)
     for row in range(3):
@@ -316,12 +316,12 @@ def test_gta_equals_plain_loops():
 
 def test_gta_on_paper():
     """Two orthogonal frames against the first of them: their costs are log(1 + e^-10) and 10 more."""
-    one, two = torch.eye(2, dtype=torch.float64)[None], torch.tensor([[[2.0, 0.0]]], dtype=torch.float64)
+    first, second = torch.eye(2, dtype=torch.float64)[None], torch.tensor([[[2.0, 0.0]]], dtype=torch.float64)
     low = math.log(1 + math.exp(-10))
     path = low + (10 + low)  # there; back, every cost is -log 1
     p = 1 / (1 + math.exp(-(10 + low)))  # of frame 0, wherever the cycle began
     logs = [x - math.log(math.exp(p) + math.exp(1 - p)) for x in (p, 1 - p)]
-    assert abs(make("GTA")(one, two).item() - (0.1 * path - 0.5 * sum(logs))) < 1e-9
+    assert abs(make("GTA")(first, second).item() - (0.1 * path - 0.5 * sum(logs))) < 1e-9
 
 
 # TCN
@@ -339,15 +339,15 @@ def test_tcn_equals_plain_loops():
     z1, z2 = embeddings(b=1, n=7, m=8)
     frames = ([0, 3, 7, 12, 13, 40, 47], [1, 5, 9, 11, 17, 24, 30, 52])
     expected = 0.0
-    for one, two, s, t in ((z1[0], z2[0], *frames), (z2[0], z1[0], *frames[::-1])):
+    for first, second, s, t in ((z1[0], z2[0], *frames), (z2[0], z1[0], *frames[::-1])):
         anchors = []
-        for i, a in enumerate(unit(one)):
-            distances = [apart(a, b) for b in unit(two)]
+        for i, a in enumerate(unit(first)):
+            distances = [apart(a, b) for b in unit(second)]
             near = [d for d, x in zip(distances, t, strict=True) if abs(s[i] - x) <= 5]
             far = [d for d, x in zip(distances, t, strict=True) if abs(s[i] - x) > 10]
             if near and far:
                 anchors.append(sum(max(0.0, p - n + 0.2) for p in near for n in far) / len(near) / len(far))
-        assert 0 < len(anchors) < len(one)
+        assert 0 < len(anchors) < len(first)
         expected += 0.5 * sum(anchors) / len(anchors)
     seconds = {f"times{k + 1}": torch.tensor([t], dtype=torch.float64) / 25 for k, t in enumerate(frames)}
     assert abs(make("TCN")(z1, z2, **seconds).item() - expected) < 1e-6
@@ -406,8 +406,8 @@ def test_sal_leaves_short_views_out():
     assert total[0] == 0
     loss.triplets = 8000  # what one view gives is then also what two of its like would
     both = value(loss, z1[:, :5], z1[:, :5])
-    one = value(loss, z1[:, :5], z2, lengths2=torch.tensor([4, 4, 4]))
-    torch.testing.assert_close(one, both, rtol=0.05, atol=0)
+    shorter = value(loss, z1[:, :5], z2, lengths2=torch.tensor([4, 4, 4]))
+    torch.testing.assert_close(shorter, both, rtol=0.05, atol=0)
 
 
 # LAC as released
@@ -486,6 +486,6 @@ def test_gaps_of_lac_as_released_take_a_thousand_times_the_step():
     assert torch.allclose(loss.gaps.grad[1, 63, :5].double(), extending.grad[63:].sum(0), rtol=1e-4, atol=1e-9)
     assert (loss.gaps.grad <= 0).all()  # descent pushes them up
     torch.optim.Adam(loss.parameters(), lr=1e-4).step()
-    found = loss.learned()
-    assert 1 < found["gap_open"] < 1.1
+    result = loss.learned()
+    assert 1 < result["gap_open"] < 1.1
     assert abs(loss._penalties()[0, 10, 0].item() - 1.1) < 1e-3

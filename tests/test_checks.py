@@ -44,8 +44,8 @@ WITH_TIMES = {
 }
 
 
-def equal(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+def equal(result: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("taker", WITH_LENGTHS)
@@ -58,8 +58,8 @@ def test_lengths_of_every_integer_kind_mean_the_same(taker, lengths):
         equal(call(kind), expected)
     for dtype in INTEGERS:
         equal(call(torch.tensor(lengths, dtype=dtype)), expected)
-    for one in (lengths[0], np.int32(lengths[0]), torch.tensor(lengths[0])):
-        equal(call(one), call([lengths[0]] * B))
+    for length in (lengths[0], np.int32(lengths[0]), torch.tensor(lengths[0])):
+        equal(call(length), call([lengths[0]] * B))
 
 
 @pytest.mark.parametrize("taker", WITH_LENGTHS)
@@ -174,7 +174,8 @@ SETTINGS = {
     "ContextualGaps": (lambda **s: ContextualGaps(4, **s), {"gap_open": 1.0, "gap_extend": 0.5}),
     "IntervalGaps": (IntervalGaps, {"gap_open": 1.0, "gap_rate": 0.5}),
     "FrameEncoder": (
-        lambda **s: FrameEncoder(4, **s), {"dropout": 0.1, "shortest_wavelength": 0.5, "longest_wavelength": 9.0},
+        lambda **s: FrameEncoder(4, **s),
+        {"dropout": 0.1, "shortest_wavelength": 0.5, "longest_wavelength": 9.0},
     ),
     "smith_waterman": (
         lambda **s: smith_waterman(SCORES, **s), {"gap_open": 1.0, "gap_extend": 0.5, "temperature": 0.5},
@@ -309,7 +310,7 @@ def test_frames_of_another_kind_are_refused():
 def test_what_stands_at_padding_reaches_nothing(form, gaps, lengths, content):
     loss = LACLoss(sequence_form=form, gaps=gaps, embed_dim=E, negatives="both")
     lengths1, lengths2 = (torch.tensor(k) for k in zip(*lengths, strict=True))
-    found = []
+    result = []
     for fill in (0.0, content):
         given_ = [
             x.masked_fill((torch.arange(T) >= k[:, None]).reshape(B, T, *(1,) * (x.dim() - 2)), fill).requires_grad_()
@@ -319,7 +320,7 @@ def test_what_stands_at_padding_reaches_nothing(form, gaps, lengths, content):
         value = loss(z1, z2, times1=times1, times2=times2, lengths1=lengths1, lengths2=lengths2)
         wanted = [*given_, *loss.parameters()]
         gradients = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
-        found.append([value, *gradients])
-    for plain, filled in zip(*found, strict=True):
+        result.append([value, *gradients])
+    for plain, filled in zip(*result, strict=True):
         assert plain.isfinite().all()
         equal(filled, plain)

@@ -65,16 +65,16 @@ def test_times_of_any_size_keep_their_digits():
 
 def test_what_stands_at_padding_reaches_no_gradient():
     encoder, lengths = make(), [0, 3, 8]
-    found = []
+    result = []
     for fill in (0.0, float("nan"), float("inf"), 1e30):
         padding = torch.arange(8) >= torch.tensor(lengths)[:, None]
         frames = torch.ones(3, 8, 6).cumsum(1).sin().masked_fill(padding[:, :, None], fill).requires_grad_()
         times = torch.arange(8.0).expand(3, 8).masked_fill(padding, fill).requires_grad_()
         z = encoder(frames, times=times, lengths=lengths)
         gradients = torch.autograd.grad(z.square().sum(), [frames, times, *encoder.parameters()])
-        found.append([z, *gradients])
-    for other in found[1:]:
-        for x, y in zip(other, found[0], strict=True):
+        result.append([z, *gradients])
+    for other in result[1:]:
+        for x, y in zip(other, result[0], strict=True):
             assert y.isfinite().all()
             torch.testing.assert_close(x, y, rtol=0, atol=0)
 

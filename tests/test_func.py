@@ -54,9 +54,9 @@ def test_forward_mode(what, gaps, backend):
     f, x = closed(what, backend), inputs(gaps)
     v = tangents(x)
     expected = along(f, x, v)
-    value, found = jvp(f, tuple(x), v)
+    value, result = jvp(f, tuple(x), v)
     torch.testing.assert_close(value, f(*x))
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     with forward_ad.dual_level():
         dual = f(*(forward_ad.make_dual(y, t) for y, t in zip(x, v, strict=True)))
         torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, expected)
@@ -68,17 +68,17 @@ def test_forward_mode_of_one_argument(what, backend):
     f, x = closed(what, backend), inputs("cell")
     v = tangents(x)
     for k in range(4):
-        one = tuple(t if j == k else torch.zeros_like(t) for j, t in enumerate(v))
-        found = jvp(lambda y, k=k: f(*(y if j == k else z for j, z in enumerate(x))), (x[k],), (v[k],))[1]
-        torch.testing.assert_close(found, along(f, x, one))
+        direction = tuple(t if j == k else torch.zeros_like(t) for j, t in enumerate(v))
+        result = jvp(lambda y, k=k: f(*(y if j == k else z for j, z in enumerate(x))), (x[k],), (v[k],))[1]
+        torch.testing.assert_close(result, along(f, x, direction))
 
 
 def test_the_fault_that_was_0():
     """In single precision and with nothing that requires a gradient, as users call it."""
     s, v = torch.randn(2, 2, 5, 6)
     for backend in ("auto", *ENGINES):
-        found = jvp(lambda s, b=backend: smith_waterman(s, backend=b), (s,), (v,))[1]
-        torch.testing.assert_close(found, (soft_alignment(s) * v).sum((1, 2)), rtol=1e-4, atol=1e-5)
+        result = jvp(lambda s, b=backend: smith_waterman(s, backend=b), (s,), (v,))[1]
+        torch.testing.assert_close(result, (soft_alignment(s) * v).sum((1, 2)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -88,11 +88,11 @@ def test_reverse_mode(gaps, backend):
     leaves = [y.clone().requires_grad_() for y in x]
     weight = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     expected = torch.autograd.grad((f(*leaves) * weight).sum(), leaves)
-    found = grad(lambda *x: (f(*x) * weight).sum(), argnums=(0, 1, 2, 3))(*x)
+    result = grad(lambda *x: (f(*x) * weight).sum(), argnums=(0, 1, 2, 3))(*x)
     pulled = vjp(f, *x)[1](weight)
     rows = [(row * weight.reshape(-1, *(1,) * (row.dim() - 1))).sum(0) for row in jacrev(f, argnums=(0, 1, 2, 3))(*x)]
     columns = [(c * weight.reshape(-1, *(1,) * (c.dim() - 1))).sum(0) for c in jacfwd(f, argnums=(0, 1, 2, 3))(*x)]
-    for results in (found, pulled, rows, columns):
+    for results in (result, pulled, rows, columns):
         for a, b in zip(results, expected, strict=True):
             torch.testing.assert_close(a, b)
 
@@ -103,11 +103,11 @@ def test_hessian(gaps, backend):
     """Forward over reverse, reverse over reverse and reverse over forward: the derivatives of the gradient."""
     f, x = closed(smith_waterman, backend), inputs(gaps)
     expected = torch.autograd.functional.hessian(lambda *x: f(*x).sum(), tuple(x))
-    found = hessian(lambda *x: f(*x).sum(), argnums=(0, 1, 2, 3))(*x)
+    result = hessian(lambda *x: f(*x).sum(), argnums=(0, 1, 2, 3))(*x)
     twice = jacrev(jacrev(lambda *x: f(*x).sum(), argnums=(0, 1, 2, 3)), argnums=(0, 1, 2, 3))(*x)
     mixed = jacrev(jacfwd(lambda *x: f(*x).sum(), argnums=(0, 1, 2, 3)), argnums=(0, 1, 2, 3))(*x)
     vectorised = torch.autograd.functional.hessian(lambda *x: f(*x).sum(), tuple(x), vectorize=True)
-    for results in (found, twice, mixed, vectorised):
+    for results in (result, twice, mixed, vectorised):
         for row, exact in zip(results, expected, strict=True):
             for a, b in zip(row, exact, strict=True):
                 torch.testing.assert_close(a, b)
@@ -125,8 +125,8 @@ def test_third_order(backend):
     step = 1e-5
     shifted = [hessian(value)(s + sign * step * torch.eye(2, dtype=s.dtype)) for sign in (1, -1)]
     expected = (shifted[0] - shifted[1]) / (2 * step)
-    found = torch.einsum("...bij,ij->...", third, torch.eye(2, dtype=s.dtype))
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+    result = torch.einsum("...bij,ij->...", third, torch.eye(2, dtype=s.dtype))
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-8)
     for other in (
         jacfwd(jacrev(jacrev(value))),
         jacrev(hessian(value)),
@@ -170,8 +170,8 @@ def test_vmap_of_a_single_pair_and_of_lengths():
     n, m = torch.tensor([6, 3, 0, 1, 6]), torch.tensor([7, 7, 2, 4, 0])
     for backend in ENGINES:
         expected = smith_waterman(s, lengths=(n, m), backend=backend)
-        one = vmap(lambda s, n, m, b=backend: smith_waterman(s[None], lengths=(n[None], m[None]), backend=b)[0])
-        torch.testing.assert_close(one(s, n, m), expected)
+        single = vmap(lambda s, n, m, b=backend: smith_waterman(s[None], lengths=(n[None], m[None]), backend=b)[0])
+        torch.testing.assert_close(single(s, n, m), expected)
         torch.testing.assert_close(vmap(lambda s, b=backend: smith_waterman(s, backend=b))(s), smith_waterman(s))
 
 
@@ -187,8 +187,8 @@ def test_forbidden_cells_and_infinite_gaps():
             return smith_waterman(s, gap_open=gap, temperature=t, lengths=([4, 4], [5, 4]), backend=backend)
 
         expected = (f(t + 1e-6) - f(t - 1e-6)) / 2e-6
-        for found in (jvp(f, (t,), (torch.ones_like(t),))[1], jacrev(f)(t), vmap(jacfwd(f))(t[None])[0]):
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+        for result in (jvp(f, (t,), (torch.ones_like(t),))[1], jacrev(f)(t), vmap(jacfwd(f))(t[None])[0]):
+            torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-7)
         second = (jacrev(f)(t + 1e-5) - jacrev(f)(t - 1e-5)) / 2e-5
         torch.testing.assert_close(hessian(f)(t), second, rtol=1e-5, atol=1e-6)
 
@@ -234,8 +234,8 @@ def test_the_loss(form):
         for name, value in grad(f)(parameters, z1[k], z2[k]).items():
             torch.testing.assert_close(each[name][k], value)
     v = torch.randn_like(z1[0])
-    found = jvp(lambda z: f(parameters, z, z2[0]), (z1[0],), (v,))[1]
-    torch.testing.assert_close(found, (grad(f, argnums=1)(parameters, z1[0], z2[0]) * v).sum())
+    result = jvp(lambda z: f(parameters, z, z2[0]), (z1[0],), (v,))[1]
+    torch.testing.assert_close(result, (grad(f, argnums=1)(parameters, z1[0], z2[0]) * v).sum())
 
 
 def test_what_cannot_be_served_says_so():
@@ -248,8 +248,8 @@ def test_what_cannot_be_served_says_so():
 
 def test_hard_alignment_beside_derivatives_and_in_a_broken_graph():
     s = torch.randn(2, 4, 5)
-    found = grad(lambda s: smith_waterman(s).sum() * len(hard_alignment(s).paths[0]))(s)
-    torch.testing.assert_close(found, soft_alignment(s) * len(hard_alignment(s).paths[0]))
+    result = grad(lambda s: smith_waterman(s).sum() * len(hard_alignment(s).paths[0]))(s)
+    torch.testing.assert_close(result, soft_alignment(s) * len(hard_alignment(s).paths[0]))
     torch._dynamo.reset()
     compiled = torch.compile(lambda s: hard_alignment(s).score.sum() + smith_waterman(s).sum(), backend="aot_eager")
     torch.testing.assert_close(compiled(s), hard_alignment(s).score.sum() + smith_waterman(s).sum())

@@ -30,9 +30,9 @@ def test_the_same_interval_costs_the_same_at_any_sampling_rate():
 def test_contextual_gaps_start_as_learned_scalars_and_depend_on_content():
     z1, z2, t = torch.randn(2, 3, 8), torch.randn(2, 4, 8), torch.zeros(2, 0)
     gaps = ContextualGaps(8, gap_open=0.6, gap_extend=0.2)
-    for found, scalar in zip(gaps(z1, z2, t, t), LearnedGaps(0.6, 0.2)(z1, z2, t, t), strict=True):
-        assert found.shape == (2, 3, 4)
-        torch.testing.assert_close(found, scalar.expand(2, 3, 4))
+    for result, scalar in zip(gaps(z1, z2, t, t), LearnedGaps(0.6, 0.2)(z1, z2, t, t), strict=True):
+        assert result.shape == (2, 3, 4)
+        torch.testing.assert_close(result, scalar.expand(2, 3, 4))
     torch.nn.init.normal_(gaps.weight)
     open_, extend = gaps(z1, z2, t, t)
     assert open_.std() > 0
@@ -73,8 +73,8 @@ def test_the_module_owns_learnable_gaps():
     contextual = SmithWaterman(ContextualGaps(4))
     contextual(scores, z1=z1, z2=z2).sum().backward()
     assert contextual.gaps.weight.grad.abs().max() > 0
-    one = contextual(scores[0], z1=z1[0], z2=z2[0])
-    torch.testing.assert_close(one, contextual(scores, z1=z1, z2=z2)[0])
+    single = contextual(scores[0], z1=z1[0], z2=z2[0])
+    torch.testing.assert_close(single, contextual(scores, z1=z1, z2=z2)[0])
     interval = SmithWaterman(IntervalGaps())
     times = {"times1": torch.arange(5.0).expand(2, 5), "times2": torch.arange(6.0).expand(2, 6)}
     torch.testing.assert_close(interval(scores, **times), interval(scores))
@@ -88,8 +88,8 @@ def test_intervals_keep_their_digits_whatever_the_clock():
     ticks = [torch.randint(1, 9, (2, t), generator=torch.Generator().manual_seed(t)).cumsum(1) for t in (7, 8)]
     seconds = SmithWaterman(IntervalGaps(0.5, 0.4))
     expected = seconds(scores, times1=ticks[0] / 25, times2=ticks[1] / 25)
-    found = seconds(scores, times1=ticks[0].double() / 25 + 1.76e9, times2=ticks[1].double() / 25 + 1.76e9)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    result = seconds(scores, times1=ticks[0].double() / 25 + 1.76e9, times2=ticks[1].double() / 25 + 1.76e9)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
     since_1970 = [1_760_000_000_000_000_000 + t * 40_000_000 for t in ticks]
     nanoseconds = SmithWaterman(IntervalGaps(0.5, 0.4e-9))
     torch.testing.assert_close(nanoseconds(scores, times1=since_1970[0], times2=since_1970[1]), expected)
@@ -101,13 +101,13 @@ def test_intervals_keep_their_digits_whatever_the_clock():
 def test_padding_does_not_reach_the_rate():
     module = SmithWaterman(IntervalGaps())
     scores = torch.randn(2, 5, 6)
-    found = []
+    result = []
     for fill in (9.0, float("nan"), float("inf"), -1e30):
         times1, times2 = (torch.arange(float(t)).repeat(2, 1) for t in (5, 6))
         times1[1, 2:], times2[0] = fill, fill
         value = module(scores, times1=times1, times2=times2, lengths=([5, 2], [0, 6]))
-        found.append((value, *torch.autograd.grad(value.sum(), module.parameters())))
-    for other in found[1:]:
-        for x, y in zip(other, found[0], strict=True):
+        result.append((value, *torch.autograd.grad(value.sum(), module.parameters())))
+    for other in result[1:]:
+        for x, y in zip(other, result[0], strict=True):
             assert y.isfinite().all()
             torch.testing.assert_close(x, y, rtol=0, atol=0)

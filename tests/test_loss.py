@@ -41,7 +41,7 @@ def test_frame_part_equals_plain_loops():
     z1, z2 = embeddings(b=1)
     times1, times2 = [0.0, 0.2, 0.3, 0.5, 0.9, 1.0], [0.1, 0.2, 0.4, 0.6, 0.7, 0.8, 1.1, 1.3]
     loss = LACLoss(sequence_weight=0, frame_temperature=0.2, sigma=1.5)
-    found = loss(z1, z2, times1=torch.tensor([times1]), times2=torch.tensor([times2]))
+    result = loss(z1, z2, times1=torch.tensor([times1]), times2=torch.tensor([times2]))
     expected = 0.0
     for x, y, s, t in ((z1[0], z2[0], times1, times2), (z2[0], z1[0], times2, times1)):
         target = gaussian(s, t, 1.5)
@@ -51,7 +51,7 @@ def test_frame_part_equals_plain_loops():
             log_sum = math.log(sum(map(math.exp, logits)))
             divergence += sum(p * (math.log(p) - q + log_sum) for p, q in zip(target[i], logits, strict=True))
         expected += 0.5 * divergence / len(x)
-    assert abs(found.item() - expected) < 1e-5  # times are float32
+    assert abs(result.item() - expected) < 1e-5  # times are float32
 
 
 def test_score_form_is_minus_the_score_per_frame():
@@ -197,13 +197,13 @@ def test_dividing_by_small_probabilities_amplifies_nothing(backend, temperature,
     z = z / z.norm(dim=2, keepdim=True)
     loss = LACLoss(frame_weight=0, temperature=temperature, scale=scale, backend=backend)
     for second in (z.roll(25, 1), other, z + 0.1 * other):
-        found = {}
+        result = {}
         for dtype in (torch.float32, torch.float64):
             pair = [x.to(dtype).clone().requires_grad_() for x in (z, second)]
-            found[dtype] = torch.autograd.grad(loss(*pair), pair)
-        for single, double in zip(found[torch.float32], found[torch.float64], strict=True):
+            result[dtype] = torch.autograd.grad(loss(*pair), pair)
+        for single, double in zip(result[torch.float32], result[torch.float64], strict=True):
             assert (single - double).norm() < 1e-4 * double.norm()
-        assert found[torch.float32][0].norm(dim=2).sum() < scale * 2 * 51 / temperature
+        assert result[torch.float32][0].norm(dim=2).sum() < scale * 2 * 51 / temperature
 
 
 UNITS = {
@@ -233,12 +233,12 @@ def test_reversed_negatives_keep_their_uneven_intervals():
     z1, z2 = (z.detach() for z in embeddings(b=1))
     t1, t2 = (torch.rand(1, z.shape[1], dtype=torch.float64).cumsum(1) for z in (z1, z2))
     loss = LACLoss(sequence_form="contrast", frame_weight=0, gaps="interval", sequence_temperature=0.05)
-    found = loss(z1, z2, times1=t1 + 1.76e9, times2=t2 + 1.76e9)
+    result = loss(z1, z2, times1=t1 + 1.76e9, times2=t2 + 1.76e9)
     logits = []
     for y, t in ((z2, t2), (z2.flip(1), -t2.flip(1))):
         scores = loss.aligner(loss.scores(z1, y), times1=t1, times2=t)
         logits.append(scores.item() / 6 / 0.05)
-    assert abs(found.item() - math.log(1 + math.exp(logits[1] - logits[0]))) < 1e-4
+    assert abs(result.item() - math.log(1 + math.exp(logits[1] - logits[0]))) < 1e-4
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -246,7 +246,7 @@ def test_padding_changes_nothing_whatever_it_holds(form):
     z1, z2 = embeddings(b=2)
     loss = LACLoss(sequence_form=form)
     lengths1, lengths2 = torch.tensor([6, 4]), torch.tensor([5, 8])
-    found = loss.terms(z1, z2, lengths1=lengths1, lengths2=lengths2)
+    result = loss.terms(z1, z2, lengths1=lengths1, lengths2=lengths2)
     wide = [
         torch.cat((z.detach(), torch.full_like(z, float("nan"))), 1).masked_fill(
             (torch.arange(2 * z.shape[1]) >= k[:, None])[:, :, None], float("nan")
@@ -256,7 +256,7 @@ def test_padding_changes_nothing_whatever_it_holds(form):
     for z in wide:
         z.requires_grad_()
     padded = loss.terms(*wide, lengths1=lengths1, lengths2=lengths2)
-    for x, y in zip(found, padded, strict=True):
+    for x, y in zip(result, padded, strict=True):
         torch.testing.assert_close(x, y)
     padded.total.sum().backward()
     for z, k in zip(wide, (lengths1, lengths2), strict=True):
@@ -272,9 +272,9 @@ def test_a_pair_without_frames_is_as_if_it_were_not_there(form, gaps):
     lengths1, lengths2 = torch.tensor([0, 1, 6, 6, 0]), torch.tensor([8, 1, 0, 8, 0])
     full = torch.tensor([1, 3])
     z1.requires_grad_()
-    found = loss.terms(z1, z2, lengths1=lengths1, lengths2=lengths2)
+    result = loss.terms(z1, z2, lengths1=lengths1, lengths2=lengths2)
     alone = loss.terms(z1[full], z2[full], lengths1=lengths1[full], lengths2=lengths2[full])
-    for x, y in zip(found, alone, strict=True):
+    for x, y in zip(result, alone, strict=True):
         torch.testing.assert_close(x[full], y)
         assert (x[[0, 2, 4]] == 0).all()
     value = loss(z1, z2, lengths1=lengths1, lengths2=lengths2)
@@ -372,8 +372,8 @@ def test_one_graph_serves_every_shape(form):
         given = {"times1": torch.rand(b, n).cumsum(1), "times2": torch.rand(b, m, dtype=torch.float64).cumsum(1)}
         given |= {"lengths1": torch.tensor([n, 0, 2][:b]), "lengths2": torch.tensor([m - 1, 2, 4][:b])}
         expected = torch.autograd.grad(loss(z1, z2, **given), (z1, z2))
-        found = torch.autograd.grad(compiled(z1, z2, **given), (z1, z2))
-        for x, y in zip(found, expected, strict=True):
+        result = torch.autograd.grad(compiled(z1, z2, **given), (z1, z2))
+        for x, y in zip(result, expected, strict=True):
             torch.testing.assert_close(x, y)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2  # the first shape alone, then any shape
 

@@ -104,8 +104,8 @@ def test_compiles_without_a_graph_break():
         gap = torch.tensor(0.5, requires_grad=True)
         lengths = (torch.randint(1, n + 1, (b,)), torch.randint(1, m + 1, (b,)))
         expected = torch.autograd.grad(f(scores, gap, *lengths), (scores, gap))
-        found = torch.autograd.grad(compiled(scores, gap, *lengths), (scores, gap))
-        for x, y in zip(found, expected, strict=True):
+        result = torch.autograd.grad(compiled(scores, gap, *lengths), (scores, gap))
+        for x, y in zip(result, expected, strict=True):
             torch.testing.assert_close(x, y)
 
 
@@ -117,8 +117,8 @@ def test_the_loss_compiles_without_a_graph_break(form):
     z1, z2 = torch.randn(3, 8, 16, requires_grad=True), torch.randn(3, 9, 16)
     lengths = (torch.tensor([8, 4, 1]), torch.tensor([9, 9, 2]))
     expected = torch.autograd.grad(loss(z1, z2, lengths1=lengths[0], lengths2=lengths[1]), z1)[0]
-    found = torch.autograd.grad(compiled(z1, z2, lengths1=lengths[0], lengths2=lengths[1]), z1)[0]
-    torch.testing.assert_close(found, expected)
+    result = torch.autograd.grad(compiled(z1, z2, lengths1=lengths[0], lengths2=lengths[1]), z1)[0]
+    torch.testing.assert_close(result, expected)
 
 
 def test_auto_falls_back_aloud(monkeypatch):
@@ -128,8 +128,8 @@ def test_auto_falls_back_aloud(monkeypatch):
     monkeypatch.setattr(engines, "unavailable", lambda name, device: "it is broken" if name == "cpu" else None)
     scores = torch.randn(3, 4)
     with pytest.warns(RuntimeWarning, match=r"cpu engine cannot run on cpu \(it is broken\); using the slower eager"):
-        found = smith_waterman(scores)
-    torch.testing.assert_close(found, smith_waterman(scores, backend="eager"))
+        result = smith_waterman(scores)
+    torch.testing.assert_close(result, smith_waterman(scores, backend="eager"))
     smith_waterman(scores)  # warnings are errors here: no second one
     with pytest.raises(RuntimeError, match="backend='cpu' cannot run on device 'cpu': it is broken"):
         smith_waterman(scores, backend="cpu")
