@@ -28,7 +28,7 @@ namespace {
 
 template <class R, bool CELL>
 void gradient(const Batch& batch) {
-    batch.gaps ? backward_batch<GapSlot<Number<R>>, CELL>(batch) : backward_batch<Slot<Number<R>>, CELL>(batch);
+    batch.gaps ? backward_batch<Number<R>, true, CELL>(batch) : backward_batch<Number<R>, false, CELL>(batch);
 }
 
 template <class R>
@@ -44,7 +44,7 @@ void forward(const Batch& batch) {
 template <bool CELL>
 void second(const Batch& batch) {
     forward_batch<Dual<double>, CELL>(batch);
-    backward_batch<GapSlot<Dual<double>>, CELL>(batch);
+    backward_batch<Dual<double>, true, CELL>(batch);
 }
 
 bool is_double(const Batch& batch) { return batch.scores.type == FLOAT64; }

@@ -11,6 +11,7 @@ struct Number {
     using Real = R;
     using T = Lanes<R>;
     static constexpr bool DUAL = false;
+    static constexpr int PARTS = 2;
     typename T::V m;
     typename T::VI e;
 };
@@ -21,6 +22,7 @@ struct Dual {
     using Real = R;
     using T = Lanes<R>;
     static constexpr bool DUAL = true;
+    static constexpr int PARTS = 3;
     typename T::V m;
     typename T::VI e;
     typename T::V t;

@@ -58,6 +58,7 @@ struct Pair {
         const int64_t rows = n - block * ROWS;
         return ((rows < ROWS ? rows : ROWS) + L - 1) / L;
     }
+    int64_t row(int64_t block, int64_t strip) const { return block * ROWS + strip * L; }
     int64_t windows_of(int64_t block) const { return (L * (strips(block) - 1) + steps() + COLUMNS - 1) / COLUMNS; }
     Header* header() const { return (Header*)saved; }
     // The row above block >= 1: d + x and y, each with `parts` runs of `width`.

@@ -98,18 +98,22 @@ struct Memory {
 template <class N>
 struct Rows {
     using R = typename N::Real;
-    static constexpr int PARTS = N::DUAL ? 3 : 2;
     Memory memory;
     Row<N> row[3];
     void reserve(int64_t m) {
         constexpr int L = N::T::L;
         const int64_t length = (m + 7 * L) / L * L;
-        memory.reserve(size_t(3 * PARTS * length) * sizeof(R));
+        memory.reserve(size_t(3 * N::PARTS * length) * sizeof(R));
         R* p = (R*)memory.p + 2 * L;
         for (auto& r : row) {
             r = {p, (typename N::T::I*)(p + length), N::DUAL ? p + 2 * length : nullptr};
-            p += PARTS * length;
+            p += N::PARTS * length;
         }
+    }
+    void take(int64_t c, int lane, const N& value0, const N& value1, const N& value2) {
+        row[0].take(c, value0, lane);
+        row[1].take(c, value1, lane);
+        row[2].take(c, value2, lane);
     }
     void fill(int64_t first, int64_t last, N value0, N value1, N value2) {
         for (int64_t c = first; c < last; c += N::T::L) {

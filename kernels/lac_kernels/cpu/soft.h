@@ -122,9 +122,12 @@ void forward_between_pairs(const Batch& batch) {
         for (int64_t b = k; b < batch.pairs; b += count) {
             const auto p = start_forward<N>(batch, b);
             std::vector<Partial> parts(size_t(p.blocks()));
-            start_top(p, top);
-            for (int64_t block = 0; block < p.blocks(); block++)
-                forward_block<N, CELL>(p, block, top, nullptr, parts[size_t(block)]);
+            with_exponents<N>(p, [&](auto exponents) {
+                using P = decltype(exponents);
+                start_top<P>(p, top);
+                for (int64_t block = 0; block < p.blocks(); block++)
+                    forward_block<P, CELL>(p, block, top, nullptr, parts[size_t(block)]);
+            });
             finish_forward<N>(batch, p, b, parts);
         }
     });
@@ -138,10 +141,13 @@ void forward_within_a_pair(const Batch& batch) {
         const auto p = start_forward<N>(batch, b);
         std::vector<Partial> parts(size_t(p.blocks()));
         Progress progress(p.blocks());
-        start_top(p, top);
-        parallel(batch.threads, [&](int64_t k, int64_t count) {
-            for (int64_t block = k; block < p.blocks(); block += count)
-                forward_block<N, CELL>(p, block, top, &progress, parts[size_t(block)]);
+        with_exponents<N>(p, [&](auto exponents) {
+            using P = decltype(exponents);
+            start_top<P>(p, top);
+            parallel(batch.threads, [&](int64_t k, int64_t count) {
+                for (int64_t block = k; block < p.blocks(); block += count)
+                    forward_block<P, CELL>(p, block, top, &progress, parts[size_t(block)]);
+            });
         });
         finish_forward<N>(batch, p, b, parts);
     }
@@ -172,7 +178,7 @@ void add_copy(const std::vector<R>& copy, const Tensor& gradient) {
     for (size_t k = 0; k < copy.size(); k++) ((R*)gradient.data)[k] += copy[k];
 }
 
-template <class S, bool CELL, class N = typename S::Value, class R = typename N::Real>
+template <class N, bool GAPS, bool CELL, class R = typename N::Real>
 void backward_between_pairs(const Batch& batch, std::vector<GapSums>& sums) {
     std::vector<Workspace<N>> work(size_t(smallest(batch.threads, batch.pairs)));
     for (auto& own : work) {
@@ -189,12 +195,15 @@ void backward_between_pairs(const Batch& batch, std::vector<GapSums>& sums) {
             if (!own.d_gap_open.empty()) p.open.gradient = (char*)own.d_gap_open.data();
             if (!own.d_gap_extend.empty()) p.extend.gradient = (char*)own.d_gap_extend.data();
             if (!start_backward<N>(batch, p, b, sum)) continue;
-            start_below(p, own.below);
-            for (int64_t block = p.blocks() - 1; block >= 0; block--) {
-                Partial part;
-                backward_block<S, CELL>(p, block, own.top, own.slots, own.below, nullptr, part);
-                for (size_t gap = 0; gap < 2; gap++) sum[gap] += part.d_gaps[gap];
-            }
+            with_exponents<N>(p, [&](auto exponents) {
+                using P = decltype(exponents);
+                start_below<P>(p, own.below);
+                for (int64_t block = p.blocks() - 1; block >= 0; block--) {
+                    Partial part;
+                    backward_block<SlotOf<P, GAPS>, CELL>(p, block, own.top, own.slots, own.below, nullptr, part);
+                    for (size_t gap = 0; gap < 2; gap++) sum[gap] += part.d_gaps[gap];
+                }
+            });
         }
     });
     for (const auto& own : work) {
@@ -203,7 +212,7 @@ void backward_between_pairs(const Batch& batch, std::vector<GapSums>& sums) {
     }
 }
 
-template <class S, bool CELL, class N = typename S::Value, class R = typename N::Real>
+template <class N, bool GAPS, bool CELL, class R = typename N::Real>
 void backward_within_a_pair(const Batch& batch, std::vector<GapSums>& sums) {
     std::vector<Workspace<N>> work(size_t(batch.threads));
     for (auto& own : work) own.top.reserve(batch.m);
@@ -215,11 +224,15 @@ void backward_within_a_pair(const Batch& batch, std::vector<GapSums>& sums) {
         if (!start_backward<N>(batch, p, b, sum)) continue;
         std::vector<Partial> parts(size_t(p.blocks()));
         Progress progress(p.blocks());
-        start_below(p, below);
-        parallel(batch.threads, [&](int64_t k, int64_t count) {
-            auto& own = work[size_t(k)];
-            for (int64_t block = p.blocks() - 1 - k; block >= 0; block -= count)
-                backward_block<S, CELL>(p, block, own.top, own.slots, below, &progress, parts[size_t(block)]);
+        with_exponents<N>(p, [&](auto exponents) {
+            using P = decltype(exponents);
+            start_below<P>(p, below);
+            parallel(batch.threads, [&](int64_t k, int64_t count) {
+                auto& own = work[size_t(k)];
+                for (int64_t block = p.blocks() - 1 - k; block >= 0; block -= count)
+                    backward_block<SlotOf<P, GAPS>, CELL>(p, block, own.top, own.slots, below, &progress,
+                                                          parts[size_t(block)]);
+            });
         });
         for (size_t block = parts.size(); block-- > 0;)
             for (size_t gap = 0; gap < 2; gap++) sum[gap] += parts[block].d_gaps[gap];
@@ -239,12 +252,13 @@ void write_sums(const std::vector<GapSums>& sums, size_t gap, const Tensor& grad
     if (!gradient.batch) out[0] = R(all);
 }
 
-template <class S, bool CELL>
+template <class N, bool GAPS, bool CELL>
 void backward_batch(const Batch& batch) {
-    using R = typename S::Value::Real;
+    using R = typename N::Real;
     std::vector<GapSums> sums(size_t(batch.pairs), GapSums{});
-    pairs_are_few(batch) ? backward_within_a_pair<S, CELL>(batch, sums) : backward_between_pairs<S, CELL>(batch, sums);
-    if (!batch.gaps) return;
+    pairs_are_few(batch) ? backward_within_a_pair<N, GAPS, CELL>(batch, sums)
+                         : backward_between_pairs<N, GAPS, CELL>(batch, sums);
+    if (!GAPS) return;
     write_sums<R>(sums, 0, batch.d_gap_open);
     write_sums<R>(sums, 1, batch.d_gap_extend);
 }
