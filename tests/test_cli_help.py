@@ -16,6 +16,7 @@ import lac
 from lac.cli import main as lac_command
 from lac.cli import train
 from lac.runs.config import TrainConfig
+from lac.system import PACKAGES
 
 PARSERS = {name: importlib.import_module(module)._parser for name, (module, _) in lac_command.COMMANDS.items()}
 COMMANDS = {name: [name] for name in PARSERS} | {"data convert": ["data", "convert"], "lac": []}
@@ -113,6 +114,15 @@ def test_print_config_is_a_configuration_of_every_setting(tmp_path, capsys, monk
 
 # What is not installed
 
+
+def test_an_extra_brings_the_packages_that_it_is_named_for():
+    pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text()
+    extras = pyproject.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    for package in PACKAGES:
+        (requirements,) = re.findall(rf"^{package.extra} = \[(.*?)\]$", extras, re.MULTILINE | re.DOTALL)
+        assert re.search(rf'"{re.escape(package.name)}[<>=]', requirements), package
+
+
 REFUSE = """
 import sys
 
@@ -160,7 +170,7 @@ def test_a_missing_package_is_told_in_a_line(argv, refused, line, tmp_path):
 
 
 def test_errors_help_and_doctor_need_the_core_alone(tmp_path):
-    extras = {"rich", "yaml", "matplotlib", "sklearn", "scipy", "tensorboard", "av", "PIL", "seglearn"}
+    extras = {package.module for package in PACKAGES}
     for argv in (["doctor"], ["train", "--help"], ["bench", "--help"], ["data", "convert", "--help"], ["--version"]):
         ended = run_without(extras, argv, tmp_path)
         assert (ended.returncode, ended.stderr) == (0, ""), argv

@@ -158,7 +158,7 @@ def config_of_run(arguments: argparse.Namespace) -> TrainConfig:
     Raises:
         UsageError, ConfigError, OSError: see `data_overrides` and `TrainConfig.of_run`.
     """
-    from lac.data.base import check_options
+    from lac.data import check_options
     from lac.runs.config import TrainConfig
 
     config = TrainConfig.of_run(arguments.run)

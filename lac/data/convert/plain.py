@@ -115,10 +115,7 @@ def convert(
         OSError: a file cannot be written.
     """
     source, out = Path(source), Path(out)
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} is not a folder: give the folder of the data set")
-    if out.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"{out} lies in the data set {source} itself: choose a folder outside")
+    _check_folders(source, out)
     origin = {"format": format, "source": str(source.resolve())}
     _check_origin(out, origin)
     found = read(source)
@@ -135,10 +132,7 @@ def convert(
             frames = _frames(clip)
             _check_labels(clip.labels, frames)
         except LeftOut as error:
-            left_out.append(
-                {"clip": str(item.name), "split": item.split, "task": item.task, "reason": error.reason}
-                | ({"detail": error.detail} if error.detail else {})
-            )
+            left_out.append(_line_of(item, error))
             continue
         root = out / item.task
         _write_video(clip.video, root / "videos", item.name)
@@ -149,9 +143,7 @@ def convert(
             {"note": clip.note} if clip.note else {}
         )
     if not done:
-        reasons = "; ".join(f"{reason}: {count}" for reason, count in _reasons(left_out).items())
-        first = f", such as {left_out[0]['clip']}: {left_out[0].get('detail', '')}" if left_out else ""
-        raise DataError(f"{source}: no clip could be converted as {format}: {reasons or 'there is none'}{first}")
+        raise DataError(f"{source}: no clip could be converted as {format}: {_why_none(left_out)}")
 
     notes = list(found.notes)
     tasks = {}
@@ -168,6 +160,26 @@ def convert(
     }
     write_json(out / REPORT, report)
     return report
+
+
+def _check_folders(source: Path, out: Path) -> None:
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is not a folder: give the folder of the data set")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"{out} lies in the data set {source} itself: choose a folder outside")
+
+
+def _line_of(item: Item, error: LeftOut) -> dict[str, str]:
+    """A clip that is left out, as the report has it."""
+    line = {"clip": str(item.name), "split": item.split, "task": item.task, "reason": error.reason}
+    return line | ({"detail": error.detail} if error.detail else {})
+
+
+def _why_none(left_out: Sequence[Mapping[str, str]]) -> str:
+    """Why no clip is left: the reasons by number, and the first clip's in full."""
+    reasons = "; ".join(f"{reason}: {count}" for reason, count in _reasons(left_out).items())
+    first = f", such as {left_out[0]['clip']}: {left_out[0].get('detail', '')}" if left_out else ""
+    return f"{reasons or 'there is none'}{first}"
 
 
 def safe_path(root: Path, name: object) -> Path:
