@@ -114,8 +114,7 @@ def convert(
         ImportError: a package that the format or the video needs.
         OSError: a file cannot be written.
     """
-    source, out = Path(source), Path(out)
-    _check_folders(source, out)
+    source, out = _checked_folders(Path(source), Path(out))
     origin = {"format": format, "source": str(source.resolve())}
     _check_origin(out, origin)
     found = read(source)
@@ -162,11 +161,12 @@ def convert(
     return report
 
 
-def _check_folders(source: Path, out: Path) -> None:
+def _checked_folders(source: Path, out: Path) -> tuple[Path, Path]:
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is not a folder: give the folder of the data set")
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out} lies in the data set {source} itself: choose a folder outside")
+    return source, out
 
 
 def _line_of(item: Item, error: LeftOut) -> dict[str, str]:
@@ -175,7 +175,7 @@ def _line_of(item: Item, error: LeftOut) -> dict[str, str]:
     return line | ({"detail": error.detail} if error.detail else {})
 
 
-def _why_none(left_out: Sequence[Mapping[str, str]]) -> str:
+def _why_none(left_out: list[dict[str, str]]) -> str:
     """Why no clip is left: the reasons by number, and the first clip's in full."""
     reasons = "; ".join(f"{reason}: {count}" for reason, count in _reasons(left_out).items())
     first = f", such as {left_out[0]['clip']}: {left_out[0].get('detail', '')}" if left_out else ""
