@@ -42,8 +42,8 @@ def main(root: Path, run: Path, steps: int, size: int) -> np.ndarray:
         "train": {"steps": steps, "batch": 8},
     }
     train(TrainConfig.from_mapping(settings), run)
-    encoder, config, data = load_run(run)
-    loss = read_loss(run, config)
+    encoder, _, data = load_run(run)
+    loss = read_loss(run)
     first, second = data.val[:2]
     aligned = align_clips(encoder, loss, first, second)
     for i, j in aligned.path[::4].tolist():
