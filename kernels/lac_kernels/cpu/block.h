@@ -24,7 +24,7 @@ namespace {
 struct Partial {  // what one block adds to its pair
     Total z;
     bool sound = true;
-    double d_gaps[2] = {0, 0};
+    GapSums d_gaps = {0, 0};
 };
 
 // What lies above a pair in these columns, or in all of them; what lies below it; the lanes before its first column.
