@@ -21,7 +21,7 @@
 
 namespace {
 
-struct Partial {  // what one block adds to its pair
+struct Partial {  // what a block adds to its pair, or all of them
     Total z;
     bool sound = true;
     GapSums d_gaps = {0, 0};
