@@ -16,7 +16,7 @@ struct Forward {
     N d, x, y, dx, h, h_before;
 };
 
-// What a step of the forward takes from the rows above: lane l has that of lane l-1. `diagonal` is h of the step before.
+// What a step of the forward takes from the rows above: lane l has that of lane l-1. `diagonal` is h, a step older.
 template <class N>
 struct Above {
     N dx, y, h, diagonal;
@@ -28,7 +28,7 @@ struct Backward {
     N open_x, extend_x, open_y, extend_y, match, match_after;
 };
 
-// What a step of the backward takes from the rows below. `diagonal` is s bd of the step before.
+// What a step of the backward takes from the rows below. `diagonal` is s bd, a step older.
 template <class N>
 struct Under {
     N open_y, extend_y, match, diagonal;
@@ -208,8 +208,9 @@ R largest_magnitude(const Matrix& a, int64_t n, int64_t m) {
     return result + nan;
 }
 
-// (max |S| + 2 max gap) / T in powers of two: 36 in powers of e. H of neighbouring cells differ by two gaps at most, d and h by one score more; with this bound, a value that is
-// 2^126 times smaller than another of its cell can nowhere come to matter.
+// Of (max |S| + 2 max gap) / T in powers of two (36 in powers of e). H of neighbouring cells differ by two gaps at most,
+// d and h by one score more; with this bound, a value that is 2^126 times smaller than another of its cell can nowhere
+// come to matter.
 constexpr int MOST_SHARED = 52;
 
 template <class R>

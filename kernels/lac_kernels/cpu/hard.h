@@ -11,8 +11,8 @@
 
 namespace {
 
-// Where H, X and Y of a cell came from, in a byte: H in bits 0-1 (START, FROM_D, ...), X in bit 2 (extended, not opened),
-// Y in bits 3-4 (opened from FROM_D or FROM_X, extended from FROM_Y).
+// Where H, X and Y of a cell came from, in a byte: H in bits 0-1 (START, FROM_D, ...), X in bit 2 (extended, not
+// opened), Y in bits 3-4 (opened from FROM_D or FROM_X, extended from FROM_Y).
 enum From : unsigned { START, FROM_D, FROM_X, FROM_Y };
 constexpr unsigned H_BITS = 3, X_EXTENDED = 4, Y_SHIFT = 3;
 

@@ -20,7 +20,7 @@
 
 namespace {
 
-template <class P, class R>
+template <class R>
 void read_gap(const Pair<R>& p, const Matrix& gap, int64_t i, int64_t t, typename Lanes<R>::V* tile) {
     if (gap.row == 0 && gap.column == 0)
         for (int k = 0; k < Lanes<R>::L; k++) tile[k] = number_at<R>(gap.data) - typename Lanes<R>::V{};
@@ -33,8 +33,8 @@ void read_gap_weights(const Pair<R>& p, const Gap& gap, int64_t i, int64_t t, ty
                       typename Lanes<R>::VI& sound) {
     constexpr int L = Lanes<R>::L;
     typename Lanes<R>::V value[L], direction[L]{};
-    read_gap<P>(p, gap.value, i, t, value);
-    if constexpr (P::Value::DUAL) read_gap<P>(p, gap.direction, i, t, direction);
+    read_gap(p, gap.value, i, t, value);
+    if constexpr (P::Value::DUAL) read_gap(p, gap.direction, i, t, direction);
     for (int k = 0; k < L; k++) weights[k] = P::weight(-value[k], -direction[k], p.rate, sound);
 }
 
@@ -68,7 +68,8 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
 #pragma GCC unroll 1
         for (int k = 0; k < L; k++) {
             const int64_t c = t + k;  // lane 0's column
-            const Above<N> from_above{above(a.dx, top.row[0], c), above(a.y, top.row[1], c), above(a.h, top.row[2], c), diagonal};
+            const Above<N> from_above{above(a.dx, top.row[0], c), above(a.y, top.row[1], c),
+                                      above(a.h, top.row[2], c), diagonal};
             P::forward(a, from_above, s[k], CELL ? go[k] : pair_open, CELL ? ge[k] : pair_extend);
             diagonal = from_above.h;
             top.take(c - L + 1, L - 1, a.dx, a.y, a.h);

@@ -83,7 +83,7 @@ void write(char* out, int64_t type, int64_t at, int64_t count, const R* from) {
 template <class R>
 constexpr Type own_type = std::is_same<R, double>::value ? FLOAT64 : FLOAT32;
 
-// One pair's view of a gap penalty, of its direction and of its gradient, whose strides are 0 where the gap is broadcast.
+// One pair's view of a gap penalty, of its direction and of its gradient: its strides are 0 where it is broadcast.
 struct Gap {
     Matrix value, direction;
     char* gradient;

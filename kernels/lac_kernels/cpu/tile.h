@@ -1,4 +1,4 @@
-// Tiles of L steps by L lanes, in which the sweeps read and write tensors: read along the rows, transposed in registers.
+// Tiles of L steps by L lanes, in which the sweeps read and write tensors: along rows, transposed in registers.
 
 #pragma once
 
@@ -7,9 +7,9 @@
 namespace {
 
 // The steps of a tile in which lane l stands on a valid column.
-struct Part {
+struct Valid {
     int64_t first, last;
-    Part(int64_t m, int64_t t, int64_t l, int64_t lanes) {
+    Valid(int64_t m, int64_t t, int64_t l, int64_t lanes) {
         first = t < l ? l - t : 0;
         last = m - (t - l) < lanes ? m - (t - l) : lanes;
     }
@@ -23,10 +23,10 @@ template <class R>
 void read_part(const Matrix& a, int64_t n, int64_t m, int64_t i, int64_t t, R fill, typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
     for (int l = 0; l < L; l++) {
-        const Part part(m, t, l, L);
+        const Valid valid(m, t, l, L);
         tile[l] = fill - typename Lanes<R>::V{};
-        if (i + l < n && part.first < part.last)
-            read<R>(a, i + l, t - l + part.first, part.last - part.first, (R*)&tile[l] + part.first);
+        if (i + l < n && valid.first < valid.last)
+            read<R>(a, i + l, t - l + valid.first, valid.last - valid.first, (R*)&tile[l] + valid.first);
     }
 }
 
@@ -35,10 +35,10 @@ void write_part(char* out, int64_t type, int64_t width, int64_t n, int64_t m, in
                 const typename Lanes<R>::V* tile) {
     constexpr int L = Lanes<R>::L;
     for (int l = 0; l < L && i + l < n; l++) {
-        const Part part(m, t, l, L);
-        if (part.first < part.last)
-            write<R>(out, type, (i + l) * width + t - l + part.first, part.last - part.first,
-                     (const R*)&tile[l] + part.first);
+        const Valid valid(m, t, l, L);
+        if (valid.first < valid.last)
+            write<R>(out, type, (i + l) * width + t - l + valid.first, valid.last - valid.first,
+                     (const R*)&tile[l] + valid.first);
     }
 }
 
@@ -88,15 +88,15 @@ R reduce_tile(const Gap& gap, int64_t n, int64_t m, int64_t i, int64_t t, typena
     transpose<R>(tile);
     R all = 0;
     for (int l = 0; l < L && i + l < n; l++) {
-        const Part part(m, t, l, L);
+        const Valid valid(m, t, l, L);
         const auto from = (const R*)&tile[l];
         R* to = (R*)gap.gradient + (i + l) * gap.row + (t - l) * gap.column;
         R total = 0;
-        for (int64_t k = part.first; k < part.last; k++) total += from[k];
+        for (int64_t k = valid.first; k < valid.last; k++) total += from[k];
         if (gap.one()) all += total;
         else if (gap.column == 0) *to -= total;
         else
-            for (int64_t k = part.first; k < part.last; k++) to[k * gap.column] -= from[k];
+            for (int64_t k = valid.first; k < valid.last; k++) to[k * gap.column] -= from[k];
     }
     return all;
 }
