@@ -208,9 +208,9 @@ R largest_magnitude(const Matrix& a, int64_t n, int64_t m) {
     return result + nan;
 }
 
-// Of (max |S| + 2 max gap) / T in powers of two (36 in powers of e). H of neighbouring cells differ by two gaps at most,
-// d and h by one score more; with this bound, a value that is 2^126 times smaller than another of its cell can nowhere
-// come to matter.
+// Of (max |S| + 2 max gap) / T in powers of two (36 in powers of e). H of neighbouring cells differ by two gaps at most
+// and d and h by one score more; with this bound, a value that is 2^126 times smaller than another of its cell can
+// nowhere come to matter.
 constexpr int MOST_SHARED = 52;
 
 template <class R>
