@@ -1,6 +1,7 @@
 """The compiled library in the cache: whole or built again, and loaded only from where nobody else can write."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import torch
 
 from lac_kernels import cpu
 from lac_kernels.cache import cache_folder, others_can_write
+from lac_kernels.cpu import library as compiled
 from lac_kernels.cpu.library import find_compiler, library_path, load
+from lac_kernels.problem import Problem
 
 CPU = torch.device("cpu")
 REASON = cpu.unavailable(CPU)
@@ -249,3 +252,28 @@ def test_a_user_without_a_home_is_told(folder, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", home)
     assert refused("there is no home folder")
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_the_name_covers_every_source(header, tmp_path, monkeypatch):
+    copy = tmp_path / "cpu"
+    shutil.copytree(compiled.FOLDER, copy)
+    monkeypatch.setattr(compiled, "FOLDER", copy)
+    before = library_path(find_compiler())
+    source = copy / ("number.h" if header else "cpu.cpp")
+    source.write_text(source.read_text() + "// another\n")
+    assert library_path(find_compiler()) != before
+
+
+def test_a_library_of_another_layout_is_refused(folder, monkeypatch):
+    assert again() is None
+    monkeypatch.setattr(compiled, "layout", lambda: "another")
+    assert "another layout" in (again() or "")
+
+
+def test_room_of_another_size_is_refused():
+    scores = torch.ones(1, 3, 4)
+    problem = Problem(scores, torch.ones(1, 1, 1), torch.ones(1, 1, 1), torch.tensor(1.0), None, None)
+    _, saved = cpu.forward(problem, save=True)
+    with pytest.raises(RuntimeError, match="not what the forward keeps"):
+        cpu.gradient(torch.ones(1), problem, saved[:, :-1], torch.float32, gaps=False)

@@ -70,8 +70,8 @@ bool by_cell(const Batch& batch) {
     return false;
 }
 
-// What the forward keeps of a pair. Each call compares what Python made room for with this: beyond it lies the memory of
-// others.
+// What the forward keeps of a pair. Each call compares the room that Python made with this: beyond it lies the memory
+// of others.
 constexpr int64_t ROWS = 64;         // of a block
 constexpr int64_t COLUMNS = 192;     // steps of a window
 constexpr int64_t MOST_LANES = 16;   // of any processor: what is kept has one size on all of them

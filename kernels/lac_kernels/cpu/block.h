@@ -8,10 +8,10 @@
 //     strip 3    |  window 0  |        window 1        |        window 2       |
 //     ==========================================================================  edge of the next block
 //
-// Each strip runs L steps behind the one above it, as each lane runs one behind the lane above it, so its part of a window
-// (COLUMNS steps) starts L columns further left. At each | but the first the forward keeps the lanes' state. It goes
-// through the windows from left to right and through their strips downwards. The backward goes through the windows from
-// right to left: it runs the forward again through one of them, from what was kept, into slots, and then goes back
+// Each strip runs L steps behind the one above it, as each lane runs one behind the lane above it, so its part of a
+// window (COLUMNS steps) starts L columns further left. At each | but the first the forward keeps the lanes' state. It
+// goes through the windows from left to right and through their strips downwards. The backward goes through the windows
+// from right to left: it runs the forward again through one of them, from what was kept, into slots, and then goes back
 // through its strips upwards. Both hold one row of numbers between strips, which each strip overwrites.
 
 #pragma once
@@ -21,10 +21,10 @@
 
 namespace {
 
-struct Partial {  // what one block adds to its pair
+struct Partial {  // what a block adds to its pair, or all of them
     Total z;
     bool sound = true;
-    double d_gaps[2] = {0, 0};
+    GapSums d_gaps = {0, 0};
 };
 
 // What lies above a pair in these columns, or in all of them; what lies below it; the lanes before its first column.
@@ -131,8 +131,8 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* prog
     add_lanes(total, sound, result);
 }
 
-// The row above a block, in all columns that a strip of this window looks at: the lowest starts first, and above it there
-// may be none left.
+// The row above a block, in all columns that a strip of this window looks at: the lowest starts first, and above it
+// there may be none left.
 template <class P, class N = typename P::Value, class R = typename N::Real>
 void restore_edge(const Pair<R>& p, int64_t block, int64_t window, Rows<N>& top) {
     constexpr int L = Lanes<R>::L;

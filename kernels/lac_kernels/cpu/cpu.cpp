@@ -15,11 +15,14 @@
 // one exponent, which saves a fifth of the time.
 //
 // The Hessian-vector product is the derivative of all that along a direction: the same sweeps on dual numbers, in
-// float64, with s' = s v_S / T, o' = -o v_o / T, e' = -e v_e / T and posterior' = (d' bd + d bd') / Z - posterior Z' / Z.
+// float64, with s' = s v_S / T, o' = -o v_o / T, e' = -e v_e / T and
+// posterior' = (d' bd + d bd') / Z - posterior Z' / Z.
 //
-// Lane l of a strip works on row l of L rows, one column behind lane l-1: at step t it is at column t - l. ROWS rows
-// make a block, COLS steps a window; the forward keeps the row above each block and the lanes' state at each window,
-// the backward runs one window forward again, into `slots`, and then back.
+// Where to look: lanes, steps and strips sweep.h; the equations of a step exponents.h; blocks, windows and what the
+// forward keeps block.h; pairs and threads soft.h; hard alignment hard.h; numbers number.h and vector.h; what Python
+// gives batch.h, one pair of it pair.h, tensors tensor.h and tile.h. All of it is one translation unit: this file.
+
+#include <exception>
 
 #include "hard.h"
 #include "soft.h"

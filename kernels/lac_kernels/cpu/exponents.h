@@ -16,7 +16,7 @@ struct Forward {
     N d, x, y, dx, h, h_before;
 };
 
-// What a step of the forward takes from the rows above: lane l has that of lane l-1. `diagonal` is h of the step before.
+// What a step of the forward takes from the rows above: lane l has that of lane l-1. `diagonal` is h, a step older.
 template <class N>
 struct Above {
     N dx, y, h, diagonal;
@@ -28,7 +28,7 @@ struct Backward {
     N open_x, extend_x, open_y, extend_y, match, match_after;
 };
 
-// What a step of the backward takes from the rows below. `diagonal` is s bd of the step before.
+// What a step of the backward takes from the rows below. `diagonal` is s bd, a step older.
 template <class N>
 struct Under {
     N open_y, extend_y, match, diagonal;
@@ -56,6 +56,10 @@ struct GapSlot {
 
 template <class P, bool GAPS>
 using SlotOf = std::conditional_t<GAPS, GapSlot<P>, Slot<P>>;
+
+// What the cells of a pair add to its gap_open and gap_extend, where it has one number for all of them.
+enum { OPEN, EXTEND };
+using GapSums = double[2];
 
 // A step's part of the gradients of the gaps, without the incoming gradient.
 template <class R>
@@ -172,6 +176,57 @@ struct SharedExponents {
                 a.extend_x.m * at[-1].x * of_x + a.extend_y.m * at->y_above * of_y};
     }
 };
+
+// NaN where there is NaN or an infinity.
+template <class R>
+R largest_magnitude(const Matrix& a, int64_t n, int64_t m) {
+    using V = typename Lanes<R>::V;
+    constexpr int L = Lanes<R>::L, WIDTH = 4 * L;
+    V most{}, spoilt{};
+    R part[WIDTH];
+    const int64_t rows = a.row ? n : 1, columns = a.column ? m : 1;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j += WIDTH) {
+            const R* from = part;
+            if (a.column == 1 && a.type == own_type<R> && j + WIDTH <= columns) {
+                from = (const R*)a.data + i * a.row + j;
+            } else {
+                for (auto& x : part) x = 0;
+                read<R>(a, i, j, columns - j < WIDTH ? columns - j : WIDTH, part);
+            }
+            for (int k = 0; k < 4; k++) {
+                const V x = load<V>(from + k * L);
+                most = largest(most, x > V{} ? x : -x);
+                spoilt += x - x;
+            }
+        }
+    R result = 0, nan = 0;
+    for (int l = 0; l < L; l++) {
+        result = largest(result, most[l]);
+        nan += spoilt[l];
+    }
+    return result + nan;
+}
+
+// Of (max |S| + 2 max gap) / T in powers of two (36 in powers of e). H of neighbouring cells differ by two gaps at most
+// and d and h by one score more; with this bound, a value that is 2^126 times smaller than another of its cell can
+// nowhere come to matter.
+constexpr int MOST_SHARED = 52;
+
+template <class R>
+bool fits_shared(const Pair<R>& p) {
+    const R score = largest_magnitude<R>(p.scores, p.n, p.m);
+    for (const Gap* gap : {&p.open, &p.extend})
+        if (!((score + 2 * largest_magnitude<R>(gap->value, p.n, p.m)) * p.rate.whole <= R(MOST_SHARED))) return false;
+    return true;
+}
+
+template <class R>
+void share_exponents(Pair<R>& p) {
+    p.shared = true;
+    p.open_weight.m = plain_exponential<R>(-number_at<R>(p.open.value.data) - typename Lanes<R>::V{}, p.rate);
+    p.extend_weight.m = plain_exponential<R>(-number_at<R>(p.extend.value.data) - typename Lanes<R>::V{}, p.rate);
+}
 
 // Calls run with the policy that suits a pair. Derivatives have exponents of their own only.
 template <class N, class Run, class R = typename N::Real>

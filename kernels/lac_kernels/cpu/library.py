@@ -20,10 +20,10 @@ import torch
 from lac_kernels.cache import cache_folder, make_folder, others_can_write, sweep
 from lac_kernels.cpu.batch import Batch, layout
 
+FOLDER = Path(__file__).parent  # of the sources
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
 NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
 
-_FOLDER = Path(__file__).parent
 _REMEDY = "LAC_CACHE to a folder of yours (chmod 700)"
 
 _log = logging.getLogger("lac")
@@ -54,7 +54,7 @@ def _processor() -> str:
 
 def _sources() -> list[Path]:
     """All that the compiler reads: every header beside `cpu.cpp` too."""
-    return sorted(path for path in _FOLDER.iterdir() if path.suffix in (".cpp", ".h"))
+    return sorted(path for path in FOLDER.iterdir() if path.suffix in (".cpp", ".h"))
 
 
 def library_path(compiler: Path) -> Path:
@@ -74,7 +74,7 @@ def _compile(compiler: Path, to: Path) -> None:
     try:
         errors = ""
         for native in NATIVE:
-            code, errors = _call([str(compiler), *FLAGS, *native, str(_FOLDER / "cpu.cpp"), "-o", temporary])
+            code, errors = _call([str(compiler), *FLAGS, *native, str(FOLDER / "cpu.cpp"), "-o", temporary])
             if code == 0:
                 digest = _digest(Path(temporary))
                 os.chmod(temporary, 0o700)  # the linker made it by the umask

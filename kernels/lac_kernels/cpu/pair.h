@@ -10,47 +10,54 @@
 
 namespace {
 
-struct Total {  // m 2^e and its derivative t 2^e
+// A sum m 2^e and its derivative t 2^e, whatever the exponents of what it adds.
+struct Total {
+    static constexpr int64_t OUT_OF_REACH = 2000;  // powers of two, between two doubles
     double m = 0, t = 0;
-    int64_t e = INT64_MIN / 4;
+    int64_t e = INT64_MIN / 4;  // below all exponents, and differences stay in range
     void add(double x, double derivative, int64_t at) {
         if (x == 0) return;
         if (at > e) {
-            m = at - e > 2000 ? 0 : std::ldexp(m, int(e - at));
-            t = at - e > 2000 ? 0 : std::ldexp(t, int(e - at));
+            m = at - e > OUT_OF_REACH ? 0 : std::ldexp(m, int(e - at));
+            t = at - e > OUT_OF_REACH ? 0 : std::ldexp(t, int(e - at));
             e = at;
         }
-        if (e - at < 2000) {
+        if (e - at < OUT_OF_REACH) {
             m += std::ldexp(x, int(at - e));
             t += std::ldexp(derivative, int(at - e));
         }
     }
 };
 
-enum Kind : int64_t { SOUND, EMPTY, NOT_FINITE };
+enum Kind : int64_t { SOUND, EMPTY, NOT_FINITE };  // EMPTY: no alignment has any weight
 
-struct Header {  // of what the forward keeps of a pair
+// Of what the forward keeps of a pair.
+struct Header {
     Total z;
     int64_t kind;
     int64_t shared;
 };
-static_assert(sizeof(Header) == HEADER_BYTES, "");
+static_assert(sizeof(Header) == HEADER_BYTES, "batch.py makes room for it");
 
 template <class R>
 struct Pair {
     static constexpr int L = Lanes<R>::L, STRIPS = ROWS / L;
+    Rate<R> rate;
+    Room room;  // in `saved`
     Matrix scores, direction;
     Gap open, extend;
-    int64_t n, m, width;
-    Rate<R> rate;
-    Number<R> go, ge;  // where the whole pair has one penalty
+    int64_t n, m;   // the valid rows and columns
+    int64_t width;  // columns of d_scores and of edges
+    Number<R> open_weight, extend_weight;  // exp of a penalty that is one for the whole pair; if `shared` a plain m
     char* saved;
-    Room room;  // there
     char* d_scores;
     int64_t d_type;
-    bool shared = false;  // d, x and y of a cell share one exponent
-    R grad_over_z = 0, z_derivative = 0;  // the latter over Z
+    bool shared = false;   // d, x and y of a cell share one exponent
+    R grad_over_z = 0;     // these three for the backward: Z of the header, its derivative over Z, its exponent - BIAS
+    R z_derivative = 0;
     typename Lanes<R>::I z_low = 0;
+
+    Pair(const Rate<R>& r, const Room& in_saved) : rate(r), room(in_saved) {}
 
     int64_t steps() const { return (m + 2 * L - 2) / L * L; }
     int64_t blocks() const { return m > 0 ? (n + ROWS - 1) / ROWS : 0; }
@@ -72,65 +79,6 @@ struct Pair {
     }
 };
 
-// NaN where there is NaN or an infinity.
-template <class R>
-R largest_magnitude(const Matrix& a, int64_t n, int64_t m) {
-    using V = typename Lanes<R>::V;
-    constexpr int L = Lanes<R>::L, WIDTH = 4 * L;
-    V most{}, spoilt{};
-    R part[WIDTH];
-    const int64_t rows = a.row ? n : 1, columns = a.column ? m : 1;
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j += WIDTH) {
-            const R* from = part;
-            if (a.column == 1 && a.type == own_type<R> && j + WIDTH <= columns) {
-                from = (const R*)a.data + i * a.row + j;
-            } else {
-                for (auto& x : part) x = 0;
-                read<R>(a, i, j, columns - j < WIDTH ? columns - j : WIDTH, part);
-            }
-            for (int k = 0; k < 4; k++) {
-                const V x = load<V>(from + k * L);
-                most = largest(most, x > V{} ? x : -x);
-                spoilt += x - x;
-            }
-        }
-    R result = 0, nan = 0;
-    for (int l = 0; l < L; l++) {
-        result = largest(result, most[l]);
-        nan += spoilt[l];
-    }
-    return result + nan;
-}
-
-// H of neighbouring cells differ by two gaps at most, d and h by one score more; with this bound, a value that is
-// 2^126 times smaller than another of its cell can nowhere come to matter.
-template <class R>
-bool fits_shared(const Pair<R>& p) {
-    const R score = largest_magnitude<R>(p.scores, p.n, p.m);
-    for (const Gap* gap : {&p.open, &p.extend})
-        if (!((score + 2 * largest_magnitude<R>(gap->value, p.n, p.m)) * p.rate.whole <= R(52))) return false;
-    return true;
-}
-
-template <class R>
-void share_exponents(Pair<R>& p) {
-    p.shared = true;
-    p.go.m = plain_exponential<R>(-*(const R*)p.open.value.data - typename Lanes<R>::V{}, p.rate);
-    p.ge.m = plain_exponential<R>(-*(const R*)p.extend.value.data - typename Lanes<R>::V{}, p.rate);
-}
-
-Gap gap_of(const Tensor& value, const Tensor& gradient, const Tensor& direction, int64_t b) {
-    return {matrix_of(value, b), matrix_of(direction, b),
-            gradient.data ? gradient.data + b * gradient.batch * size_of(gradient.type) : nullptr, gradient.row,
-            gradient.column};
-}
-
-template <class R>
-R number_at(const void* data) {
-    return *(const R*)data;
-}
-
 // The exp of a penalty where the whole pair has one.
 template <class R>
 Number<R> exponential_of(const Gap& gap, const Rate<R>& rate) {
@@ -144,11 +92,19 @@ Pair<R> pair_of(const Batch& batch, int64_t b) {
     const Rate<R> rate(log2_e / (batch.temperature ? number_at<R>(batch.temperature) : 1));
     const Gap open = gap_of(batch.gap_open, batch.d_gap_open, batch.v_gap_open, b);
     const Gap extend = gap_of(batch.gap_extend, batch.d_gap_extend, batch.v_gap_extend, b);
-    return {matrix_of(batch.scores, b), matrix_of(batch.v_scores, b), open, extend,
-            batch.lengths1 ? batch.lengths1[b] : batch.n, batch.lengths2 ? batch.lengths2[b] : batch.m, batch.m,
-            rate, exponential_of(open, rate), exponential_of(extend, rate),
-            batch.saved ? batch.saved + b * batch.saved_bytes : nullptr, Room(batch.n, batch.m),
-            batch.d_scores.data + b * batch.n * batch.m * size_of(batch.d_scores.type), batch.d_scores.type};
+    Pair<R> p(rate, Room(batch.n, batch.m));
+    p.scores = matrix_of(batch.scores, b);
+    p.direction = matrix_of(batch.v_scores, b);
+    p.open = open, p.extend = extend;
+    p.n = batch.lengths1 ? batch.lengths1[b] : batch.n;
+    p.m = batch.lengths2 ? batch.lengths2[b] : batch.m;
+    p.width = batch.m;
+    p.open_weight = exponential_of(open, rate);
+    p.extend_weight = exponential_of(extend, rate);
+    p.saved = batch.saved ? batch.saved + b * batch.saved_bytes : nullptr;
+    p.d_scores = batch.d_scores.data + b * batch.n * batch.m * size_of(batch.d_scores.type);
+    p.d_type = batch.d_scores.type;
+    return p;
 }
 
 }  // namespace

@@ -1,11 +1,8 @@
-// Rows of numbers between one strip and the next, and the memory they live in.
+// Rows of numbers between one strip and the next.
 
 #pragma once
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
+#include "memory.h"
 #include "number.h"
 
 namespace {
@@ -72,26 +69,6 @@ INLINE N under(const N& v, const Row<N>& row, int64_t c) {
     if constexpr (N::DUAL) x.t = down<VI>(v.t, in.t, lanes);
     return x;
 }
-
-// For tests: what new memory is filled with, so that whatever reads it before it is written shows; -1 leaves it.
-std::atomic<int> poison{-1};
-
-// 64-byte aligned memory.
-struct Memory {
-    char* p = nullptr;
-    size_t size = 0;
-    Memory() = default;
-    Memory(const Memory&) = delete;
-    ~Memory() { std::free(p); }
-    void reserve(size_t bytes) {
-        if (bytes <= size) return;
-        std::free(p);
-        size = (bytes + 63) / 64 * 64;
-        p = (char*)std::aligned_alloc(64, size);
-        if (!p) throw std::bad_alloc();
-        if (poison >= 0) std::memset(p, poison, size);
-    }
-};
 
 // Three rows of numbers over columns -2 L .. m + 4 L.
 // Forward, the last row of the strip above: d + x, y, h. Backward, the first row of the strip below: o by, e by, s bd.

@@ -3,15 +3,12 @@
 
 #pragma once
 
-#include <array>
 #include <vector>
 
 #include "block.h"
 #include "pair.h"
 
 namespace {
-
-using GapSums = std::array<double, 2>;  // what the cells of a pair add to its gap_open and gap_extend
 
 // What a pair's score is where exponents do not reach: NaN beside NaN, else its largest score if all are too low or one
 // is infinite, else NaN: a limit of the engine, and no plausible number.
@@ -94,7 +91,7 @@ bool start_backward(const Batch& batch, Pair<R>& p, int64_t b, GapSums& d_gaps) 
     } else {
         fill_gradient<R>(batch, p, true, header.kind == NOT_FINITE ? nan : 0);
         if (batch.gaps && header.kind == NOT_FINITE) {
-            d_gaps[0] = d_gaps[1] = nan;
+            d_gaps[OPEN] = d_gaps[EXTEND] = nan;
             for (const Gap* gap : {&p.open, &p.extend})
                 if (!gap->one())
                     for (int64_t i = 0; i < (gap->row ? p.n : 1); i++)
@@ -179,7 +176,7 @@ void add_copy(const std::vector<R>& copy, const Tensor& gradient) {
 }
 
 template <class N, bool GAPS, bool CELL, class R = typename N::Real>
-void backward_between_pairs(const Batch& batch, std::vector<GapSums>& sums) {
+void backward_between_pairs(const Batch& batch, std::vector<Partial>& sums) {
     std::vector<Workspace<N>> work(size_t(smallest(batch.threads, batch.pairs)));
     for (auto& own : work) {
         own.top.reserve(batch.m);
@@ -190,7 +187,7 @@ void backward_between_pairs(const Batch& batch, std::vector<GapSums>& sums) {
     parallel(int64_t(work.size()), [&](int64_t k, int64_t count) {
         auto& own = work[size_t(k)];
         for (int64_t b = k; b < batch.pairs; b += count) {
-            auto& sum = sums[size_t(b)];
+            auto& sum = sums[size_t(b)].d_gaps;
             auto p = pair_of<R>(batch, b);
             if (!own.d_gap_open.empty()) p.open.gradient = (char*)own.d_gap_open.data();
             if (!own.d_gap_extend.empty()) p.extend.gradient = (char*)own.d_gap_extend.data();
@@ -201,7 +198,7 @@ void backward_between_pairs(const Batch& batch, std::vector<GapSums>& sums) {
                 for (int64_t block = p.blocks() - 1; block >= 0; block--) {
                     Partial part;
                     backward_block<SlotOf<P, GAPS>, CELL>(p, block, own.top, own.slots, own.below, nullptr, part);
-                    for (size_t gap = 0; gap < 2; gap++) sum[gap] += part.d_gaps[gap];
+                    for (int gap : {OPEN, EXTEND}) sum[gap] += part.d_gaps[gap];
                 }
             });
         }
@@ -213,13 +210,13 @@ void backward_between_pairs(const Batch& batch, std::vector<GapSums>& sums) {
 }
 
 template <class N, bool GAPS, bool CELL, class R = typename N::Real>
-void backward_within_a_pair(const Batch& batch, std::vector<GapSums>& sums) {
+void backward_within_a_pair(const Batch& batch, std::vector<Partial>& sums) {
     std::vector<Workspace<N>> work(size_t(batch.threads));
     for (auto& own : work) own.top.reserve(batch.m);
     auto& below = work[0].below;
     below.reserve(batch.m);
     for (int64_t b = 0; b < batch.pairs; b++) {
-        auto& sum = sums[size_t(b)];
+        auto& sum = sums[size_t(b)].d_gaps;
         auto p = pair_of<R>(batch, b);
         if (!start_backward<N>(batch, p, b, sum)) continue;
         std::vector<Partial> parts(size_t(p.blocks()));
@@ -235,19 +232,19 @@ void backward_within_a_pair(const Batch& batch, std::vector<GapSums>& sums) {
             });
         });
         for (size_t block = parts.size(); block-- > 0;)
-            for (size_t gap = 0; gap < 2; gap++) sum[gap] += parts[block].d_gaps[gap];
+            for (int gap : {OPEN, EXTEND}) sum[gap] += parts[block].d_gaps[gap];
     }
 }
 
 // The gradient of a gap that is one number for a pair, or for all.
 template <class R>
-void write_sums(const std::vector<GapSums>& sums, size_t gap, const Tensor& gradient) {
+void write_sums(const std::vector<Partial>& sums, int gap, const Tensor& gradient) {
     if (gradient.row || gradient.column) return;
     R* out = (R*)gradient.data;
     double all = 0;
     for (size_t b = 0; b < sums.size(); b++) {
-        all += sums[b][gap];
-        if (gradient.batch) out[int64_t(b) * gradient.batch] = R(sums[b][gap]);
+        all += sums[b].d_gaps[gap];
+        if (gradient.batch) out[int64_t(b) * gradient.batch] = R(sums[b].d_gaps[gap]);
     }
     if (!gradient.batch) out[0] = R(all);
 }
@@ -255,12 +252,12 @@ void write_sums(const std::vector<GapSums>& sums, size_t gap, const Tensor& grad
 template <class N, bool GAPS, bool CELL>
 void backward_batch(const Batch& batch) {
     using R = typename N::Real;
-    std::vector<GapSums> sums(size_t(batch.pairs), GapSums{});
+    std::vector<Partial> sums(size_t(batch.pairs));
     pairs_are_few(batch) ? backward_within_a_pair<N, GAPS, CELL>(batch, sums)
                          : backward_between_pairs<N, GAPS, CELL>(batch, sums);
     if (!GAPS) return;
-    write_sums<R>(sums, 0, batch.d_gap_open);
-    write_sums<R>(sums, 1, batch.d_gap_extend);
+    write_sums<R>(sums, OPEN, batch.d_gap_open);
+    write_sums<R>(sums, EXTEND, batch.d_gap_extend);
 }
 
 }  // namespace

@@ -16,10 +16,11 @@
 #include <type_traits>
 
 #include "exponents.h"
+#include "tile.h"
 
 namespace {
 
-template <class P, class R>
+template <class R>
 void read_gap(const Pair<R>& p, const Matrix& gap, int64_t i, int64_t t, typename Lanes<R>::V* tile) {
     if (gap.row == 0 && gap.column == 0)
         for (int k = 0; k < Lanes<R>::L; k++) tile[k] = number_at<R>(gap.data) - typename Lanes<R>::V{};
@@ -32,8 +33,8 @@ void read_gap_weights(const Pair<R>& p, const Gap& gap, int64_t i, int64_t t, ty
                       typename Lanes<R>::VI& sound) {
     constexpr int L = Lanes<R>::L;
     typename Lanes<R>::V value[L], direction[L]{};
-    read_gap<P>(p, gap.value, i, t, value);
-    if constexpr (P::Value::DUAL) read_gap<P>(p, gap.direction, i, t, direction);
+    read_gap(p, gap.value, i, t, value);
+    if constexpr (P::Value::DUAL) read_gap(p, gap.direction, i, t, direction);
     for (int k = 0; k < L; k++) weights[k] = P::weight(-value[k], -direction[k], p.rate, sound);
 }
 
@@ -53,7 +54,8 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
              N& total, typename Lanes<R>::VI& sound) {
     constexpr int L = Lanes<R>::L;
     using Weight = typename P::Weight;
-    const Weight pair_open = P::gap_weight(p.go, p.open), pair_extend = P::gap_weight(p.ge, p.extend);
+    const Weight pair_open = P::gap_weight(p.open_weight, p.open);
+    const Weight pair_extend = P::gap_weight(p.extend_weight, p.extend);
     Forward<N> a = state;
     N diagonal = above(a.h_before, top.row[2], from - 1);
     for (int64_t t = from; t < to; t += L) {
@@ -66,7 +68,8 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
 #pragma GCC unroll 1
         for (int k = 0; k < L; k++) {
             const int64_t c = t + k;  // lane 0's column
-            const Above<N> from_above{above(a.dx, top.row[0], c), above(a.y, top.row[1], c), above(a.h, top.row[2], c), diagonal};
+            const Above<N> from_above{above(a.dx, top.row[0], c), above(a.y, top.row[1], c),
+                                      above(a.h, top.row[2], c), diagonal};
             P::forward(a, from_above, s[k], CELL ? go[k] : pair_open, CELL ? ge[k] : pair_extend);
             diagonal = from_above.h;
             top.take(c - L + 1, L - 1, a.dx, a.y, a.h);
@@ -86,13 +89,14 @@ void advance(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Forward<N>& 
 // The same steps backwards. `slot` is that of step `from`; the one before it holds d and x of step from - 1.
 template <class S, bool CELL, class P = typename S::Exponents, class N = typename P::Value, class R = typename N::Real>
 void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<N>& state, Rows<N>& below,
-             const S* slot, double* d_gaps) {
+             const S* slot, GapSums& d_gaps) {
     constexpr int L = Lanes<R>::L;
     constexpr bool GAPS = S::GAPS;
     using V = typename Lanes<R>::V;
     using VI = typename Lanes<R>::VI;
     using Weight = typename P::Weight;
-    const Weight pair_open = P::gap_weight(p.go, p.open), pair_extend = P::gap_weight(p.ge, p.extend);
+    const Weight pair_open = P::gap_weight(p.open_weight, p.open);
+    const Weight pair_extend = P::gap_weight(p.extend_weight, p.extend);
     const R z = p.z_derivative;
     const VI z_low = p.z_low - VI{};
     Backward<N> a = state;
@@ -129,15 +133,15 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<N>&
         }
         write_tile<R>(p.d_scores, p.d_type, p.width, p.n, p.m, i, t, tile);
         if constexpr (CELL && GAPS) {
-            d_gaps[0] -= reduce_tile<R>(p.open, p.n, p.m, i, t, tile_open);
-            d_gaps[1] -= reduce_tile<R>(p.extend, p.n, p.m, i, t, tile_extend);
+            d_gaps[OPEN] -= reduce_tile<R>(p.open, p.n, p.m, i, t, tile_open);
+            d_gaps[EXTEND] -= reduce_tile<R>(p.extend, p.n, p.m, i, t, tile_extend);
         }
     }
     state = a;
     if constexpr (GAPS && !CELL)
         for (int l = 0; l < L; l++) {
-            d_gaps[0] -= double(opened[l]) * P::SHARE_UNIT * double(p.grad_over_z);
-            d_gaps[1] -= double(extended[l]) * P::SHARE_UNIT * double(p.grad_over_z);
+            d_gaps[OPEN] -= double(opened[l]) * P::SHARE_UNIT * double(p.grad_over_z);
+            d_gaps[EXTEND] -= double(extended[l]) * P::SHARE_UNIT * double(p.grad_over_z);
         }
 }
 
