@@ -115,7 +115,7 @@ def solve(case: Case, rubbish: float, order: int = 1) -> dict[str, Tensor]:
 
 @pytest.fixture(autouse=True)
 def small_problems_use_all_threads(monkeypatch):
-    monkeypatch.setattr(cpu, "_CELLS_PER_THREAD", 1)
+    monkeypatch.setattr(launch, "CELLS_PER_THREAD", 1)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
