@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from lac.measure.run import Row, Shape
+    from lac.measure.problem import Shape
+    from lac.measure.rows import Row
 
 _SHAPES = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"]
 _EXAMPLES = """examples:
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from lac.measure.run import MODES
+    from lac.measure.sides import MODES
 
     parser = argparse.ArgumentParser(
         prog="lac-bench",
@@ -91,7 +92,10 @@ def _command(argv: list[str] | None) -> int:
 
     from lac.errors import ConfigError
     from lac.files import atomic_path
-    from lac.measure.run import Shape, append_rows, context, growth_figure, own_sides
+    from lac.measure.figure import growth_figure
+    from lac.measure.problem import Shape
+    from lac.measure.rows import append_rows, context
+    from lac.measure.sides import own_sides
     from lac.system import pick_device
 
     try:
@@ -158,7 +162,7 @@ def _check_plot(path: str, shapes: Sequence[Shape]) -> None:
     """
     from matplotlib.figure import Figure
 
-    from lac.measure.run import growing
+    from lac.measure.figure import growing
 
     if not any(len(found) > 1 for found in growing(shapes)):
         raise UsageError("--plot needs square shapes that differ in N = M or in the batch alone")
@@ -179,7 +183,10 @@ def _measured(
     """The rows of one thread count: written to the file, then given, as each shape is finished."""
     import torch
 
-    from lac.measure.run import append_rows, gate, limits, measure
+    from lac.measure.gate import gate
+    from lac.measure.limits import limits
+    from lac.measure.rows import append_rows
+    from lac.measure.run import measure
 
     dtype = getattr(torch, arguments.dtype)
 
@@ -217,7 +224,8 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from lac.measure.run import LOOP, WAVEFRONT, shape_of, speed_up
+    from lac.measure.rows import shape_of, speed_up
+    from lac.measure.sides import LOOP, WAVEFRONT
 
     table = Table(title=title, box=box.SIMPLE, padding=0, title_justify="left", caption_justify="left")
     table.add_column("", no_wrap=True)
