@@ -1,8 +1,8 @@
 """From video files to results: draw videos, train on them, evaluate beside the controls, align, retrieve.
 
-    python bench/from_video.py runs/video --seeds 3
-    python bench/from_video.py runs/video --end-to-end            # the backbone learns too
-    python bench/from_video.py runs/try --clips 8 --set train.steps=20 --csv runs/try.csv       # to see that it works
+    python -m bench.from_video runs/video --seeds 3
+    python -m bench.from_video runs/video --end-to-end            # the backbone learns too
+    python -m bench.from_video runs/try --clips 8 --set train.steps=20 --csv runs/try.csv       # to see that it works
 
 The videos are *drawn pixels* of real motion (bench/render.py), so a result says that the way from files to results
 works and what is learned from such pixels, not how well it does on what a camera sees. By default frames become
@@ -14,20 +14,15 @@ then holds the videos, and for each seed a run folder with the pictures of lac-a
 import argparse
 import datetime
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "kernels"):
-    sys.path.insert(0, str(folder))
+from bench import render, representations
+from bench.rows import RESULTS, append_rows, command_line, commit
+from lac.model.backbone import PRETRAINED
+from lac.runs.config import TrainConfig, parse_override
 
-from bench import render, representations  # noqa: E402
-from lac.model.backbone import PRETRAINED  # noqa: E402
-from lac.runs.config import TrainConfig, parse_override  # noqa: E402
-
-RESULTS = ROOT / "bench" / "results" / "video.csv"
+ROWS = RESULTS / "video.csv"
 DRAWN = "drawn pixels"
 SETTINGS: dict[str, Any] = {"data.name": "folder", "data.options.fps": 25.0, "train.device": "cpu"}
 # Few, small and short, since every step goes through the backbone and back.
@@ -105,7 +100,7 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="as lac-train; repeatable"
     )
-    parser.add_argument("--csv", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--csv", type=Path, default=ROWS, metavar="FILE", help="default: %(default)s")
     options = parser.parse_args()
 
     from lac.data import load
@@ -117,14 +112,14 @@ def main() -> None:
     finished = representations.done(options.csv)
     common = {
         "date": datetime.date.today().isoformat(),
-        "commit": representations.commit(),
-        "command": shlex.join(["python", *sys.argv]),
+        "commit": commit(),
+        "command": command_line("from_video"),
     }
     for seed in range(options.seeds):
         config = TrainConfig.read(None, {**settings, "data.root": str(root), "train.seed": seed})
         if (root.resolve().name, way(config), "LACLoss", str(seed)) not in finished:
             rows = one_seed(config, options.out / f"{'end_to_end' if options.end_to_end else 'features'}_{seed}")
-            representations.append(options.csv, [{**row, **common} for row in rows])
+            append_rows(options.csv, [{**row, **common} for row in rows], representations.FIELDS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Random problems by the thousand: the error of an engine against float64, with memory full of rubbish.
 
-    python bench/fuzz.py --engine cpu --cases 20000
-    python bench/fuzz.py --engine eager --cases 2000
+    python -m bench.fuzz --engine cpu --cases 20000
+    python -m bench.fuzz --engine eager --cases 2000
 
 A case is one call of the engine and of its gradients (of scores, gaps and temperature; second order in every tenth) on
 one pair, or on a ragged batch whose padding is rubbish. Exact is the eager engine in float64, which the tests hold to
@@ -18,22 +18,18 @@ import itertools
 import random
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "kernels"):
-    sys.path.insert(0, str(folder))
+import torch
+from torch import Tensor
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+from bench.poison import BYTES, poisoned
+from bench.rows import RESULTS, append_rows, command_line
+from lac import smith_waterman, soft_alignment
+from lac.measure.rows import context
+from lac_kernels import problem
 
-from bench.poison import BYTES, poisoned  # noqa: E402
-from lac import smith_waterman, soft_alignment  # noqa: E402
-from lac.measure import run as benchmark  # noqa: E402
-from lac_kernels import problem  # noqa: E402
-
-ROWS = ROOT / "bench" / "results" / "fuzz.csv"
+ROWS = RESULTS / "fuzz.csv"
 MEASURED = ("score", "posterior", "gap_open", "gap_extend", "temperature", "second")
 RUBBISH = (float("nan"), float("inf"), float("-inf"), 1e30, -1e30)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -172,12 +168,11 @@ def main() -> int:
     seconds = time.monotonic() - began
     for line in failures[:20]:
         print(line)
-    command = f"python bench/fuzz.py --engine {options.engine} --dtype {options.dtype} --cases {options.cases} "
-    where = benchmark.context(torch.device("cpu"), command + f"--seed {options.seed}")
+    where = context(torch.device("cpu"), command_line("fuzz"))
     row = {"engine": options.engine, "dtype": options.dtype, "cases": str(cases), "beyond": str(len(failures))}
     row |= {name: f"{value:.2g}" for name, value in worst.items()} | {"seconds": f"{seconds:.0f}", **where}
     print(row)
-    benchmark.append_rows(ROWS, [row], list(row))
+    append_rows(ROWS, [row], list(row))
     return int(bool(failures))
 
 

@@ -1,8 +1,8 @@
 """Every number of docs/performance.md for this machine, in one command (about ten minutes on two cores).
 
-    python bench/measure.py                  # adds to bench/results/cpu-MACHINE.csv, then makes the tables and plots
-    python bench/measure.py --device cuda    # the same on a GPU: bench/results/cuda-MACHINE.csv
-    python bench/measure.py --quick --out rows.csv    # seconds: does it work?
+    python -m bench.measure                  # adds to bench/results/cpu-MACHINE.csv, then makes the tables and plots
+    python -m bench.measure --device cuda    # the same on a GPU: bench/results/cuda-MACHINE.csv
+    python -m bench.measure --quick --out rows.csv    # seconds: does it work?
 
 Backends, naive forms and peers take their turns in the same runs. Each thread count is a process of its own, held to
 that many cores. Peers (bench/peers) that are not installed are listed, not hidden; all of them:
@@ -13,16 +13,13 @@ that many cores. Peers (bench/peers) that are not installed are listed, not hidd
 import argparse
 import importlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "kernels", ROOT / "bench"):
-    sys.path.insert(0, str(folder))
+from bench.rows import ROOT, command_line, destination
 
 PEERS = {
     "nwgrad_scaled": "nwgrad==0.7.0",
@@ -76,12 +73,12 @@ def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
 
 def peer_sides() -> dict:
     """Sides by name. A peer does forward and backward in one, on the CPU, in its own precision."""
-    from lac.measure.run import Answer, Side
+    from lac.measure.sides import Answer, Side
 
     def side(name: str, requirement: str) -> Side:
         label = name.replace("_", " ")
         try:
-            module = importlib.import_module(f"peers.{name}")
+            module = importlib.import_module(f"bench.peers.{name}")
         except ImportError:
             reason = f"not installed (pip install {requirement})"
             return Side(label, "", "", lambda given, mode: lambda: Answer(None, None), obstacle=reason)
@@ -102,7 +99,8 @@ def engine_sides(device) -> dict:
     import torch
 
     from lac import __version__, smith_waterman, soft_alignment
-    from lac.measure.run import GAP_EXTEND, GAP_OPEN, Answer, Side, differentiated
+    from lac.measure.problem import GAP_EXTEND, GAP_OPEN
+    from lac.measure.sides import Answer, Side, differentiated
     from lac_kernels import engines
 
     backend = FASTEST[device.type]
@@ -143,7 +141,12 @@ def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[st
     """Rows of one thread count, shape by shape."""
     import torch
 
-    from lac.measure.run import Shape, context, gate, limits, measure, own_sides
+    from lac.measure.gate import gate
+    from lac.measure.limits import limits
+    from lac.measure.problem import Shape
+    from lac.measure.rows import context
+    from lac.measure.run import measure
+    from lac.measure.sides import own_sides
 
     device = torch.device(options.device)
     if device.type == "cpu":
@@ -167,15 +170,6 @@ def measured(options: argparse.Namespace, command: str) -> Iterator[list[dict[st
             yield [about | row for row in rows if number == 0 or "skipped" not in row]
 
 
-def destination(device: str) -> Path:
-    import torch
-
-    from lac.system import device_name
-
-    machine = re.sub(r"[^a-z0-9]+", "-", device_name(torch.device(device)).lower()).strip("-")
-    return ROOT / "bench" / "results" / f"{torch.device(device).type}-{machine}.csv"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -185,11 +179,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV to add to; then no tables, plots or training steps are made")
     parser.add_argument("--command", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    command = options.command or " ".join(["python", "bench/measure.py", *sys.argv[1:]])
+    command = options.command or command_line("measure")
     out = options.out or destination(options.device)
 
     if options.command is not None or options.device != "cpu":
-        from lac.measure.run import append_rows, shape_of
+        from lac.measure.rows import append_rows, shape_of
 
         for rows in measured(options, command):
             append_rows(out, rows)
@@ -203,17 +197,25 @@ def main() -> None:
     else:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         for count in options.threads or sorted({1, len(cores) or os.cpu_count() or 1}):
-            arguments = [sys.executable, __file__, "--threads", str(count), "--seconds", str(options.seconds)]
+            arguments = [
+                sys.executable,
+                "-m",
+                "bench.measure",
+                "--threads",
+                str(count),
+                "--seconds",
+                str(options.seconds),
+            ]
             arguments += ["--out", str(out), "--command", command, *["--quick"] * options.quick]
             limited = os.environ | {name: str(count) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
             if cores:
                 os.sched_setaffinity(0, cores[-count:])  # the process inherits it, with the pools of all libraries
-            subprocess.run(arguments, env=limited, check=True)
+            subprocess.run(arguments, cwd=ROOT, env=limited, check=True)
         if cores:
             os.sched_setaffinity(0, cores)
     if options.out is None:
-        for script in (["training.py", "--device", options.device], ["report.py"]):
-            subprocess.run([sys.executable, str(ROOT / "bench" / script[0]), *script[1:]], check=True)
+        for module in (["bench.training", "--device", options.device], ["bench.report"]):
+            subprocess.run([sys.executable, "-m", *module], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Drawn pixels: small videos of a stick figure that moves as people did, to try the whole way from video to result.
 
-    python bench/render.py videos/squat                          # all deep squats of UI-PRMD, untrimmed
-    python bench/render.py videos/sit --movement sit_to_stand --clips 20
+    python -m bench.render videos/squat                          # all deep squats of UI-PRMD, untrimmed
+    python -m bench.render videos/sit --movement sit_to_stand --clips 20
 
 The motion is real (UI-PRMD, found through LAC_UIPRMD); the pixels are drawn, and no camera has seen them. Every person
 has a camera (direction, size, place), colours and a background of their own, the same in all of their clips, so that
@@ -14,7 +14,6 @@ import argparse
 import colorsys
 import json
 import re
-import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -22,13 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "kernels"):
-    sys.path.insert(0, str(folder))
-
-from lac.data import Clip, Dataset, load  # noqa: E402
-from lac.data.uiprmd import BONES, JOINTS, RATE  # noqa: E402
-from lac.files import atomic_path, write_json  # noqa: E402
+from lac.data import Clip, Dataset, load
+from lac.data.uiprmd import BONES, JOINTS, RATE
+from lac.files import atomic_path, write_json
 
 SIZE = 128  # pixels of a side of the square picture
 FINER = 2  # drawn this much larger and averaged down, so that edges are smooth

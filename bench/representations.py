@@ -1,13 +1,13 @@
 """Which loss makes the better representation? One encoder, one data set, many losses, several seeds.
 
-    python bench/representations.py comparison           # every loss on every data set: the tables of docs/results.md
-    python bench/representations.py ablation             # parts of LACLoss, one changed at a time
-    python bench/representations.py distractors tempo    # harder and harder data: the curves
+    python -m bench.representations comparison           # every loss on every data set: the tables of docs/results.md
+    python -m bench.representations ablation             # parts of LACLoss, one changed at a time
+    python -m bench.representations distractors tempo    # harder and harder data: the curves
 
 Each (data, loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does; the losses
 differ in nothing but the loss and in what its authors pair (two views of a clip, or two clips of one action). The
 controls are evaluated once for each data set and seed. Rows are appended to bench/results/representations.csv as they
-finish; a row that is there already is not made again, so an interrupted run goes on. `python bench/report.py` makes
+finish; a row that is there already is not made again, so an interrupted run goes on. `python -m bench.report` makes
 the tables and the curves.
 
 UI-PRMD is found through the environment variable LAC_UIPRMD.
@@ -15,22 +15,16 @@ UI-PRMD is found through the environment variable LAC_UIPRMD.
 
 import argparse
 import concurrent.futures
-import csv
 import datetime
 import multiprocessing
 import os
-import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "kernels"):
-    sys.path.insert(0, str(folder))
+from bench.rows import RESULTS, append_rows, command_line, commit, read
 
-RESULTS = ROOT / "bench" / "results" / "representations.csv"
+ROWS = RESULTS / "representations.csv"
 CONTROLS = "controls"
 ALONE = "contrastive part alone"
 Settings = dict[str, Any]
@@ -151,27 +145,9 @@ def row(
     }
 
 
-def commit() -> str:
-    """Of the checkout, "-dirty" if something differs from it; "" where there is none, as in an unpacked archive."""
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(describe, capture_output=True, text=True).stdout.strip()
-
-
 def done(path: Path) -> set[tuple[str, str, str, str]]:
-    if not path.exists():
-        return set()
-    with path.open(newline="") as file:
-        return {(row["data"], row["condition"], row["loss"], row["seed"]) for row in csv.DictReader(file)}
-
-
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    """What a file has rows of: data, condition, loss, seed."""
+    return {(row["data"], row["condition"], row["loss"], row["seed"]) for row in read(path)}
 
 
 def main() -> None:
@@ -180,7 +156,7 @@ def main() -> None:
     parser.add_argument("--losses", nargs="*", metavar="NAME", help="only these (default: all of the plan)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 (default: as planned)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="CSV", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=ROWS, metavar="CSV", help="default: %(default)s")
     options = parser.parse_args()
 
     from lac.data import load
@@ -197,7 +173,7 @@ def main() -> None:
                 if key not in finished and (not options.losses or loss in (CONTROLS, *options.losses)):
                     finished.add(key)
                     wanted.append((plan, loss, seed))
-    common = {"commit": commit(), "command": shlex.join(["python", *sys.argv])}
+    common = {"commit": commit(), "command": command_line("representations")}
     # Threads of one process would wait for each other; a fresh process per worker also leaves no state behind.
     context = multiprocessing.get_context("spawn")
     began = time.perf_counter()
@@ -206,7 +182,7 @@ def main() -> None:
         for count, task in enumerate(concurrent.futures.as_completed(tasks), start=1):
             more = {"condition": tasks[task].condition, "date": datetime.date.today().isoformat(), **common}
             rows = [{**row, **more} for row in task.result().values()]
-            append(options.out, rows)
+            append_rows(options.out, rows, FIELDS)
             for row in rows:
                 print(
                     f"[{count}/{len(tasks)}, {(time.perf_counter() - began) / 60:.1f} min] {row['data']} "

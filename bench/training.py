@@ -1,7 +1,7 @@
 """What share of a training step is the loss? A step of the default encoder and LACLoss with each backend.
 
-    python bench/training.py                 # adds to bench/results/training-cpu-MACHINE.csv
-    python bench/training.py --device cuda
+    python -m bench.training                 # adds to bench/results/training-cpu-MACHINE.csv
+    python -m bench.training --device cuda
 
 A step is: encode both views, the loss forward and backward to the embeddings, the encoder backward, the optimiser. The
 frames are random; 51 features each, as 17 joints have. The same step with the contrastive part alone tells what the
@@ -9,15 +9,9 @@ alignment adds.
 """
 
 import argparse
-import csv
 import statistics
-import sys
 import time
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "kernels", ROOT / "bench"):
-    sys.path.insert(0, str(folder))
 
 ALONE = "contrastive part alone"
 FIELDS = [
@@ -76,21 +70,16 @@ def main() -> None:
     options = parser.parse_args()
 
     import torch
-    from measure import destination
 
-    from lac.measure.run import context
+    from bench.rows import append_rows, command_line, destination
+    from lac.measure.rows import context
     from lac_kernels import engines
 
     device = torch.device(options.device)
     place = destination(options.device)
     out = options.out or place.with_name(f"training-{place.name}")
-    out.parent.mkdir(exist_ok=True)
-    about = context(device, " ".join(["python", "bench/training.py", *sys.argv[1:]]))
-    new = not out.exists()
-    with out.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
-        if new:
-            writer.writeheader()
+    about = context(device, command_line("training"))
+    if True:
         for frames in options.frames:
             for backend in (None, *options.backends):
                 row = about | {"side": backend or ALONE, "batch": options.batch, "frames": frames}
@@ -110,8 +99,7 @@ def main() -> None:
                 else:
                     row["skipped"] = reason
                     print(f"{frames} frames, {backend}: {reason}", flush=True)
-                writer.writerow(row)
-                file.flush()
+                append_rows(out, [row], FIELDS)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,13 @@ import csv
 import pytest
 import torch
 
-from bench import measure, report, training
-from lac.measure import run as benchmark
-from lac.measure.run import Shape
+from bench import measure, report, tables_of_speed, training
+from bench import rows as places
+from lac.measure.gate import exact_answer, gate
+from lac.measure.limits import MEMORY_LIMIT
+from lac.measure.problem import Shape, random_inputs
+from lac.measure.rows import append_rows
+from lac.measure.sides import LOOP, WAVEFRONT
 
 MISSING = "jax scan"
 
@@ -20,10 +24,10 @@ def made_up():
         common |= {"commit": "abc1234", "command": "python bench/measure.py"}
         for what in measure.passes("cpu", quick=False, threads=int(threads)):
             kind = {"mode": what.mode, "dtype": what.dtype, **common}
-            rows.append(kind | {"side": benchmark.MEMORY_LIMIT, "computes": "a copy", "mcells_per_s": "1000"})
+            rows.append(kind | {"side": MEMORY_LIMIT, "computes": "a copy", "mcells_per_s": "1000"})
             names = {
-                "loop": benchmark.LOOP,
-                "wavefront": benchmark.WAVEFRONT,
+                "loop": LOOP,
+                "wavefront": WAVEFRONT,
                 "learned": "lac cpu, gaps learned",
                 "alignment": "lac cpu, soft_alignment without autograd",
             }
@@ -49,13 +53,13 @@ def made_up():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "ROOT", tmp_path)
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "RESULTS", tmp_path)
     return tmp_path
 
 
 def test_tables_of_speed(folder):
-    benchmark.append_rows(folder / "cpu-some.csv", made_up())
+    append_rows(folder / "cpu-some.csv", made_up())
     speed = report.TABLES["speed"]("cpu")
     assert "| lac cpu, 2 threads | 0.41 (20) | 3.28 (20) | 52.4 (20) | 210 (20) | 0.595 (20) | 10 | 50.3 |" in speed
     assert "| lac cpu | 0.819 (10) | 6.55 (10) | 105 (10) | 419 (10) | 1.19 (10) | 10 | 50.3 |" in speed
@@ -75,30 +79,30 @@ def test_tables_of_speed(folder):
     assert "| 1x4096x4096 | 16 780 (201) |" in report.TABLES["growth"]("cpu")
     assert "| 105 (1e-6) |" in report.TABLES["passes"]("cpu")
     (folder / "docs").mkdir()
-    report.draw(report.Rows(folder / "cpu-some.csv"))
+    tables_of_speed.draw(tables_of_speed.Rows(folder / "cpu-some.csv"))
     assert (folder / "docs" / "growth-cpu-some.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_of_rows_that_measure_the_same_the_last_counts(folder):
     rows = made_up()
-    benchmark.append_rows(folder / "cpu-some.csv", rows)
+    append_rows(folder / "cpu-some.csv", rows)
     before = report.TABLES["speed"]("cpu")
-    benchmark.append_rows(folder / "cpu-some.csv", [row | {"date": "2026-02-03T00:00:00"} for row in rows])
+    append_rows(folder / "cpu-some.csv", [row | {"date": "2026-02-03T00:00:00"} for row in rows])
     assert report.TABLES["speed"]("cpu") == before.replace("2026-01-02", "2026-02-03")
 
 
 @pytest.mark.parametrize("name", ["speed", "peers", "growth", "flat", "limits", "passes"])
 def test_a_file_with_few_rows(folder, name):
     rows = [row for row in made_up() if row.get("n") == "32"]
-    benchmark.append_rows(folder / "cpu-some.csv", rows)
+    append_rows(folder / "cpu-some.csv", rows)
     assert "cpu-some.csv" in report.TABLES[name]("cpu")
-    report.draw(report.Rows(folder / "cpu-some.csv"))
+    tables_of_speed.draw(tables_of_speed.Rows(folder / "cpu-some.csv"))
 
 
 @pytest.mark.parametrize("name", ["speed", "peers", "growth", "flat", "limits", "passes"])
 def test_not_measured(folder, name):
     assert report.TABLES[name]("cuda").startswith("Not measured")
-    assert "`python bench/measure.py --device cuda`" in report.TABLES[name]("cuda")
+    assert "`python -m bench.measure --device cuda`" in report.TABLES[name]("cuda")
 
 
 def test_training_steps(folder, monkeypatch):
@@ -123,7 +127,7 @@ def test_training_steps(folder, monkeypatch):
 def test_peers_that_are_not_installed_are_named(monkeypatch):
     monkeypatch.setattr(measure, "PEERS", {"no_such_peer": "nothing==1.0"})
     side = measure.peer_sides()["no_such_peer"]
-    refused = benchmark.gate([side], "both", torch.float32, torch.device("cpu"))
+    refused = gate([side], "both", torch.float32, torch.device("cpu"))
     assert refused == {"no such peer": "not installed (pip install nothing==1.0)"}
 
 
@@ -132,10 +136,10 @@ def test_the_fastest_engine_without_autograd():
     side = measure.engine_sides(device)["alignment"]
     if side.obstacle is not None:
         pytest.skip(side.obstacle)
-    given = benchmark.problem(Shape.parse("3x4,5x2"), "both", torch.float32, device, seed=0)
-    exact = benchmark.exact_answer(given, "both", "reference")
+    given = random_inputs(Shape.parse("3x4,5x2"), "both", torch.float32, device, seed=0)
+    exact = exact_answer(given, "both", "reference")
     given.scores.requires_grad_()
     found = side.prepare(given, "both")().derivative
     assert not found.requires_grad
     torch.testing.assert_close(found, exact.derivative.float())
-    assert benchmark.gate([side], "both", torch.float32, device) == {}
+    assert gate([side], "both", torch.float32, device) == {}

@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from bench import report, representations
+from bench import tables_of_representations as tables
 from bench.losses import LOSSES
 from bench.representations import COMPARED, CONTROLS, FIELDS, PLANS, VARIANTS, run
+from bench.rows import append_rows
 
 QUICK = {"data.name": "watch", "data.options.repetitions": 1, "train.steps": 2, "train.batch": 2}
 demo = pytest.mark.skipif(importlib.util.find_spec("seglearn") is None, reason="needs seglearn, of the extra 'demo'")
@@ -45,7 +47,7 @@ def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch, capsys):
     out = tmp_path / "rows.csv"
     made = {"data": "watch ROW untrimmed", "condition": plan.condition}
     for loss, seed in ((CONTROLS, 0), (CONTROLS, 1), ("LACLoss", 0), ("LACLoss", 1)):
-        representations.append(out, [{**dict.fromkeys(FIELDS, "1"), **made, "loss": loss, "seed": seed}])
+        append_rows(out, [{**dict.fromkeys(FIELDS, "1"), **made, "loss": loss, "seed": seed}], FIELDS)
     before = out.read_text()
     monkeypatch.setattr(sys, "argv", ["representations.py", "tempo", "--out", str(out)])
     representations.main()
@@ -55,14 +57,14 @@ def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch, capsys):
 
 def test_tables_and_curves(tmp_path, monkeypatch):
     rows = tmp_path / "rows.csv"
-    monkeypatch.setattr(report, "ROWS", rows)
-    monkeypatch.setattr(report, "CURVES_PICTURE", tmp_path / "curves.png")
+    monkeypatch.setattr(tables, "ROWS", rows)
+    monkeypatch.setattr(tables, "CURVES_PICTURE", tmp_path / "curves.png")
     assert "Not measured" in report.TABLES["comparison"]("a_set")
     numbers = dict.fromkeys((field for field in FIELDS if field.startswith(("acc", "prog", "ap", "tau"))), 0.5)
     base = {**dict.fromkeys(FIELDS, "x"), **numbers, "data": "a set", "embedding": "trained", "condition": ""}
 
     def add(**values):
-        representations.append(rows, [{**base, **values}])
+        append_rows(rows, [{**base, **values}], FIELDS)
 
     add(loss="LACLoss", seed=0, accuracy_1=0.8)
     add(loss="LACLoss", seed=1, accuracy_1=0.9)
@@ -81,20 +83,20 @@ def test_tables_and_curves(tmp_path, monkeypatch):
     curve = report.TABLES["curve"]("distractors").splitlines()
     assert curve[2] == "| distractors 0% | .000 / .500 / .500 |"
     assert curve[3] == "| distractors 60% | .600 / .500 / .500 |"
-    report.draw_curves()
+    tables.draw_curves()
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     with rows.open() as file:
         assert len(list(csv.DictReader(file))) == 10
 
 
 def test_tables_of_videos_by_the_way_to_the_embedding(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "VIDEO_ROWS", tmp_path / "video.csv")
+    monkeypatch.setattr(tables, "VIDEO_ROWS", tmp_path / "video.csv")
     assert "video.csv has no rows of drawn_squat" in report.TABLES["video"]("drawn_squat")
     base = {**dict.fromkeys(FIELDS, 0.5), "data": "drawn_squat", "embedding": "trained", "loss": "LACLoss"}
     for way, accuracy in (("features", 0.9), ("end to end", 0.7)):
         for loss, embedding, number in (("LACLoss", "trained", accuracy), (CONTROLS, "time index", 0.6)):
             row = {**base, "condition": way, "loss": loss, "embedding": embedding, "accuracy_1": number, "seed": 0}
-            representations.append(report.VIDEO_ROWS, [row])
+            append_rows(tables.VIDEO_ROWS, [row], FIELDS)
     lines = report.TABLES["video"]("drawn_squat").splitlines()
     assert lines[0].startswith("| features | acc .1 |")
     assert lines[2].startswith("| LACLoss | .500 | .500 | .900 |")

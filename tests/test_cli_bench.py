@@ -6,8 +6,13 @@ from torch import Tensor
 
 from lac import smith_waterman
 from lac.cli.bench import main
-from lac.measure import run as benchmark
-from lac.measure.run import FIELDS, Answer, Problem, Shape, Side
+from lac.measure.clock import Timer
+from lac.measure.errors import relative_error
+from lac.measure.gate import gate
+from lac.measure.problem import Inputs, Shape
+from lac.measure.rows import FIELDS, shape_of
+from lac.measure.run import measure
+from lac.measure.sides import MODES, Answer, Call, Side, own_sides
 from lac_kernels import ops
 
 CPU = torch.device("cpu")
@@ -17,7 +22,7 @@ QUICK = ["--device", "cpu", "--threads", "1", "--seconds", "0.01"]
 @pytest.fixture
 def no_limits(monkeypatch):
     """A second is spent on the machine's limits in every run; one test of them is enough."""
-    monkeypatch.setattr(benchmark, "limits", lambda mode, dtype, device: [])
+    monkeypatch.setattr("lac.measure.limits.limits", lambda mode, dtype, device: [])
 
 
 def rows_of(path):
@@ -35,9 +40,7 @@ def test_table_rows_and_plot(tmp_path, capsys):
     assert [row["side"] for row in timed] == ["naive loop", "naive wavefront", "lac eager"] * 3
     for row in timed:
         assert 0 < float(row["ms_p20"]) <= float(row["ms_p50"]) <= float(row["ms_p80"])
-        assert float(row["mcells_per_s"]) == pytest.approx(
-            benchmark.shape_of(row).cells / float(row["ms_p50"]) / 1e3, rel=1e-2
-        )
+        assert float(row["mcells_per_s"]) == pytest.approx(shape_of(row).cells / float(row["ms_p50"]) / 1e3, rel=1e-2)
         assert float(row["error"]) < 1e-4
     assert [row["side"] for row in rows if not row["batch"]] == ["limit: memory", "limit: arithmetic"]
     assert plot.read_bytes()[1:4] == b"PNG"
@@ -51,12 +54,12 @@ def test_a_ragged_batch(no_limits, tmp_path, capsys):
     shape = Shape.parse("9x6,3x8,1x1")
     assert shape == Shape(3, 9, 8, (9, 3, 1), (6, 8, 1))
     assert (shape.cells, shape.padded_cells, str(shape)) == (79, 216, "9x6,3x8,1x1")
-    for mode in benchmark.MODES:
+    for mode in MODES:
         out = tmp_path / f"{mode}.csv"
         arguments = ["--shapes", str(shape), "--mode", mode, "--rows", str(out)]
         assert main([*QUICK, *arguments, "--backends", "loop", "wavefront", "eager"]) == 0
         for row in rows_of(out):
-            assert benchmark.shape_of(row) == shape
+            assert shape_of(row) == shape
             assert float(row["error"]) < 1e-4
             assert float(row["mcells_per_s"]) == pytest.approx(79 / float(row["ms_p50"]) / 1e3, rel=1e-2)
             assert ("padded" in row["computes"]) == (row["side"] == "naive wavefront")
@@ -96,22 +99,22 @@ def test_a_backend_that_is_wrong_gets_no_time(no_limits, tmp_path, capsys, monke
 def test_wrong_on_the_measured_shape_only():
     """An error that the small problem of the gate does not show is still found."""
 
-    def prepare(problem: Problem, mode: str) -> benchmark.Run:
-        score = smith_waterman(problem.scores, gap_open=1.0, gap_extend=0.4)
-        return lambda: Answer(score + (problem.scores.shape[1] > 40), None)
+    def prepare(inputs: Inputs, mode: str) -> Call:
+        score = smith_waterman(inputs.scores, gap_open=1.0, gap_extend=0.4)
+        return lambda: Answer(score + (inputs.scores.shape[1] > 40), None)
 
     side = Side("off by one", "", "", prepare)
-    assert benchmark.gate([side], "forward", torch.float32, CPU) == {}
-    (row,) = benchmark.measure([side], Shape(1, 41, 8), mode="forward", device=CPU, seconds=0.01)
+    assert gate([side], "forward", torch.float32, CPU) == {}
+    (row,) = measure([side], Shape(1, 41, 8), mode="forward", device=CPU, seconds=0.01)
     assert "WRONG" in row["skipped"]
     assert "ms_p50" not in row
 
 
-@pytest.mark.parametrize("mode", benchmark.MODES)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_naive_forms_agree_with_the_specification(mode, dtype):
-    sides = benchmark.own_sides(CPU)
-    assert benchmark.gate([sides["wavefront"], sides["loop"], sides["eager"]], mode, dtype, CPU) == {}
+    sides = own_sides(CPU)
+    assert gate([sides["wavefront"], sides["loop"], sides["eager"]], mode, dtype, CPU) == {}
 
 
 def test_too_large_is_skipped_and_the_rest_goes_on(no_limits, tmp_path, capsys):
@@ -126,22 +129,21 @@ def test_too_large_is_skipped_and_the_rest_goes_on(no_limits, tmp_path, capsys):
 
 
 def test_out_of_memory_while_running():
-    def prepare(problem: Problem, mode: str) -> benchmark.Run:
+    def prepare(inputs: Inputs, mode: str) -> Call:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
-    (row,) = benchmark.measure([Side("s", "", "", prepare)], Shape(1, 2, 2), mode="both", device=CPU, seconds=0.01)
+    (row,) = measure([Side("s", "", "", prepare)], Shape(1, 2, 2), mode="both", device=CPU, seconds=0.01)
     assert row["skipped"] == "out of memory"
 
 
 def test_interrupt_keeps_the_finished_rows(no_limits, tmp_path, capsys, monkeypatch):
-    measure = benchmark.measure
 
     def interrupted(sides, shape, **options):
         if shape.n == 7:
             raise KeyboardInterrupt
         return measure(sides, shape, **options)
 
-    monkeypatch.setattr(benchmark, "measure", interrupted)
+    monkeypatch.setattr("lac.measure.run.measure", interrupted)
     out = tmp_path / "rows.csv"
     arguments = [*QUICK, "--shapes", "1x6x6", "1x7x7", "1x8x8", "--backends", "eager", "--rows", str(out)]
     assert main(arguments) == 130
@@ -185,14 +187,54 @@ def test_a_file_of_other_columns_is_not_touched(tmp_path, capsys):
 def test_peak_memory_is_seen():
     """64 MB that live while the side runs, and only then."""
 
-    def prepare(problem: Problem, mode: str) -> benchmark.Run:
+    def prepare(inputs: Inputs, mode: str) -> Call:
         def run() -> Answer:
             torch.ones(2**24).sum()
             return Answer(None, None)
 
         return run
 
-    (row,) = benchmark.measure([Side("s", "", "", prepare)], Shape(1, 2, 2), mode="both", device=CPU, seconds=0.01)
+    (row,) = measure([Side("s", "", "", prepare)], Shape(1, 2, 2), mode="both", device=CPU, seconds=0.01)
     if row["peak_bytes"] == "":
         pytest.skip("this system does not tell the peak memory of a process")
     assert int(row["peak_bytes"]) == pytest.approx(2**26, abs=2**22)
+
+
+def test_a_timer_counts_what_the_stopwatch_says():
+    """Two untimed runs, then turns until the seconds are full; a run that is slow at once counts."""
+    calls = []
+
+    def timer(seconds: float, took: float) -> Timer:
+        return Timer(seconds, CPU, stopwatch=lambda call: (took, call()))
+
+    slow = timer(1.0, 0.4)
+    assert slow.warm_up(lambda: lambda: calls.append("run") or len(calls)) == 2
+    assert not slow.quick
+    while not slow.done:
+        slow.turn(lambda: calls.append("run"))
+    assert slow.seconds == [0.4] * 3
+    assert len(calls) == 5
+    assert slow.percentiles() == pytest.approx((0.4, 0.4, 0.4))
+
+    quick = timer(1.0, 0.004)
+    quick.warm_up(lambda: lambda: None)
+    assert quick.quick
+    quick.turn(lambda: None)
+    assert quick.seconds == [0.004] * 3  # a turn of a hundredth of a second
+
+    very_slow = timer(1.0, 21.0)
+    very_slow.warm_up(lambda: lambda: None)
+    assert very_slow.done
+    assert very_slow.seconds == [21.0]
+
+
+def test_the_error_is_relative_to_the_largest_or_to_the_floor():
+    exact = torch.tensor([0.5, -4.0], dtype=torch.float64)
+    assert relative_error(exact.float() + 1, exact) == pytest.approx(1 / 4)
+    assert relative_error(exact + 1, exact, each=True) == pytest.approx(1)
+    assert relative_error(exact + 1, exact, 0.1, each=True) == pytest.approx(2)
+    assert relative_error(exact / 10 + 1, exact / 10) == pytest.approx(1)
+    assert relative_error(torch.tensor([1.0, torch.nan]), exact) == float("inf")
+    assert relative_error(exact[:0], exact[:0]) == 0
+    with pytest.raises(ValueError, match="shape"):
+        relative_error(exact[None], exact)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench import fuzz, poison
 from lac import hard_alignment, smith_waterman, soft_alignment
-from lac_kernels import cpu
+from lac_kernels.cpu import launch
 
 RUBBISH = (math.nan, math.inf, -math.inf, 1e30, -1e30, 3e38, 0.0)
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from lac.measure.run import forbidden
-from peers import GAP_EXTEND, GAP_OPEN, Answer, Problem, Run
+from bench.peers import GAP_EXTEND, GAP_OPEN, Answer, Call, Inputs
+from lac.measure.sides import forbidden
 
 WHAT = "this recursion; lax.scan over rotated scores, jit and grad"
 VERSION = jax.__version__
@@ -49,8 +49,8 @@ solve = jax.jit(jax.vmap(jax.value_and_grad(pair_score)))
 RAGGED = "padded"
 
 
-def prepare(problem: Problem, threads: int) -> Run:
-    values = jnp.array(forbidden(problem.scores, problem.lengths).numpy())
+def prepare(inputs: Inputs, threads: int) -> Call:
+    values = jnp.array(forbidden(inputs.scores, inputs.lengths).numpy())
 
     def run() -> Answer:
         score, gradient = (torch.from_numpy(np.array(x)) for x in solve(values))

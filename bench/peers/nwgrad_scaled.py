@@ -5,14 +5,14 @@ from importlib.metadata import version
 import numpy as np
 from nwgrad import AlignParams, SeqPairBatch
 
-from peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Problem, Run, strings
+from bench.peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Call, Inputs, strings
 
 WHAT = "soft local affine alignment of strings; gradient of a 20 x 20 matrix and 4 costs (scaled mode)"
 VERSION = version("nwgrad")
 
 
-def prepare(problem: Problem, threads: int) -> Run:
-    first, second = strings(problem)
+def prepare(inputs: Inputs, threads: int) -> Call:
+    first, second = strings(inputs)
     # Residues score -1 on average: beyond 700 nats the scaled mode raises, and these stay below.
     matrix = np.random.default_rng(0).normal(-1, 0.5, (20, 20))
     params = AlignParams(matrix, LETTERS, GAP_OPEN, GAP_EXTEND, GAP_OPEN, GAP_EXTEND)

@@ -4,14 +4,14 @@ from importlib.metadata import version
 
 import parasail
 
-from peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Problem, Run, strings
+from bench.peers import GAP_EXTEND, GAP_OPEN, LETTERS, NOT_COMPARABLE, Answer, Call, Inputs, strings
 
 WHAT = "hard local affine score of strings in integers; no gradient, one thread"
 VERSION = version("parasail")
 
 
-def prepare(problem: Problem, threads: int) -> Run:
-    pairs = list(zip(*strings(problem), strict=True))
+def prepare(inputs: Inputs, threads: int) -> Call:
+    pairs = list(zip(*strings(inputs), strict=True))
     matrix = parasail.matrix_create(LETTERS, 10, -10)
     open_, extend = round(10 * GAP_OPEN), round(10 * GAP_EXTEND)
 

@@ -6,7 +6,7 @@ import numba
 import torch
 from ddtw import SDTW
 
-from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Problem, Run
+from bench.peers import NOT_COMPARABLE, TEMPERATURE, Answer, Call, Inputs
 
 WHAT = "soft-DTW (three moves, global, no gaps of its own); gradient of the distances"
 VERSION = version("ddtw")
@@ -15,9 +15,9 @@ VERSION = version("ddtw")
 RAGGED = "every pair as long as the longest"
 
 
-def prepare(problem: Problem, threads: int) -> Run:
+def prepare(inputs: Inputs, threads: int) -> Call:
     numba.set_num_threads(threads)
-    distances = problem.scores.square().requires_grad_()
+    distances = inputs.scores.square().requires_grad_()
     loss = SDTW(gamma=TEMPERATURE, normalization="none", backend="cpu_numba")
 
     def run() -> Answer:

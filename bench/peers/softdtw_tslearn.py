@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from tslearn.metrics.soft_dtw_fast import _njit_soft_dtw_batch, _njit_soft_dtw_grad_batch
 
-from peers import NOT_COMPARABLE, TEMPERATURE, Answer, Problem, Run
+from bench.peers import NOT_COMPARABLE, TEMPERATURE, Answer, Call, Inputs
 
 WHAT = "soft-DTW (three moves, global, no gaps of its own); gradient of the distances"
 VERSION = version("tslearn")
@@ -15,9 +15,9 @@ VERSION = version("tslearn")
 RAGGED = "every pair as long as the longest"
 
 
-def prepare(problem: Problem, threads: int) -> Run:
+def prepare(inputs: Inputs, threads: int) -> Call:
     numba.set_num_threads(threads)
-    scores = problem.scores
+    scores = inputs.scores
     b, n, m = scores.shape
     distances = np.zeros((b, n + 1, m + 1))
     distances[:, :n, :m] = scores.square().numpy()

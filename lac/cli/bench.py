@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import torch
     from rich.table import Table
 
-    from lac.measure.run import Row, Shape, Side
+    from lac.measure.problem import Shape
+    from lac.measure.rows import Row
+    from lac.measure.sides import Side
 
 _SHAPES = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"]
 _MOST_THREADS = 1024  # more is a slip: torch would start them all
@@ -35,7 +37,7 @@ _READING = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    from lac.measure.run import MODES
+    from lac.measure.sides import MODES
 
     parser = new_parser(
         "lac-bench",
@@ -86,7 +88,9 @@ def _check(arguments: argparse.Namespace) -> tuple[torch.device, list[Shape], li
         UsageError: an argument that cannot be.
         DataError, OSError: the file of rows has other columns, or cannot be written.
     """
-    from lac.measure.run import Shape, append_rows, own_sides
+    from lac.measure.problem import Shape
+    from lac.measure.rows import append_rows
+    from lac.measure.sides import own_sides
     from lac.system import pick_device
 
     device = pick_device(arguments.device or "auto")
@@ -123,7 +127,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     console = Console()
     console.print(_READING, style="dim")
     if arguments.plot:
-        from lac.measure.run import growth_figure
+        from lac.measure.figure import growth_figure
         from lac.plots import save_figure
 
         save_figure(growth_figure(rows, title=f"{arguments.mode}, {rows[0]['device']}"), arguments.plot)
@@ -141,7 +145,7 @@ def _timed(
     from rich.console import Console
 
     from lac.cli.progress import measuring_progress
-    from lac.measure.run import context
+    from lac.measure.rows import context
 
     usual = torch.get_num_threads()
     counts = arguments.threads or ([usual] if device.type == "cuda" else sorted({1, usual}))
@@ -174,7 +178,7 @@ def _check_plot(path: str, shapes: Sequence[Shape]) -> None:
     """
     from matplotlib.figure import Figure
 
-    from lac.measure.run import growing
+    from lac.measure.figure import growing
 
     if not any(len(series) > 1 for series in growing(shapes)):
         raise UsageError("--plot needs square shapes that differ in N = M or in the batch alone")
@@ -195,7 +199,10 @@ def _measured(
     """The rows of one thread count: written to the file, then given, as each shape is finished."""
     import torch
 
-    from lac.measure.run import append_rows, gate, limits, measure
+    from lac.measure.gate import gate
+    from lac.measure.limits import limits
+    from lac.measure.rows import append_rows
+    from lac.measure.run import measure
 
     dtype = getattr(torch, arguments.dtype)
 
@@ -219,7 +226,8 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from lac.measure.run import LOOP, WAVEFRONT, shape_of, speed_up
+    from lac.measure.rows import shape_of, speed_up
+    from lac.measure.sides import LOOP, WAVEFRONT
 
     table = Table(title=title, box=box.SIMPLE, padding=0, title_justify="left", caption_justify="left")
     table.add_column("", no_wrap=True)

@@ -96,6 +96,7 @@ def tau_b(ranks: np.ndarray) -> np.ndarray:
 
 
 def average_precision(val: Labelled, ks: Sequence[int]) -> dict[int, float]:
+    """By K the share of a frame's K nearest frames of other clips that have its phase."""
     features = _centred([embedding for embedding, _ in val])
     everything = np.concatenate(features)
     labels = np.concatenate([label for _, label in val])
