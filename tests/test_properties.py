@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench import fuzz, poison
 from lac import hard_alignment, smith_waterman, soft_alignment
-from lac_kernels import cpu
+from lac_kernels.cpu import launch
 
 RUBBISH = (math.nan, math.inf, -math.inf, 1e30, -1e30, 3e38, 0.0)
 
@@ -115,7 +115,7 @@ def solve(case: Case, rubbish: float, order: int = 1) -> dict[str, Tensor]:
 
 @pytest.fixture(autouse=True)
 def small_problems_use_all_threads(monkeypatch):
-    monkeypatch.setattr(cpu, "_CELLS_PER_THREAD", 1)
+    monkeypatch.setattr(launch, "CELLS_PER_THREAD", 1)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
