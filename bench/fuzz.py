@@ -15,7 +15,6 @@ of gradients stand in units of max(1, V 2^-G): the engines that multiply mantiss
 
 import argparse
 import itertools
-import random
 import sys
 import time
 from typing import Any
@@ -24,67 +23,19 @@ import torch
 from torch import Tensor
 
 from bench.poison import BYTES, poisoned
+from bench.problems import RUBBISH, Problem, random_problem, rounding_unit
 from bench.rows import RESULTS, append_rows, command_line
 from lac import smith_waterman, soft_alignment
+from lac.measure.errors import relative_error
 from lac.measure.rows import context
-from lac_kernels import problem
 
 ROWS = RESULTS / "fuzz.csv"
 MEASURED = ("score", "posterior", "gap_open", "gap_extend", "temperature", "second")
-RUBBISH = (float("nan"), float("inf"), float("-inf"), 1e30, -1e30)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LIMITS = {
     "float32": dict.fromkeys(MEASURED, 1e-4) | {"score": 1e-5},
     "float64": dict.fromkeys(MEASURED, 1e-10) | {"score": 1e-13, "temperature": 1e-8},  # (score - E) / T cancels
 }
-
-
-class Problem(problem.Problem):
-    """A problem, and what tests do with it."""
-
-    def double(self) -> "Problem":
-        return Problem(*(x.double() for x in self[:4]), *self[4:])
-
-    def pair(self, k: int) -> "Problem":
-        """One pair by itself, cut to its lengths."""
-        n, m = int(self.lengths1[k]), int(self.lengths2[k])
-        gaps = (g[k : k + 1, : n if g.shape[1] > 1 else 1, : m if g.shape[2] > 1 else 1] for g in self[1:3])
-        return Problem(
-            self.scores[k : k + 1, :n, :m], *gaps, self.temperature, self.lengths1[k : k + 1], self.lengths2[k : k + 1]
-        )
-
-    def spoilt(self, rubbish: float) -> "Problem":
-        """The same with rubbish beyond the lengths, of gaps per cell, row or column too."""
-        rows = torch.arange(self.scores.shape[1]) < self.lengths1[:, None]
-        columns = torch.arange(self.scores.shape[2]) < self.lengths2[:, None]
-        tensors = []
-        for x in self[:3]:
-            inside = rows[:, :, None] if x.shape[1] > 1 else torch.ones(1, 1, 1, dtype=torch.bool)
-            inside = inside & (columns[:, None, :] if x.shape[2] > 1 else True)
-            tensors.append(torch.where(inside.expand(x.shape), x, rubbish))
-        return Problem(*tensors, *self[3:])
-
-
-def draw(seed: int, pairs: int, most_n: int, most_m: int) -> Problem:
-    """T 1e-4 to 10, |S| / T up to 1e6 (half of them up to 10); gaps of every shape, 0 to 20 T, infinite at places."""
-    pick, g = random.Random(seed), torch.Generator().manual_seed(seed)
-    n, m = pick.randint(1, most_n), pick.randint(1, most_m)
-    temperature = 10 ** pick.uniform(-4, 1)
-    scores = torch.randn(pairs, n, m, generator=g)
-    kind = pick.randrange(4)
-    if kind == 1:
-        scores = scores - 0.5 + 1.5 * torch.eye(n, m)
-    elif kind == 2:
-        scores = torch.where(torch.rand(scores.shape, generator=g) < 0.2, scores.abs(), -scores.abs())
-    scores *= temperature * 10 ** (pick.uniform(-1, 1) if pick.random() < 0.5 else pick.uniform(-1, 6)) / 3
-    if kind == 3:
-        scores[torch.rand(scores.shape, generator=g) < pick.choice((0.1, 0.5, 0.95))] = -torch.inf
-    shapes = [(pairs, pick.choice((1, n)), pick.choice((1, m))) for _ in range(2)]
-    gaps = [torch.rand(shape, generator=g) * temperature * pick.choice((0.0, 1.0, 20.0)) for shape in shapes]
-    if pick.random() < 0.1:
-        gaps[0][torch.rand(shapes[0], generator=g) < 0.3] = torch.inf
-    lengths = [torch.randint(0 if pick.random() < 0.5 else k, k + 1, (pairs,), generator=g).int() for k in (n, m)]
-    return Problem(scores, *gaps, torch.tensor(temperature), *lengths)
 
 
 def solve(p: Problem, backend: str, dtype: torch.dtype, second: bool) -> dict[str, Tensor]:
@@ -106,13 +57,13 @@ def solve(p: Problem, backend: str, dtype: torch.dtype, second: bool) -> dict[st
 def errors(found: dict[str, Tensor], exact: dict[str, Tensor], p: Problem, engine: str) -> dict[str, float]:
     """Largest error of each result, in the units of the module's docstring."""
     t = p.temperature.double()
-    unit = torch.clamp(exact["score"].abs().max() / t * 2.0 ** -(7 if engine == "eager" else 14), min=1)
+    unit = rounding_unit(engine, (exact["score"].abs().max() / t).item())
     result = {}
     for name, x in exact.items():
-        y = found[name]
-        scale = x.abs().max().clamp(min=1e-3 if name.startswith("gap") else 1.0) * unit
-        wrong = (y - x).abs() / (torch.maximum(x.abs(), t) if name == "score" else scale)
-        result[name] = float("inf") if not torch.isfinite(y).all() else wrong.max().item() if wrong.numel() else 0.0
+        if name == "score":
+            result[name] = relative_error(found[name], x, t.item(), each=True)
+        else:
+            result[name] = relative_error(found[name], x, 1e-3 if name.startswith("gap") else 1.0) / unit
     return result
 
 
@@ -135,7 +86,7 @@ def fuzz(
     for at in itertools.count(seed):
         if done >= cases:
             break
-        p, second = draw(at, pairs, most_n, most_m), at % 10 == 0
+        p, second = random_problem(at, pairs, most_n, most_m), at % 10 == 0
         torch.set_num_threads(1)
         exact = solve(p.double(), "eager", torch.float64, second)
         torch.set_num_threads(1 + at % 3)

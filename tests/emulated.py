@@ -1,20 +1,19 @@
-"""Random alignment problems, and the Triton kernels: on a GPU, or without one as compiled code run by ptxemu."""
+"""Engines under test; the Triton kernels on a GPU, or without one as compiled code that ptxemu runs on the CPU."""
 
 import contextlib
 import gc
 import importlib.util
 import os
-import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from bench.fuzz import Problem
-from lac_kernels import eager
+from lac_kernels import engines
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of the tensors that Triton tests make
 
@@ -30,22 +29,32 @@ def missing() -> str | None:
     return None
 
 
+class Engine:
+    """An engine on a device: tensors are moved there, and what it returns comes back to the CPU."""
+
+    def __init__(self, name: str, module: ModuleType, device: torch.device) -> None:
+        self.name, self.module, self.device = name, module, device
+
+    def __getattr__(self, function: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> tuple[Tensor, ...]:
+            results = getattr(self.module, function)(*(_moved(x, self.device) for x in arguments), **more)
+            return tuple(x.cpu() for x in results)
+
+        return call
+
+
 @contextlib.contextmanager
-def triton_engine_on(target: str) -> Iterator[Any]:
-    """The Triton engine for tensors on `DEVICE`: `target` "gpu", else emulated for that target."""
-    reason = missing()
-    if target != "gpu" and reason:
+def engine_on(name: str, target: str = "") -> Iterator[Engine]:
+    """The engine of this name on the CPU; "triton" on a GPU for the target "gpu", else emulated for that target."""
+    reason = missing() if name == "triton" and target != "gpu" else None
+    if reason:
         pytest.skip(f"no GPU here, and {reason}: see docs/contributing.md")
-    with contextlib.nullcontext() if target == "gpu" else emulate(target):
-        from lac_kernels import triton as triton_engine
-
-        yield triton_engine
-
-
-def on_device(call: Callable[..., Any], *arguments: Any) -> Any:
-    """`call` on the arguments moved to `DEVICE`; tensors that it returns come back to the CPU."""
-    results = call(*(_moved(x, DEVICE) for x in arguments))
-    return results.cpu() if isinstance(results, Tensor) else tuple(x.cpu() for x in results)
+    with emulate(target) if name == "triton" and target != "gpu" else contextlib.nullcontext():
+        device = DEVICE if name == "triton" else torch.device("cpu")
+        reason = engines.unavailable(name, device)
+        if reason:
+            pytest.skip(reason)
+        yield Engine(name, engines.engine(name, device), device)
 
 
 def _moved(x: Any, device: torch.device) -> Any:
@@ -93,52 +102,4 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
                     kernel.device_caches.clear()
             gc.collect()
             driver._active = before
-
-
-def random_problem(
-    seed: int, b: int, most_n: int, most_m: int, gaps: str, dtype: torch.dtype = torch.float32
-) -> Problem:
-    """Signed scores up to |S| / T = 1e4, temperatures 0.001 to 1, gaps 0 to 20, ragged lengths (0 too)."""
-    pick, g = random.Random(seed), torch.Generator().manual_seed(seed)
-    n, m = pick.randint(1, most_n), pick.randint(1, most_m)
-    temperature = 10 ** pick.uniform(-3, 0)
-    scores = torch.randn(b, n, m, generator=g)
-    kind = pick.randrange(3)
-    if kind == 0:
-        scores = scores - 0.5 + 1.5 * torch.eye(n, m)
-    elif kind == 1:
-        scores = torch.where(torch.rand(b, n, m, generator=g) < 0.2, scores.abs(), -scores.abs())
-    scores = scores / scores.abs().max() * (temperature * 10 ** pick.uniform(-1, 4))
-    shapes = {"scalar": (1, 1, 1), "pair": (b, 1, 1), "cell": (b, n, m)}
-    o, e = (torch.full((1, 1, 1), pick.choice([0.0, pick.uniform(0, 20), 10 ** pick.uniform(-3, 1)])) for _ in range(2))
-    if gaps != "scalar":
-        o, e = (x * torch.rand(shapes[gaps], generator=g) for x in (o, e))
-    compute = torch.float64 if dtype == torch.float64 else torch.float32
-    return Problem(
-        scores.clamp(-6e4, 6e4).to(dtype),
-        o.to(compute),
-        e.to(compute),
-        torch.tensor(temperature, dtype=compute),
-        torch.randint(0, n + 1, (b,), generator=g).int(),
-        torch.randint(0, m + 1, (b,), generator=g).int(),
-    )
-
-
-def errors(engine: Any, p: Problem, grad: Tensor) -> dict[str, float]:
-    """Errors against eager in float64: scores relative to max(|score|, T), gradients to the largest.
-
-    A gap's gradient is an expected number of gaps; below 1e-6 of a gap it is judged absolutely.
-    """
-    score, saved = on_device(engine.forward, p, True)
-    found = on_device(engine.gradient, grad, p, saved, score.dtype, True)
-    p, grad = Problem(*(x.cpu() for x in p)), grad.cpu()
-    exact = p.double()
-    exact_score, states = eager.forward(exact, True)
-    expected = eager.gradient(grad.double(), exact, states, torch.float64, True)
-    scale = torch.maximum(exact_score.abs(), exact.temperature)
-    result = {"score": ((score - exact_score).abs() / scale).max().item()}
-    for name, x, y in zip(("scores", "open", "extend"), found, expected, strict=True):
-        assert x.shape == y.shape
-        floor = grad.abs().max().item() * (1 if name == "scores" else 1e-6)
-        result[name] = ((x - y).abs().max() / y.abs().max().clamp(min=floor)).item()
-    return result
+            engines.engine.cache_clear()  # for it has answered for the emulator

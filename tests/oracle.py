@@ -2,10 +2,16 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from bench.problems import Problem
+from lac.measure.errors import relative_error
+from lac_kernels import eager
+from lac_kernels.engines import BACKENDS, unavailable
 
 
 def chains(n: int, m: int) -> Iterator[list[tuple[int, int]]]:
@@ -67,10 +73,37 @@ def exact_aligner(scores: np.ndarray, gap_open: float, gap_extend: float) -> tup
     return best.score, np.array(cells)
 
 
-def relative(found: Tensor, exact: Tensor) -> float:
-    """Largest error relative to the largest exact value (to 1 where all are smaller)."""
-    found, exact = found.double(), exact.double()
-    return ((found - exact).abs().max() / exact.abs().max().clamp(min=1)).item()
+def errors(engine: Any, p: Problem, grad: Tensor, least: float = 1e-6) -> dict[str, float]:
+    """Errors of an engine against eager in float64: scores relative to max(|score|, T), gradients to the largest.
+
+    A gap's gradient is an expected number of gaps; below `least` of a gap it is judged absolutely.
+    """
+    score, saved = engine.forward(p, True)
+    result = engine.gradient(grad, p, saved, score.dtype, True)
+    exact_score, states = eager.forward(p.double(), True)
+    exact = eager.gradient(grad.double(), p.double(), states, torch.float64, True)
+    errors = {"score": relative_error(score, exact_score, p.temperature.item(), each=True)}
+    for name, x, y in zip(("scores", "open", "extend"), result, exact, strict=True):
+        errors[name] = relative_error(x, y, grad.abs().max().item() * (1 if name == "scores" else least))
+    return errors
+
+
+# The engines that run on this machine's CPU.
+ENGINES = [name for name in BACKENDS[2:] if unavailable(name, torch.device("cpu")) is None]
+
+
+def leaves(*shape: int, seed: int = 0, gaps: str = "scalar", dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Scores, gap_open, gap_extend, temperature, all requiring gradients."""
+    g = torch.Generator().manual_seed(seed)
+    b, n, m = shape
+    gap_shape = {"scalar": (), "pair": (b, 1, 1), "row": (1, n, 1), "column": (b, 1, m), "cell": shape}[gaps]
+    tensors = [
+        torch.randn(shape, generator=g, dtype=torch.float64),
+        torch.rand(gap_shape, generator=g, dtype=torch.float64) + 0.5,
+        torch.rand(gap_shape, generator=g, dtype=torch.float64) + 0.1,
+        torch.tensor(0.7, dtype=torch.float64),
+    ]
+    return [x.to(dtype).requires_grad_() for x in tensors]
 
 
 GOLDEN = [[1, -0.5, 0.2, 0], [0.3, 0.8, -0.2, 0.1], [-0.4, 0.6, 1.2, 0.5]]

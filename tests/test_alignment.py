@@ -4,37 +4,24 @@ import numpy as np
 import pytest
 import torch
 from oracle import (
+    ENGINES,
     GOLDEN,
     GOLDEN_POSTERIOR,
     GOLDEN_SCORES,
     enumerate_alignments,
     exact_aligner,
-    relative,
+    leaves,
     soft_score,
 )
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from lac import hard_alignment, smith_waterman, soft_alignment
+from lac.measure.errors import relative_error
 from lac_kernels import engines
 
-ENGINES = [name for name in engines._ENGINES if engines.unavailable(name, torch.device("cpu")) is None]
 ALL = ["reference", *ENGINES]
 DOUBLE = torch.float64
-
-
-def problem(*shape: int, seed: int = 0, gaps: str = "scalar", dtype: torch.dtype = DOUBLE) -> list[Tensor]:
-    """Scores, gap_open, gap_extend, temperature, all requiring gradients."""
-    g = torch.Generator().manual_seed(seed)
-    b, n, m = shape
-    gap_shape = {"scalar": (), "pair": (b, 1, 1), "row": (1, n, 1), "column": (b, 1, m), "cell": shape}[gaps]
-    tensors = [
-        torch.randn(shape, generator=g, dtype=DOUBLE),
-        torch.rand(gap_shape, generator=g, dtype=DOUBLE) + 0.5,
-        torch.rand(gap_shape, generator=g, dtype=DOUBLE) + 0.1,
-        torch.tensor(0.7, dtype=DOUBLE),
-    ]
-    return [x.to(dtype).requires_grad_() for x in tensors]
 
 
 def score(s: Tensor, o: Tensor, e: Tensor, t: Tensor, lengths=None, backend="eager") -> Tensor:
@@ -68,7 +55,7 @@ def test_golden_hard_alignment(backend):
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
 def test_equals_enumeration(n, m, gaps):
-    s, o, e, t = problem(1, n, m, seed=10 * n + m, gaps=gaps)
+    s, o, e, t = leaves(1, n, m, seed=10 * n + m, gaps=gaps)
     exact = soft_score(s[0], o.expand(1, n, m)[0], e.expand(1, n, m)[0], t)
     wanted = torch.autograd.grad(exact, (s, o, e, t), allow_unused=True)
     for backend in ALL:
@@ -112,7 +99,7 @@ def test_equals_an_exact_aligner_in_the_limit():
 @pytest.mark.parametrize("gaps", ["scalar", "pair", "row", "column", "cell"])
 @pytest.mark.parametrize("shape", [(2, 3, 4), (1, 4, 3), (1, 1, 5), (1, 5, 1)])
 def test_derivatives_of_first_and_second_order(shape, gaps, backend):
-    inputs = problem(*shape, gaps=gaps)
+    inputs = leaves(*shape, gaps=gaps)
     lengths = (
         torch.tensor([shape[1], max(1, shape[1] - 1)][: shape[0]]),
         torch.tensor([shape[2]] * shape[0]),
@@ -127,7 +114,7 @@ def test_derivatives_of_first_and_second_order(shape, gaps, backend):
 
 @pytest.mark.parametrize("backend", ENGINES)
 def test_derivatives_of_the_soft_alignment(backend):
-    inputs = problem(1, 3, 3, gaps="cell")
+    inputs = leaves(1, 3, 3, gaps="cell")
 
     def f(s: Tensor, o: Tensor, e: Tensor, t: Tensor) -> Tensor:
         return soft_alignment(s, gap_open=o, gap_extend=e, temperature=t, backend=backend)
@@ -137,7 +124,7 @@ def test_derivatives_of_the_soft_alignment(backend):
 
 
 def test_second_order_equals_the_reference():
-    inputs = problem(2, 4, 5, gaps="cell", seed=3)
+    inputs = leaves(2, 4, 5, gaps="cell", seed=3)
     weight = torch.randn(2, 4, 5, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
     result = {}
     for backend in ALL:
@@ -153,7 +140,7 @@ def test_second_order_equals_the_reference():
 @pytest.mark.parametrize("shape", [(1, 70), (70, 1), (63, 65), (65, 63), (100, 37)])
 def test_laws_on_odd_shapes(shape, backend):
     n, m = shape
-    s, o, e, t = problem(2, n, m, gaps="scalar", seed=n)
+    s, o, e, t = leaves(2, n, m, gaps="scalar", seed=n)
     posterior = soft_alignment(s, gap_open=o, gap_extend=e, temperature=t, backend=backend)
     assert posterior.min() >= 0
     assert posterior.sum(1).max() <= 1 + 1e-12
@@ -234,8 +221,8 @@ def test_half_precision_is_computed_in_float32(dtype, backend):
     (exact_gradient,) = torch.autograd.grad(exact.sum(), exact_scores)
     assert result.dtype == torch.float32
     assert gradient.dtype == dtype
-    assert relative(result, exact) < 1e-6
-    assert relative(gradient, exact_gradient) < max(1e-5, torch.finfo(dtype).eps)
+    assert relative_error(result, exact) < 1e-6
+    assert relative_error(gradient, exact_gradient) < max(1e-5, torch.finfo(dtype).eps)
     assert soft_alignment(scores, backend=backend).dtype == torch.float32
 
 
@@ -250,7 +237,7 @@ def test_float32_is_stable_at_low_temperature(temperature, backend):
     assert posterior.isfinite().all()
     assert posterior.sum(1).max() <= 1 + 1e-4
     result = smith_waterman(scores, **options)
-    assert relative(result, smith_waterman(scores.double(), **options)) < 1e-6
+    assert relative_error(result, smith_waterman(scores.double(), **options)) < 1e-6
     # Log-space values reach N abs(S) / T, each rounded to 2^-24 of it; a transition's log-odds err by a few roundings.
     largest = result.max().item() / temperature
     assert (posterior - exact).abs().max() < 16 * largest * 2**-24

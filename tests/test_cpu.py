@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bench import poison
-from bench.fuzz import Problem
+from bench.problems import Problem, random_problem
 from lac import hard_alignment, smith_waterman, soft_alignment
+from lac.measure.errors import relative_error
 from lac_kernels import cpu, eager, ops
 from lac_kernels.cpu import launch, library
 from lac_kernels.problem import Direction, valid_frames
@@ -70,11 +71,8 @@ def errors(found: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> list[float]:
 
     A gap's gradient counts gaps. Below 1e-9 of a gap the float64 values, made with sigmoids, are not exact.
     """
-    score = ((found[0].double() - exact[0]).abs() / exact[0].abs().clamp(min=1)).max().item()
-    return [score] + [
-        ((f.double() - x).abs().max() / x.abs().max().clamp(min=1e-9)).item()
-        for f, x in zip(found[1:], exact[1:], strict=True)
-    ]
+    score = relative_error(found[0], exact[0], each=True)
+    return [score] + [relative_error(f, x, 1e-9) for f, x in zip(found[1:], exact[1:], strict=True)]
 
 
 def assert_close(p: Problem, score: float, gradient: float) -> None:
@@ -214,32 +212,11 @@ def test_nan_spoils_its_pair_only():
     assert torch.isposinf(cpu.forward(p._replace(scores=p.scores + torch.inf), False)[0])
 
 
-def random_case(seed: int, most: int) -> Problem:
-    """T from 1 to 0.001, gaps from 0 to 20, |S| / T up to 1e4, ragged, every kind of gap."""
-    g = torch.Generator().manual_seed(seed)
-    b, n, m = (int(torch.randint(1, high, (), generator=g)) for high in (4, most, most))
-
-    def shape() -> tuple[int, int, int]:
-        x, y, z = (torch.rand(3, generator=g) < 0.5).tolist()
-        return (b if x else 1, n if y else 1, m if z else 1)
-
-    def number(least: float, largest: float) -> float:
-        return least * (largest / least) ** float(torch.rand((), generator=g))
-
-    temperature = number(0.001, 1)
-    return problem(
-        b, n, m, seed=seed, temperature=temperature, scale=min(number(0.01, 3), 2500 * temperature),
-        gap_open=number(0.01, 40 / 3), gap_extend=number(0.01, 40 / 3) if seed % 10 else 0.0,
-        open_shape=shape(), extend_shape=shape(),
-        lengths=tuple(torch.randint(0, k + 1, (b,), generator=g).tolist() for k in (n, m)),
-    )  # fmt: skip
-
-
 def worst_errors(seeds: range, most: int) -> tuple[Tensor, Tensor]:
     """Largest error of score, d_scores, d_open, d_extend: of this engine, and of the eager one in float32."""
     worst = torch.zeros(2, 4)
     for seed in seeds:
-        p = random_case(seed, most)
+        p = random_problem(seed, 3, most, most, steep=1e4)
         exact = solve(eager, p.double())
         for row, engine in zip(worst, (cpu, eager), strict=True):
             row.copy_(torch.maximum(row, torch.tensor(errors(solve(engine, p), exact))))
@@ -281,12 +258,7 @@ def second_errors(found: tuple[Tensor, ...], p: Problem, v: tuple[Tensor, ...]) 
     exact = second(eager, p.double(), tuple(x.double() for x in v))
     least = len(p.scores) / p.temperature.item()
     floors = (least, least, least, 1.0)
-    return torch.tensor(
-        [
-            ((f.double() - x).abs().max() / x.abs().max().clamp(min=floor)).item()
-            for f, x, floor in zip(found, exact, floors, strict=True)
-        ]
-    )
+    return torch.tensor([relative_error(f, x, floor) for f, x, floor in zip(found, exact, floors, strict=True)])
 
 
 SECOND_LIMITS = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -367,7 +339,7 @@ def test_second_order_random_cases(cases, most, dtype):
     """And not worse than torch operations in the same precision."""
     worst = torch.zeros(2, 4)
     for seed in range(cases):
-        p = random_case(seed, most)
+        p = random_problem(seed, 3, most, most, steep=1e4)
         p = p.double() if dtype == torch.float64 else p
         v = direction(p, seed)
         for row, engine in zip(worst, (cpu, eager), strict=True):

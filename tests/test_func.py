@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from test_alignment import ENGINES, problem
+from oracle import ENGINES, leaves
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
@@ -28,7 +28,7 @@ def closed(what: Callable, backend: str, lengths=LENGTHS) -> Callable:
 
 
 def inputs(gaps: str) -> list[Tensor]:
-    return [x.detach() for x in problem(3, 3, 4, gaps=gaps)]
+    return [x.detach() for x in leaves(3, 3, 4, gaps=gaps)]
 
 
 def tangents(like: list[Tensor]) -> tuple[Tensor, ...]:

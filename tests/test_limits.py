@@ -5,7 +5,7 @@ import math
 import oracle
 import pytest
 import torch
-from test_alignment import ENGINES
+from oracle import ENGINES
 from torch import Tensor
 
 from lac import hard_alignment, smith_waterman, soft_alignment

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_alignment import ENGINES, problem
+from oracle import ENGINES, leaves
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -11,7 +11,7 @@ from lac_kernels import engines, ops
 
 
 def canonical(gaps: str, lengths: bool) -> tuple:
-    s, o, e, t = problem(2, 2, 3, gaps=gaps, dtype=torch.float32)
+    s, o, e, t = leaves(2, 2, 3, gaps=gaps, dtype=torch.float32)
     o, e = (x.detach().reshape((1,) * (3 - x.dim()) + x.shape).requires_grad_() for x in (o, e))
     ragged = [torch.tensor(x, dtype=torch.int32) if lengths else None for x in ([2, 1], [2, 3])]
     return s, o, e, t, *ragged
@@ -63,7 +63,7 @@ def test_both_forms_of_an_operator_agree(gaps, lengths, backend):
 
 @pytest.mark.parametrize("backend", ENGINES)
 def test_third_order_where_the_direction_depends_on_the_scores(backend):
-    inputs = problem(1, 2, 3, gaps="cell")
+    inputs = leaves(1, 2, 3, gaps="cell")
 
     def f(s, o, e, t):
         return soft_alignment(s, gap_open=o, gap_extend=e, temperature=t, backend=backend).square()

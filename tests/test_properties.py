@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies as st
-from test_alignment import ENGINES
+from oracle import ENGINES
 from torch import Tensor
 
 from bench import fuzz, poison
