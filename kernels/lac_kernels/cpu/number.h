@@ -6,6 +6,7 @@
 
 namespace {
 
+// m 2^e in each lane, m a few units at most; zero is m = 1, e = NEVER. PARTS vectors make a number.
 template <class R>
 struct Number {
     using Real = R;
