@@ -53,7 +53,7 @@ void finish_forward(const Batch& batch, const Pair<R>& p, int64_t b, const std::
         int e;
         z.m = 2 * std::frexp(z.m, &e);
         z.e += e - 1;
-        score = double(number_at<R>(batch.temperature)) * (std::log(z.m) + double(z.e) * 0.693147180559945309417);
+        score = double(number_at<R>(batch.temperature)) * (std::log(z.m) + double(z.e) * double(LN_2));
     }
     ((R*)batch.score)[b] = R(score);
     if (p.saved) *p.header() = {z, kind, p.shared};
