@@ -58,6 +58,7 @@ enum Outcome { DONE, NO_MEMORY, WRONG_ROOM };  // launch.py knows them
 template <class Run>
 Outcome guarded(const Batch& batch, int64_t number, const Run& run) {
     if (batch.saved && batch.saved_bytes != Room(batch.n, batch.m).bytes(batch.n, batch.m, number)) return WRONG_ROOM;
+    if (batch.pairs == 0) return DONE;
     try {
         run();
         return DONE;

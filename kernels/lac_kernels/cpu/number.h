@@ -6,6 +6,7 @@
 
 namespace {
 
+// m 2^e in each lane, m a few units at most; zero is m = 1, e = NEVER. PARTS vectors make a number.
 template <class R>
 struct Number {
     using Real = R;
@@ -169,6 +170,9 @@ INLINE typename Lanes<R>::V share(Dual<R> a, Dual<R> b, typename Lanes<R>::VI lo
     return (a.t * b.m + a.m * (b.t - z * b.m)) * power<R>(a.e + b.e, low);
 }
 
+constexpr long double LN_2 = 0.693147180559945309417232121458176568L;
+constexpr long double LOG2_E = 1.442695040888963407359924681001892137L;
+
 constexpr double FORBIDDEN = -1e30;  // a score of so little forbids a cell, as -inf does
 
 // log2(e) / T in two parts; the product with S is exact enough that |S| / T = 1e4 costs no accuracy.
@@ -194,7 +198,7 @@ struct Taylor {
         long double x = 1;
         for (int k = 0; k <= Lanes<R>::TERMS; k++) {
             c[k] = R(x);
-            x *= 0.693147180559945309417232121458176568L / (k + 1);
+            x *= LN_2 / (k + 1);
         }
     }
 };

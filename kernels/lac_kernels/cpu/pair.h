@@ -88,8 +88,7 @@ Number<R> exponential_of(const Gap& gap, const Rate<R>& rate) {
 
 template <class R>
 Pair<R> pair_of(const Batch& batch, int64_t b) {
-    constexpr long double log2_e = 1.442695040888963407359924681001892137L;
-    const Rate<R> rate(log2_e / (batch.temperature ? number_at<R>(batch.temperature) : 1));
+    const Rate<R> rate(LOG2_E / (batch.temperature ? number_at<R>(batch.temperature) : 1));
     const Gap open = gap_of(batch.gap_open, batch.d_gap_open, batch.v_gap_open, b);
     const Gap extend = gap_of(batch.gap_extend, batch.d_gap_extend, batch.v_gap_extend, b);
     Pair<R> p(rate, Room(batch.n, batch.m));

@@ -53,53 +53,61 @@ void finish_forward(const Batch& batch, const Pair<R>& p, int64_t b, const std::
         int e;
         z.m = 2 * std::frexp(z.m, &e);
         z.e += e - 1;
-        score = double(number_at<R>(batch.temperature)) * (std::log(z.m) + double(z.e) * 0.693147180559945309417);
+        score = double(number_at<R>(batch.temperature)) * (std::log(z.m) + double(z.e) * double(LN_2));
     }
     ((R*)batch.score)[b] = R(score);
     if (p.saved) *p.header() = {z, kind, p.shared};
 }
 
-// Zeros outside the valid cells, or a value everywhere inside them.
+// The gradient of what lies outside the valid cells.
 template <class R>
-void fill_gradient(const Batch& batch, const Pair<R>& p, bool inside, R value) {
+void zero_padding(const Batch& batch, const Pair<R>& p) {
     const int64_t size = size_of(p.d_type);
     for (int64_t i = 0; i < batch.n; i++) {
-        char* row = p.d_scores + i * batch.m * size;
         const int64_t valid = i < p.n ? p.m : 0;
-        std::memset(row + valid * size, 0, size_t((batch.m - valid) * size));
-        if (!inside) continue;
-        for (int64_t j = 0; j < valid; j++) write<R>(row, p.d_type, j, 1, &value);
+        std::memset(p.d_scores + (i * batch.m + valid) * size, 0, size_t((batch.m - valid) * size));
     }
+}
+
+// The gradient of the scores of a pair that has none (0) or whose score is not finite (NaN).
+template <class R>
+void fill_gradient(const Pair<R>& p, R value) {
+    for (int64_t i = 0; i < p.n; i++)
+        for (int64_t j = 0; j < p.m; j++) write<R>(p.d_scores, p.d_type, i * p.width + j, 1, &value);
+}
+
+template <class R>
+void fill_gap_gradient(const Pair<R>& p, const Gap& gap, R value) {
+    for (int64_t i = 0; i < (gap.row ? p.n : 1); i++)
+        for (int64_t j = 0; j < (gap.column ? p.m : 1); j++)
+            ((R*)gap.gradient)[i * gap.row + j * gap.column] = value;
 }
 
 // Fills what needs no sweep; true if the pair needs one.
 template <class N, class R = typename N::Real>
 bool start_backward(const Batch& batch, Pair<R>& p, int64_t b, GapSums& d_gaps) {
     const Header header = *p.header();
-    const R g = ((const R*)batch.grad)[b * batch.grad_stride];
     const bool sweep = header.kind == SOUND && p.n > 0 && p.m > 0;
-    const R nan = std::numeric_limits<R>::quiet_NaN();
     if (header.shared) share_exponents(p);
+    if (p.n < batch.n || p.m < batch.m) zero_padding(batch, p);
     if (sweep) {
-        p.grad_over_z = R(double(g) / header.z.m);
+        const R grad = ((const R*)batch.grad)[b * batch.grad_stride];
+        p.grad_over_z = R(double(grad) / header.z.m);
         if (N::DUAL) {
             p.grad_over_z /= number_at<R>(batch.temperature);
             p.z_derivative = R(header.z.t / header.z.m);
         }
         p.z_low = typename Lanes<R>::I(header.z.e - Lanes<R>::BIAS);
-        if (p.n < batch.n || p.m < batch.m) fill_gradient<R>(batch, p, false, 0);
-    } else {
-        fill_gradient<R>(batch, p, true, header.kind == NOT_FINITE ? nan : 0);
-        if (batch.gaps && header.kind == NOT_FINITE) {
-            d_gaps[OPEN] = d_gaps[EXTEND] = nan;
-            for (const Gap* gap : {&p.open, &p.extend})
-                if (!gap->one())
-                    for (int64_t i = 0; i < (gap->row ? p.n : 1); i++)
-                        for (int64_t j = 0; j < (gap->column ? p.m : 1); j++)
-                            ((R*)gap->gradient)[i * gap->row + j * gap->column] = nan;
-        }
+        return true;
     }
-    return sweep;
+    const R value = header.kind == NOT_FINITE ? std::numeric_limits<R>::quiet_NaN() : R(0);
+    fill_gradient(p, value);
+    if (batch.gaps && header.kind == NOT_FINITE) {
+        d_gaps[OPEN] = d_gaps[EXTEND] = value;
+        for (const Gap* gap : {&p.open, &p.extend})
+            if (!gap->one()) fill_gap_gradient(p, *gap, value);
+    }
+    return false;
 }
 
 bool pairs_are_few(const Batch& batch) { return batch.pairs < batch.threads && batch.n > ROWS; }
