@@ -10,11 +10,11 @@ from lac_kernels.problem import Direction
 
 
 def assert_errors_are_small(engine, p: Problem, grad: torch.Tensor) -> None:
-    """The score to 1e-5, gradients to 1e-4; eager's small numbers are right absolutely, and in its unit of rounding."""
+    """The score to 1e-5, gradients to 1e-4; of eager to 3e-4 in its unit of rounding, small numbers absolutely."""
     allowed, least = 1e-4, 1e-6
     if engine.name == "eager":
         score, _ = eager.forward(p.double(), False)
-        allowed, least = 1e-4 * rounding_unit("eager", (score.abs().max() / p.temperature).item()), 1e-3
+        allowed, least = 3e-4 * rounding_unit("eager", (score.abs().max() / p.temperature).item()), 1e-3
     for name, error in errors(engine, p, grad, least).items():
         assert error <= (1e-5 if name == "score" else allowed), (name, error)
 
