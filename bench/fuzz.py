@@ -69,7 +69,7 @@ def errors(found: dict[str, Tensor], exact: dict[str, Tensor], p: Problem, engin
 
 def cut(exact: dict[str, Tensor], p: Problem, k: int) -> dict[str, Tensor]:
     """The results of one pair out of those of its batch, but for the temperature, which all share."""
-    n, m = int(p.lengths1[k]), int(p.lengths2[k])
+    n, m = (int(lengths[k]) for lengths in p.shape)
     result = {"score": exact["score"][k : k + 1]}
     for name, x in exact.items():
         if x.dim() == 3:

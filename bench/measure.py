@@ -17,9 +17,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.rows import ROOT, command_line, destination
+
+if TYPE_CHECKING:
+    import torch
+
+    from lac.measure.sides import Side
 
 PEERS = {
     "nwgrad_scaled": "nwgrad==0.7.0",
@@ -71,7 +76,7 @@ def passes(device: str, quick: bool, threads: int = 1) -> list[Pass]:
     ]
 
 
-def peer_sides() -> dict:
+def peer_sides() -> "dict[str, Side]":
     """Sides by name. A peer does forward and backward in one, on the CPU, in its own precision."""
     from lac.measure.sides import Answer, Side
 
@@ -94,7 +99,7 @@ def peer_sides() -> dict:
     return {name: side(name, requirement) for name, requirement in PEERS.items()}
 
 
-def engine_sides(device) -> dict:
+def engine_sides(device: "torch.device") -> "dict[str, Side]":
     """The engine of the device in two more ways: without autograd, and with learned gaps."""
     import torch
 

@@ -4,8 +4,10 @@ import math
 import random
 
 import torch
+from torch import Tensor
 
 from lac_kernels import problem
+from lac_kernels.problem import valid_frames
 from lac_kernels.reference import compute_dtype
 
 RUBBISH = (float("nan"), float("inf"), float("-inf"), 1e30, -1e30)  # to stand beyond the lengths
@@ -15,26 +17,45 @@ class Problem(problem.Problem):
     """A problem, and what tests do with it."""
 
     def double(self) -> "Problem":
-        return Problem(*(x.double() for x in self[:4]), *self[4:])
+        return self._replace(
+            scores=self.scores.double(),
+            gap_open=self.gap_open.double(),
+            gap_extend=self.gap_extend.double(),
+            temperature=self.temperature.double(),
+        )
+
+    @property
+    def shape(self) -> tuple[Tensor, Tensor]:
+        """The valid rows and columns of each pair, (B,) and (B,)."""
+        b, n, m = self.scores.shape
+        rows = torch.full((b,), n) if self.lengths1 is None else self.lengths1
+        columns = torch.full((b,), m) if self.lengths2 is None else self.lengths2
+        return rows, columns
 
     def pair(self, k: int) -> "Problem":
         """One pair by itself, cut to its lengths."""
-        n, m = int(self.lengths1[k]), int(self.lengths2[k])
-        gaps = (g[k : k + 1, : n if g.shape[1] > 1 else 1, : m if g.shape[2] > 1 else 1] for g in self[1:3])
-        return Problem(
-            self.scores[k : k + 1, :n, :m], *gaps, self.temperature, self.lengths1[k : k + 1], self.lengths2[k : k + 1]
-        )
+        rows, columns = self.shape
+        n, m = int(rows[k]), int(columns[k])
+
+        def cut(gap: Tensor) -> Tensor:
+            return gap[k : k + 1, : n if gap.shape[1] > 1 else 1, : m if gap.shape[2] > 1 else 1]
+
+        lengths1, lengths2 = rows[k : k + 1], columns[k : k + 1]
+        scores, gap_open, gap_extend = self.scores[k : k + 1, :n, :m], cut(self.gap_open), cut(self.gap_extend)
+        return Problem(scores, gap_open, gap_extend, self.temperature, lengths1, lengths2)
 
     def spoilt(self, rubbish: float) -> "Problem":
         """The same with rubbish beyond the lengths, of gaps per cell, row or column too."""
-        rows = torch.arange(self.scores.shape[1]) < self.lengths1[:, None]
-        columns = torch.arange(self.scores.shape[2]) < self.lengths2[:, None]
-        tensors = []
-        for x in self[:3]:
+        rows, columns = (valid_frames(lengths, t) for lengths, t in zip(self.shape, self.scores.shape[1:], strict=True))
+
+        def spoil(x: Tensor) -> Tensor:
             inside = rows[:, :, None] if x.shape[1] > 1 else torch.ones(1, 1, 1, dtype=torch.bool)
             inside = inside & (columns[:, None, :] if x.shape[2] > 1 else True)
-            tensors.append(torch.where(inside.expand(x.shape), x, rubbish))
-        return Problem(*tensors, *self[3:])
+            return torch.where(inside.expand(x.shape), x, rubbish)
+
+        return self._replace(
+            scores=spoil(self.scores), gap_open=spoil(self.gap_open), gap_extend=spoil(self.gap_extend)
+        )
 
 
 def random_problem(
@@ -83,8 +104,10 @@ def random_problem(
     if dtype == torch.float16:
         scores = scores.clamp(-6e4, 6e4).masked_fill(scores.isneginf(), -torch.inf)
     compute = compute_dtype(dtype)
-    costs = [cost.to(compute) for cost in costs]
-    return Problem(scores.to(dtype), *costs, torch.tensor(temperature, dtype=compute), *lengths)
+    gap_open, gap_extend = (cost.to(compute) for cost in costs)
+    return Problem(
+        scores.to(dtype), gap_open, gap_extend, torch.tensor(temperature, dtype=compute), lengths[0], lengths[1]
+    )
 
 
 def rounding_unit(engine: str, value: float) -> float:

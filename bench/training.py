@@ -53,8 +53,8 @@ def step_times(backend: str | None, batch: int, frames: int, device, seconds: fl
         return forward - encoded, backward - forward, encoded - began + now() - backward
 
     step()
-    times = []
-    while sum(map(sum, times)) < seconds or len(times) < 3:
+    times: list[tuple[float, ...]] = []
+    while sum(sum(parts) for parts in times) < seconds or len(times) < 3:
         times.append(step())
     return times
 

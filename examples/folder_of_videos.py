@@ -26,7 +26,7 @@ def draw_videos(root: Path) -> None:
     for k in range(8):
         with av.open(str(root / "videos" / f"disc{k}.mp4"), "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(10))
-            stream.height, stream.width, stream.pix_fmt = *x.shape, "yuv420p"
+            stream.height, stream.width, stream.pix_fmt = x.shape[0], x.shape[1], "yuv420p"
             for phase in np.linspace(0, 1, 20 + 2 * k) ** (0.7 + 0.1 * k):
                 disc = (x**2 + y**2 < (0.2 + 0.7 * phase) ** 2)[:, :, None]
                 picture = np.where(disc, [255 * phase, 80, 255 * (1 - phase)], 30).astype(np.uint8)

@@ -16,7 +16,7 @@ from lac import FrameEncoder, LACLoss
 FEATURES, FRAMES = 12, 40
 
 
-class Pairs(Dataset):
+class Pairs(Dataset[tuple[Tensor, Tensor]]):
     """Two noisy views of each of made-up sequences."""
 
     def __init__(self, size: int) -> None:

@@ -488,8 +488,8 @@ def official(tmp_path_factory):
             for name in names:
                 if name not in ("LASI", "RASI", "LPSI", "RPSI"):
                     markers[::4, uiprmd._MARKERS.index(name)] = joints[:, place]
-        for hip, names in ((uiprmd._LEFT_HIP, "LASI LPSI"), (uiprmd._RIGHT_HIP, "RASI RPSI")):
-            for name in names.split():
+        for hip, sides in ((uiprmd._LEFT_HIP, "LASI LPSI"), (uiprmd._RIGHT_HIP, "RASI RPSI")):
+            for name in sides.split():
                 markers[::4, uiprmd._MARKERS.index(name)] = joints[:, hip]
         name = f"m{number:02d}_s{subject:02d}_e{repetition:02d}_positions.txt"
         np.savetxt(folder / name, markers.reshape(len(markers), -1), delimiter=",", fmt="%.1f")

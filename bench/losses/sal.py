@@ -43,7 +43,7 @@ class SaL(PairLoss):
         three = torch.stack([five[..., 1], torch.where(shuffled, outer, five[..., 2]), five[..., 3]], dim=-1)
         three = torch.where(torch.rand(b, self.triplets, 1) < 0.5, three, three.flip(-1)).to(sequence.z.device)
         z = sequence.z[torch.arange(b, device=sequence.z.device)[:, None, None], three]
-        logits = self.classifier(z.flatten(2).to(self.classifier[0].weight.dtype))
+        logits = self.classifier(z.flatten(2).to(next(self.classifier.parameters()).dtype))
         answer = (~shuffled).long().to(logits.device).expand(b, -1)  # class 1: in order
         return cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none").reshape(b, -1).mean(1)
 
