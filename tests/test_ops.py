@@ -123,7 +123,6 @@ def test_the_loss_compiles_without_a_graph_break(form):
 
 def test_auto_falls_back_aloud(monkeypatch):
     """Where the preferred engine cannot run, "auto" uses eager and says so once; a named backend raises."""
-    engines._warn_once.cache_clear()
     engines.engine.cache_clear()
     monkeypatch.setattr(engines, "unavailable", lambda name, device: "it is broken" if name == "cpu" else None)
     scores = torch.randn(3, 4)
@@ -133,5 +132,4 @@ def test_auto_falls_back_aloud(monkeypatch):
     smith_waterman(scores)  # warnings are errors here: no second one
     with pytest.raises(RuntimeError, match="backend='cpu' cannot run on device 'cpu': it is broken"):
         smith_waterman(scores, backend="cpu")
-    engines._warn_once.cache_clear()
     engines.engine.cache_clear()

@@ -189,11 +189,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(dataset, tmp_path, 
 
 
 def test_numbers_are_read_at_logging_steps_only(dataset, monkeypatch):
-    reads = []
-    read = fit._read
-    monkeypatch.setattr(fit, "_read", lambda unread, *rest: reads.append(len(unread)) or read(unread, *rest))
-    fitted(settings(train_log_every=5, train_save_every=100), dataset)
-    assert reads == [5, 5, 2]
+    reads, steps = [], []
+    to_host = torch.Tensor.cpu
+
+    def cpu(tensor, *arguments, **options):
+        reads.append(len(tensor))
+        return to_host(tensor, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    config = settings(train_log_every=5, train_save_every=100)
+    fitted(config, dataset, on_progress=lambda progress: steps.append(progress.step))
+    assert (reads, steps) == ([5, 5, 2], [5, 10, 12])
 
 
 def test_the_loss_sees_float32_under_amp(dataset, monkeypatch):
