@@ -5,6 +5,8 @@ import torch
 from emulated import DEVICE, engine_on
 from hypothesis import settings
 
+from lac_kernels.engines import BACKENDS
+
 # The problems are small: more threads would only wait for each other. Tests of threading set their own number.
 torch.set_num_threads(1)
 
@@ -20,7 +22,7 @@ TRITON = (
 )
 
 
-@pytest.fixture(params=["eager", "cpu", *TRITON])
+@pytest.fixture(params=[*(name for name in BACKENDS[2:] if name != "triton"), *TRITON])
 def engine(request):
     """Every engine: Triton on a GPU, or without one as compiled code in the emulator; skipped where it cannot run."""
     with engine_on(*request.param.split()) as engine:

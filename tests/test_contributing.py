@@ -26,7 +26,7 @@ def block(place: str) -> str:
 
 @pytest.fixture
 def copy(tmp_path):
-    for folder in ("kernels", "lac", "tests"):
+    for folder in ("kernels", "lac", "tests", "bench"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -48,8 +48,9 @@ def test_an_engine_is_a_module_and_a_line_in_one_table(copy):
     head, table, rest = (kernels / "engines.py").read_text().partition("_ENGINES = {\n")
     assert table
     (kernels / "engines.py").write_text(head + table + block("kernels/lac_kernels/engines.py, in _ENGINES") + rest)
-    few = "mine and (golden or order or padding)"
-    printed = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_alignment.py", "-k", few)
+    few = "mine and (golden or order or padding or ties)"
+    suites = ("tests/test_alignment.py", "tests/test_engines.py")
+    printed = python(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites, "-k", few)
     assert int(printed.rsplit(" passed", 1)[0].split()[-1]) > 20, printed
 
 
