@@ -7,6 +7,7 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,10 +37,13 @@ def converted(value: Any, hint: Any, where: str) -> Any:
         ConfigError: it has another type.
     """
     for kind in _alternatives(hint):
-        accepted, converted = _as(value, kind)
-        if accepted:
-            return converted
+        with suppress(_Other):
+            return _as(value, kind)
     raise ConfigError(f"{where} must be {_describe(hint)}, got {value!r}")
+
+
+class _Other(Exception):
+    """A value is of another kind."""
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -48,45 +52,60 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
-def _as(value: Any, kind: Any) -> tuple[bool, Any]:
-    """Whether a YAML value is of a kind, and the value in that kind."""
+# What may stand for a kind in YAML, where truth values are no numbers.
+_ACCEPTED = {
+    bool: bool,
+    str: str,
+    type(None): type(None),
+    int: numbers.Integral,
+    Path: str | Path,
+    dict: dict,
+    Mapping: dict,
+}
+
+
+def _as(value: Any, kind: Any) -> Any:
+    """A YAML value in a kind.
+
+    Raises:
+        _Other: it is of another kind.
+    """
     origin = typing.get_origin(kind) or kind
     if origin is Any:
-        return True, value
-    if origin is Literal:
-        return value in typing.get_args(kind), value
-    if origin is bool or origin is type(None) or origin is str:
-        return isinstance(value, origin), value
-    if isinstance(value, bool):
-        return False, value
-    if origin is int:
-        return isinstance(value, numbers.Integral), value
+        return value
+    if origin is Literal and value in typing.get_args(kind):
+        return value
+    if origin is not bool and isinstance(value, bool):
+        raise _Other
     if origin is float:
-        # YAML 1.1 reads 1e-3 (no dot) as text.
-        try:
-            return isinstance(value, numbers.Real | str) and not math.isnan(float(value)), float(value)
-        except (TypeError, ValueError):
-            return False, value
-    if origin is Path:
-        return isinstance(value, str | Path), value
-    if origin in (tuple, list, Sequence):
+        return _as_float(value)
+    if origin in (tuple, list, Sequence) and isinstance(value, list | tuple):
         return _as_list(value, origin, typing.get_args(kind))
-    if origin in (dict, Mapping):
-        return isinstance(value, dict), value
-    return False, value
+    if origin in _ACCEPTED and isinstance(value, _ACCEPTED[origin]):
+        return value
+    raise _Other
 
 
-def _as_list(value: Any, origin: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
+def _as_float(value: Any) -> float:
+    """A number, or text that reads as one: YAML 1.1 reads 1e-3 (no dot) as text."""
+    try:
+        number = float(value) if isinstance(value, numbers.Real | str) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
+        raise _Other
+    return number
+
+
+def _as_list(value: list[Any] | tuple[Any, ...], origin: Any, kinds: tuple[Any, ...]) -> Any:
     """`_as` for a list of `kinds[0]`, or for a tuple of just these kinds."""
-    if not isinstance(value, list | tuple):
-        return False, value
+    if not kinds:
+        return value
     if origin is not tuple or kinds[1:] == (...,):
         kinds = kinds[:1] * len(value)
-    if kinds and len(kinds) != len(value):
-        return False, value
-    found = [_as(item, kind) for item, kind in zip(value, kinds, strict=True)] if kinds else []
-    converted = [item for _, item in found] if kinds else value
-    return all(accepted for accepted, _ in found), type(value)(converted)
+    if len(kinds) != len(value):
+        raise _Other
+    return type(value)(_as(item, kind) for item, kind in zip(value, kinds, strict=True))
 
 
 def _describe(hint: Any) -> str:

@@ -84,7 +84,7 @@ def test_images_of_any_size_and_number(name, features, monkeypatch):
     direction = torch.rand(5, features)
     whole = backbone(images)
     (expected,) = torch.autograd.grad((whole * direction).sum(), images)
-    monkeypatch.setattr(lac.model.backbone, "_CHUNK", 2)
+    monkeypatch.setattr(lac.model.backbone, "CHUNK", 2)
     parts = backbone(images)
     (given,) = torch.autograd.grad((parts * direction).sum(), images)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
@@ -306,7 +306,7 @@ def equal(one, two):
 
 @needs_weights
 def test_features_are_those_of_the_frames(film, cache, monkeypatch):
-    monkeypatch.setattr("lac.data.features._CHUNK", 4)
+    monkeypatch.setattr("lac.data.features.CHUNK", 4)
     options = {"fps": 8, "size": 32}
     told = []
     with watched(told.append):

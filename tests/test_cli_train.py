@@ -102,10 +102,10 @@ def test_the_settings_of_a_run_have_no_defaults(root, tmp_path, capsys, change, 
 def begin_only(monkeypatch):
     """Runs are interrupted after the checkpoint of step 0."""
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lac.runs.run._run", interrupted)
+    monkeypatch.setattr("lac.runs.run.fit", interrupted)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock")

@@ -9,7 +9,8 @@ import pytest
 from tiny_video import grey, write_video, write_videos
 
 import lac.data
-from lac.data.video import count_frames, frame_times, read_frames, write_side_by_side
+from lac.data.side_by_side import write_side_by_side
+from lac.data.video import count_frames, frame_times, read_frames
 
 # H.264 and the change of colours cost a few levels, hence steps between frames that are much larger.
 LEVELS = np.arange(10, 250, 20)

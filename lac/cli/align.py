@@ -74,7 +74,8 @@ def _align(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
 
     from lac.cli.clips import check_frames, read_clips
-    from lac.data.video import RATE, write_side_by_side
+    from lac.data.side_by_side import write_side_by_side
+    from lac.data.video import RATE
     from lac.files import write_json
     from lac.pairs import align_clips, draw_aligned
     from lac.plots import save_figure

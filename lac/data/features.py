@@ -22,7 +22,7 @@ from lac.files import atomic_path, cache_folder, make_folder
 from lac.model.backbone import PRETRAINED, Backbone, is_trained
 from lac.system import pick_device
 
-_CHUNK = 32  # frames that are held at once
+CHUNK = 32  # frames that are held at once
 _log = logging.getLogger("lac")
 _FORMAT = 2  # to be raised when the same options give other features
 
@@ -169,7 +169,7 @@ class FrameFeatures:
                     yield picture
 
         frames = kept()
-        while chunk := list(islice(frames, _CHUNK)):
+        while chunk := list(islice(frames, CHUNK)):
             images = torch.from_numpy(to_images(np.stack(chunk))).to(device)
             with torch.no_grad():
                 features.append(self.backbone(images).cpu().numpy())

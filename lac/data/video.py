@@ -14,25 +14,22 @@ import struct
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lac.errors import DataError
-from lac.files import atomic_path
 
 RATE = 25.0  # of folders of images, which have no times of their own
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _Size = tuple[int, int]
-_CLOCK = 90_000  # ticks a second of the mp4 that is written
 _LIMITED = 1  # FFmpeg's number for grey from 16 to 235
 _FULL = 2  # PyAV before 17 asks for it, though the frame says so
 _BITS, _WHITE = 258, 262  # tags of TIFF
 
 
-class _Frame(NamedTuple):
+class ShownFrame(NamedTuple):
     """A frame that is decoded but not yet an array: `picture(size)` is (H, W, 3) uint8; `shape` its own (H, W)."""
 
     time: float
@@ -156,7 +153,7 @@ def each_frame(
             raise DataError(f"{name} must be > 0 frames a second, got {value}")
     target = _size(size)
     start, interval = math.nan, -1
-    with closing(_frames(Path(path), rate)) as source:
+    with closing(shown_frames(Path(path), rate)) as source:
         for number, frame in enumerate(source):
             start = frame.time if number == 0 else start
             keep = only is None or number in only
@@ -169,7 +166,7 @@ def each_frame(
 
 def frame_times(path: str | Path, *, rate: float = RATE) -> np.ndarray:
     """When each frame of a video is shown: (T,) float64 seconds, as `read_frames` gives them with its errors."""
-    with closing(_frames(Path(path), rate)) as source:
+    with closing(shown_frames(Path(path), rate)) as source:
         return np.array([frame.time for frame in source])
 
 
@@ -182,7 +179,7 @@ def count_frames(path: str | Path) -> int:
     Raises:
         FileNotFoundError, ValueError, ImportError: as `read_frames`.
     """
-    path, av = Path(path), _package("av", "PyAV")
+    path, av = Path(path), package("av", "PyAV")
     packets = shown = 0
     with _opened(path) as (container, stream, promised):
         if promised:
@@ -219,7 +216,7 @@ def frames_at(
     if len(seconds) == 0 or not np.isfinite(seconds).all():
         raise DataError(f"seconds must be finite times, at least one, got {list(seconds)}")
     pictures: dict[int, np.ndarray] = {}
-    with closing(_frames(Path(path), rate)) as source:
+    with closing(shown_frames(Path(path), rate)) as source:
         shown, upcoming = next(source), next(source, None)
         tall, wide = shown.shape
         size = None if height is None or height >= tall else (height, max(1, round(height * wide / tall)))
@@ -230,79 +227,7 @@ def frames_at(
     return np.stack([pictures[k] for k in range(len(seconds))])
 
 
-def write_side_by_side(
-    path: str | Path,
-    first: str | Path,
-    second: str | Path,
-    times1: np.ndarray,
-    times2: np.ndarray,
-    *,
-    height: int = 480,
-    rate: float = RATE,
-) -> int:
-    """An mp4 (H.264) with two videos side by side, in which the second follows the timing of the first.
-
-    At time t of the first video the second shows its time f(t): f is linear between matches and constant beyond the
-    first and the last one, where the second stands still and is dimmed.
-
-    Args:
-        path: file to write, `.mp4`; written whole or not at all.
-        first, second: videos as in `read_frames`.
-        times1, times2: (K,) seconds of the K >= 1 matched frames on the videos' own clocks, increasing.
-        height: greatest height of the picture in pixels; a lower first video keeps its own.
-        rate: as in `read_frames`.
-
-    Returns:
-        Number of frames written.
-
-    Raises:
-        ValueError: no match, times that do not increase, or a video that cannot be read (see `read_frames`).
-        OSError: the file cannot be written.
-    """
-    times1, times2 = (np.asarray(times, dtype=np.float64) for times in (times1, times2))
-    if times1.ndim != 1 or len(times1) == 0 or times1.shape != times2.shape:
-        raise DataError(
-            f"times1 and times2 must hold one time for each of K >= 1 matches, got {times1.shape}, {times2.shape}"
-        )
-    for name, times in (("times1", times1), ("times2", times2)):
-        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
-            raise DataError(f"{name} must be finite seconds that increase, got {times}")
-    if not isinstance(height, int) or height < 2:
-        raise DataError(f"height must be a whole number of pixels, at least 2, got {height!r}")
-    av = _package("av", "PyAV")
-    written = 0
-    with (
-        closing(_frames(Path(first), rate)) as left,
-        closing(_frames(Path(second), rate)) as right,
-        atomic_path(path) as temporary,
-        av.open(str(temporary), "w", format="mp4") as container,
-    ):
-        shown, upcoming = next(right), next(right, None)
-        stream: Any = None
-        for frame in left:
-            if stream is None:
-                start, tall = frame.time, _even(min(height, frame.shape[0]))
-                sizes = [(tall, _even(tall * shape[1] / shape[0])) for shape in (frame.shape, shown.shape)]
-                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-                stream.height, stream.width, stream.pix_fmt = tall, sizes[0][1] + sizes[1][1], "yuv420p"
-                stream.codec_context.time_base = Fraction(1, _CLOCK)
-                picture = shown.picture(sizes[1])
-            moment = float(np.interp(frame.time, times1, times2))
-            while upcoming is not None and upcoming.time <= moment + 1e-6:
-                shown, upcoming = upcoming, next(right, None)
-                if upcoming is None or upcoming.time > moment + 1e-6:
-                    picture = shown.picture(sizes[1])
-            matched = times1[0] - 1e-6 <= frame.time <= times1[-1] + 1e-6
-            both = np.concatenate([frame.picture(sizes[0]), picture if matched else picture // 3], axis=1)
-            out = av.VideoFrame.from_ndarray(both, format="rgb24")
-            out.pts, out.time_base = round((frame.time - start) * _CLOCK), Fraction(1, _CLOCK)
-            container.mux(stream.encode(out))
-            written += 1
-        container.mux(stream.encode())
-    return written
-
-
-def _frames(path: Path, rate: float) -> Generator[_Frame]:
+def shown_frames(path: Path, rate: float) -> Generator[ShownFrame]:
     """The frames in order, at least one, with increasing times."""
     before = -math.inf
     for frame in _images(path, rate) if path.is_dir() else _decoded(path):
@@ -317,8 +242,8 @@ def _frames(path: Path, rate: float) -> Generator[_Frame]:
         raise DataError(f"{path} holds no frames")
 
 
-def _decoded(path: Path) -> Generator[_Frame]:
-    av = _package("av", "PyAV")
+def _decoded(path: Path) -> Generator[ShownFrame]:
+    av = package("av", "PyAV")
     with _opened(path) as (container, stream, promised):
         stream.thread_type = "AUTO"
         # An avi has no times, only an order. For these codecs FFmpeg makes up some that go back and forth, while those
@@ -347,7 +272,7 @@ def _decoded(path: Path) -> Generator[_Frame]:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any, int]]:
     """The container, its first video stream, and how many frames it promises, 0 if it does not say."""
-    av = _package("av", "PyAV")
+    av = package("av", "PyAV")
     try:
         container = av.open(str(path))
     except av.FFmpegError as error:
@@ -371,7 +296,7 @@ def _cut(path: Path, decoded: int, promised: int) -> str:
     return f"{path} is damaged or cut short: {of} could be decoded"
 
 
-def _video_frame(frame: Any, at: int) -> _Frame:
+def _video_frame(frame: Any, at: int) -> ShownFrame:
     turned, down, right = _turns(frame)
     shape = (frame.width, frame.height) if turned else (frame.height, frame.width)
 
@@ -387,7 +312,7 @@ def _video_frame(frame: Any, at: int) -> _Frame:
         upright = pixels.swapaxes(0, 1) if turned else pixels
         return np.ascontiguousarray(upright[:: -1 if down else 1, :: -1 if right else 1])
 
-    return _Frame(float(at * frame.time_base), shape, picture)
+    return ShownFrame(float(at * frame.time_base), shape, picture)
 
 
 def _turns(frame: Any) -> tuple[bool, bool, bool]:
@@ -405,8 +330,8 @@ def _over_black(frame: Any) -> Any:
     return type(frame).from_ndarray(solid.astype(np.uint8), format="rgb24")
 
 
-def _images(path: Path, rate: float) -> Generator[_Frame]:
-    image_module = _package("PIL.Image", "Pillow")
+def _images(path: Path, rate: float) -> Generator[ShownFrame]:
+    image_module = package("PIL.Image", "Pillow")
     files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
     for number, file in enumerate(sorted(files, key=natural)):
         try:
@@ -420,7 +345,7 @@ def _images(path: Path, rate: float) -> Generator[_Frame]:
         def picture(size: _Size | None, image: Any = image) -> np.ndarray:
             return np.asarray(image if size is None else image.resize(size[::-1], image_module.Resampling.BOX))
 
-        yield _Frame(number / rate, (image.height, image.width), picture)
+        yield ShownFrame(number / rate, (image.height, image.width), picture)
 
 
 class _Unclear(ValueError):
@@ -430,13 +355,13 @@ class _Unclear(ValueError):
 def _rgb(opened: Any) -> Any:
     """A Pillow image upright and in 8 bits a colour: of 16 bits the high byte, of transparent parts their share of
     black."""
-    image_module = _package("PIL.Image", "Pillow")
+    image_module = package("PIL.Image", "Pillow")
     count = getattr(opened, "n_frames", 1)
     if count > 1 and opened.format != "MPO":  # where a camera puts previews behind its picture
         raise _Unclear(f"it holds {count} images; write each into a file of its own, or all into a video")
     tags = getattr(opened, "tag_v2", {})
     odd = tags.get(_BITS, (16,)) != (16,) or tags.get(_WHITE) == 0  # 12 bits, or 0 for white, which Pillow passes over
-    image = _package("PIL.ImageOps", "Pillow").exif_transpose(opened)
+    image = package("PIL.ImageOps", "Pillow").exif_transpose(opened)
     if (image.mode.startswith("I;16") and not odd) or (
         image.mode == "I" and opened.format == "PNG"
     ):  # Pillow before 11
@@ -466,16 +391,16 @@ def _size(size: int | tuple[int, int] | None) -> _Size | None:
     return pair
 
 
-def _even(side: float) -> int:
-    """H.264 with halved colour needs even sides."""
-    return max(2, round(side / 2) * 2)
-
-
 def _text(shape: _Size) -> str:
     return f"{shape[0]} x {shape[1]}"
 
 
-def _package(module: str, name: str) -> Any:
+def package(module: str, name: str) -> Any:
+    """An optional package.
+
+    Raises:
+        ImportError: it is not installed; the message says how to install it.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 PRETRAINED = "efficientnet_lite0"
 _MOST = 2048  # numbers a frame
-_CHUNK = 32  # images at once
+CHUNK = 32  # images at once
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5,) * 3, (0.5,) * 3)
 
@@ -83,12 +83,12 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (K, features) of images (K, 3, H, W)."""
-        again = torch.is_grad_enabled() and len(images) > _CHUNK
+        again = torch.is_grad_enabled() and len(images) > CHUNK
         found = [
             checkpoint(self._chunk, chunk, use_reentrant=False, preserve_rng_state=False)
             if again
             else self._chunk(chunk)
-            for chunk in images.split(_CHUNK)
+            for chunk in images.split(CHUNK)
         ]
         return torch.cat(found) if len(found) > 1 else found[0]
 
