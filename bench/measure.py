@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--command", help=argparse.SUPPRESS)
     options = parser.parse_args()
     command = options.command or command_line("measure")
-    out = options.out or destination(options.device)
+    out = (options.out or destination(options.device)).resolve()  # processes run from the root
 
     if options.command is not None or options.device != "cpu":
         from lac.measure.rows import append_rows, shape_of

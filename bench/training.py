@@ -79,27 +79,24 @@ def main() -> None:
     place = destination(options.device)
     out = options.out or place.with_name(f"training-{place.name}")
     about = context(device, command_line("training"))
-    if True:
-        for frames in options.frames:
-            for backend in (None, *options.backends):
-                row = about | {"side": backend or ALONE, "batch": options.batch, "frames": frames}
-                reason = None if backend is None else engines.unavailable(backend, device)
-                if reason is None:
-                    times = step_times(backend, options.batch, frames, device, options.seconds)
-                    forward, backward, rest = (1e3 * statistics.median(x) for x in zip(*times, strict=True))
-                    whole = 1e3 * statistics.median(map(sum, times))
-                    row |= {
-                        "ms_step": f"{whole:.4g}", "ms_loss": f"{forward + backward:.4g}",
-                        "ms_loss_forward": f"{forward:.4g}", "ms_loss_backward": f"{backward:.4g}",
-                        "ms_encoder": f"{rest:.4g}", "steps": len(times),
-                    }  # fmt: skip
-                    print(
-                        f"{frames} frames, {row['side']}: {whole:.1f} ms, the loss {forward + backward:.1f}", flush=True
-                    )
-                else:
-                    row["skipped"] = reason
-                    print(f"{frames} frames, {backend}: {reason}", flush=True)
-                append_rows(out, [row], FIELDS)
+    for frames in options.frames:
+        for backend in (None, *options.backends):
+            row = about | {"side": backend or ALONE, "batch": options.batch, "frames": frames}
+            reason = None if backend is None else engines.unavailable(backend, device)
+            if reason is None:
+                times = step_times(backend, options.batch, frames, device, options.seconds)
+                forward, backward, rest = (1e3 * statistics.median(x) for x in zip(*times, strict=True))
+                whole = 1e3 * statistics.median(map(sum, times))
+                row |= {
+                    "ms_step": f"{whole:.4g}", "ms_loss": f"{forward + backward:.4g}",
+                    "ms_loss_forward": f"{forward:.4g}", "ms_loss_backward": f"{backward:.4g}",
+                    "ms_encoder": f"{rest:.4g}", "steps": len(times),
+                }  # fmt: skip
+                print(f"{frames} frames, {row['side']}: {whole:.1f} ms, the loss {forward + backward:.1f}", flush=True)
+            else:
+                row["skipped"] = reason
+                print(f"{frames} frames, {backend}: {reason}", flush=True)
+            append_rows(out, [row], FIELDS)
 
 
 if __name__ == "__main__":

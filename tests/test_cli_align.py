@@ -3,30 +3,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_run import SETTINGS, flags, write_clips
+from tiny_run import flags, write_clips, write_run
 from tiny_video import grey, write_video, write_videos
 
 from lac import plots
 from lac.cli import evaluate, train
 from lac.cli.align import main
 from lac.data.video import read_frames
-from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.pairs import align_clips, find_gaps
 from lac.runs import checkpoint
 from lac.runs.config import CONFIG, TrainConfig
 from lac.runs.run import load_run
-
-
-def write_run(folder, root, input_dim, **settings):
-    """A run folder whose encoder was never trained."""
-    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(root)} | settings)
-    folder.mkdir(exist_ok=True)
-    (folder / CONFIG).write_text(config.to_yaml())
-    torch.manual_seed(3)
-    checkpoint.write_encoder(folder, FrameEncoder(input_dim, **config.model))
-    checkpoint.write_weights(folder / checkpoint.LOSS, LACLoss(**config.loss))
-    return folder
 
 
 @pytest.fixture(scope="module")

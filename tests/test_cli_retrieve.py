@@ -2,8 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from test_cli_align import write_run
-from tiny_run import write_clips
+from tiny_run import write_clips, write_run
 from tiny_video import grey, write_video
 
 from lac import pictures

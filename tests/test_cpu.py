@@ -1,8 +1,6 @@
 """The compiled CPU engine against eager in float64, and its habits: memory, threads, forks, compilers."""
 
-import os
 import platform
-import subprocess
 import sys
 
 import oracle
@@ -481,43 +479,6 @@ def test_after_a_fork(threads):
     exact = torch.stack([data[k] for k in range(4)])
     loader = torch.utils.data.DataLoader(data, batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=60)
     assert torch.equal(torch.cat(list(loader)), exact)
-
-
-PROGRAM = """
-import warnings
-import torch
-from lac import smith_waterman
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    scores = [smith_waterman(torch.ones(2, 3, 4)) for _ in range(2)]
-print(len(caught), *(w.message for w in caught))
-try:
-    smith_waterman(torch.ones(2, 3, 4), backend="cpu")
-except RuntimeError as error:
-    print(error)
-"""
-
-
-def test_without_a_compiler_auto_says_so_once_and_goes_on(tmp_path):
-    environment = {
-        "PATH": str(tmp_path),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "LAC_CACHE": str(tmp_path),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    first, second = done.stdout.splitlines()
-    assert first.startswith("1 lac: the cpu engine cannot run on cpu")
-    assert "eager" in first
-    assert "install g++" in first
-    assert "backend='cpu' cannot run" in second
 
 
 @pytest.fixture

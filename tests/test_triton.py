@@ -10,9 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import test_limits
 import torch
 from emulated import DEVICE, emulate, missing
+from extremes import (
+    check_bridges_between_good_stretches,
+    check_scores_of_every_size,
+    check_that_a_mask_forbids,
+    right_or_nan,
+)
 from oracle import GOLDEN, GOLDEN_POSTERIOR, errors
 
 from bench.problems import Problem, random_problem
@@ -174,15 +179,15 @@ def test_precisions(dtype, triton_engine):
 
 def test_at_the_limits_of_the_numbers(triton_engine):
     """The value, or NaN, never a plausible number; a mask of -1e30 or less is -inf."""
-    test_limits.test_scores_of_every_size("triton", torch.float32)
-    test_limits.test_bridges_between_good_stretches("triton", torch.float32)
+    check_scores_of_every_size("triton", torch.float32)
+    check_bridges_between_good_stretches("triton", torch.float32)
     for mask in (-1e30, torch.finfo(torch.float32).min):
-        test_limits.test_a_mask_forbids_as_minus_infinity_does(mask, torch.float32, "triton")
+        check_that_a_mask_forbids(mask, torch.float32, "triton")
     scores = (4000 * torch.eye(70) - 2000)[None].clone().requires_grad_()
     for temperature in (1.0, 1e-2, 1e-3, 1e-5):
         value = smith_waterman(scores, temperature=temperature, backend="triton")
         d = torch.autograd.grad(value.sum(), scores)[0]
-        assert test_limits.right_or_nan(value.item(), 140_000, 1e-5)
+        assert right_or_nan(value.item(), 140_000, 1e-5)
         assert torch.isnan(value).item() == d.isnan().any().item()
 
 

@@ -4,6 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from lac.loss import LACLoss
+from lac.model.encoder import FrameEncoder
+from lac.runs import checkpoint
+from lac.runs.config import CONFIG, TrainConfig
 
 SETTINGS = {
     "augment.frames": 8,
@@ -41,3 +47,14 @@ def write_clips(root: Path, labels: bool = True) -> Path:
             (root / kind).mkdir(parents=True, exist_ok=True)
             np.save(root / kind / f"clip{k}.npy", array)
     return root
+
+
+def write_run(folder, root, input_dim, **settings):
+    """A run folder whose encoder was never trained."""
+    config = TrainConfig.read(None, SETTINGS | {"data.name": "folder", "data.root": str(root)} | settings)
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG).write_text(config.to_yaml())
+    torch.manual_seed(3)
+    checkpoint.write_encoder(folder, FrameEncoder(input_dim, **config.model))
+    checkpoint.write_weights(folder / checkpoint.LOSS, LACLoss(**config.loss))
+    return folder
