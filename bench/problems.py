@@ -66,12 +66,13 @@ def random_problem(
     *,
     gaps: str | None = None,
     steep: float = 1e6,
+    dear: float = 20.0,
     dtype: torch.dtype = torch.float32,
 ) -> Problem:
     """A problem that depends on its arguments alone; its lengths are ragged, some 0.
 
     T is 1e-4 to 10, |S| / T up to 10 in half of them and up to about `steep` in the others; some cells are forbidden in
-    a quarter. Gaps are 0 to 1e4 T, in places infinite.
+    a quarter. Gaps are 0, up to T or up to `dear` T, in places infinite.
 
     Args:
         seed: of all draws.
@@ -79,6 +80,7 @@ def random_problem(
         most_n, most_m: N and M are drawn from 1 to these.
         gaps: "scalar", "pair" or "cell"; None draws a shape that broadcasts to the cells, for each gap its own.
         steep: the largest |S| / T, about.
+        dear: the largest gap, in T.
         dtype: of the scores, clamped to what float16 holds where that is the dtype.
     """
     pick, g = random.Random(seed), torch.Generator().manual_seed(seed)
@@ -97,7 +99,7 @@ def random_problem(
     shapes = [(pairs, pick.choice((1, n)), pick.choice((1, m))) for _ in range(2)]
     if gaps is not None:
         shapes = [{"scalar": (1, 1, 1), "pair": (pairs, 1, 1), "cell": (pairs, n, m)}[gaps]] * 2
-    costs = [torch.rand(shape, generator=g) * temperature * pick.choice((0.0, 1.0, 20.0, 1e4)) for shape in shapes]
+    costs = [torch.rand(shape, generator=g) * temperature * pick.choice((0.0, 1.0, dear)) for shape in shapes]
     if pick.random() < 0.1:
         costs[0][torch.rand(shapes[0], generator=g) < 0.3] = torch.inf
     lengths = [torch.randint(0 if pick.random() < 0.5 else k, k + 1, (pairs,), generator=g).int() for k in (n, m)]

@@ -214,7 +214,7 @@ def worst_errors(seeds: range, most: int) -> tuple[Tensor, Tensor]:
     """Largest error of score, d_scores, d_open, d_extend: of this engine, and of the eager one in float32."""
     worst = torch.zeros(2, 4)
     for seed in seeds:
-        p = random_problem(seed, 3, most, most, steep=1e4)
+        p = random_problem(seed, 3, most, most, steep=1e4, dear=1e4)
         exact = solve(eager, p.double())
         for row, engine in zip(worst, (cpu, eager), strict=True):
             row.copy_(torch.maximum(row, torch.tensor(errors(solve(engine, p), exact))))
@@ -337,7 +337,7 @@ def test_second_order_random_cases(cases, most, dtype):
     """And not worse than torch operations in the same precision."""
     worst = torch.zeros(2, 4)
     for seed in range(cases):
-        p = random_problem(seed, 3, most, most, steep=1e4)
+        p = random_problem(seed, 3, most, most, steep=1e4, dear=1e4)
         p = p.double() if dtype == torch.float64 else p
         v = direction(p, seed)
         for row, engine in zip(worst, (cpu, eager), strict=True):

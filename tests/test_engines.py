@@ -22,14 +22,14 @@ def assert_errors_are_small(engine, p: Problem, grad: torch.Tensor) -> None:
 @pytest.mark.parametrize("gaps", ["scalar", "pair", "cell"])
 def test_score_and_gradients_on_random_problems(gaps, engine):
     for seed in range(60):
-        p = random_problem(seed, 3, 32, 40, gaps=gaps, steep=1e4)
+        p = random_problem(seed, 3, 32, 40, gaps=gaps, steep=1e4, dear=1e4)
         assert_errors_are_small(engine, p, torch.randn(3, generator=torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.slow
 def test_500_random_problems_of_up_to_64_by_100(engine):
     for seed in range(500):
-        p = random_problem(1000 + seed, 2, 64, 100, gaps=("scalar", "pair", "cell")[seed % 3], steep=1e4)
+        p = random_problem(1000 + seed, 2, 64, 100, gaps=("scalar", "pair", "cell")[seed % 3], steep=1e4, dear=1e4)
         assert_errors_are_small(engine, p, torch.randn(2, generator=torch.Generator().manual_seed(seed)))
 
 
@@ -91,7 +91,7 @@ def test_hard_alignment_equals_eager_with_ties(engine):
 @pytest.mark.parametrize("gaps", ["scalar", "cell"])
 def test_hessian_vector_product_equals_eager(gaps, engine):
     for seed in range(20):
-        p = random_problem(seed, 2, 32, 40, gaps=gaps, steep=1e4)
+        p = random_problem(seed, 2, 32, 40, gaps=gaps, steep=1e4, dear=1e4)
         g = torch.Generator().manual_seed(seed)
         v = Direction(*(torch.randn(x.shape, generator=g) for x in p[:3]))
         grad = torch.randn(2, generator=g)

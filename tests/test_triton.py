@@ -88,14 +88,16 @@ def limited(engine: Any, **limits: int) -> SimpleNamespace:
 def test_one_program_takes_many_pairs(triton_engine):
     engine = limited(triton_engine, programs=2)
     for seed in range(5):
-        for error in errors(engine, random_problem(seed, 5, 32, 40, gaps="pair", steep=1e4), torch.ones(5)).values():
+        for error in errors(
+            engine, random_problem(seed, 5, 32, 40, gaps="pair", steep=1e4, dear=1e4), torch.ones(5)
+        ).values():
             assert error <= 1e-4
 
 
 @pytest.mark.parametrize("sched", ["reverse", "random", "warp"])
 def test_no_findings_and_the_same_bits_on_any_schedule(sched):
     found = []
-    p = random_problem(3, 3, 32, 40, gaps="scalar", steep=1e4)
+    p = random_problem(3, 3, 32, 40, gaps="scalar", steep=1e4, dear=1e4)
     p = p._replace(lengths1=torch.tensor([p.scores.shape[1], 3, 1]).int(), temperature=torch.tensor(0.5))
     for session in ({}, {"sched": sched, "seed": 5, "preempt": 40}):
         with emulate(**session) as s:
@@ -165,7 +167,7 @@ def test_strided_scores_and_expanded_gradients(triton_engine):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_precisions(dtype, triton_engine):
     for seed in range(8):
-        p = random_problem(100 + seed, 2, 32, 40, gaps="scalar", steep=1e4, dtype=dtype)
+        p = random_problem(100 + seed, 2, 32, 40, gaps="scalar", steep=1e4, dear=1e4, dtype=dtype)
         score, _ = triton_engine.forward(p, False)
         assert score.dtype == p.gap_open.dtype
         grad = torch.ones(2, dtype=score.dtype)

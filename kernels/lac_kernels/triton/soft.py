@@ -188,7 +188,7 @@ def is_safe(most, gap_open, gap_extend, T, log2_Z, LAYOUT: tl.constexpr):
     gain = tl.maximum(most, 0.0)
     bridge = gap_open + gap_extend
     detour = gap_open + LAYOUT.rows * (gap_extend + gain)
-    return (bridge < MOST_BRIDGE * T) & (detour < MOST_DETOUR * T) & (log2_Z > LEAST_LOG2_Z)
+    return (bridge < T * MOST_BRIDGE) & (detour < T * MOST_DETOUR) & (log2_Z > LEAST_LOG2_Z)
 
 
 @kernel
