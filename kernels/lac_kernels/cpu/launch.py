@@ -56,6 +56,8 @@ def _run(what: str, batch: Batch) -> None:
         raise MemoryError(f"the cpu engine ran out of memory on {batch.pairs} pairs of {batch.n} x {batch.m} frames")
     if outcome == _WRONG_ROOM:
         raise RuntimeError(f"`saved` has {batch.saved_bytes} bytes for each pair, which is not what the forward keeps")
+    if outcome:
+        raise RuntimeError(f"the cpu engine ended with the unknown code {outcome}")
 
 
 def _room(scores: Tensor, number: int) -> Tensor:

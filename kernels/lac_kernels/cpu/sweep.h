@@ -115,7 +115,7 @@ void retreat(const Pair<R>& p, int64_t i, int64_t from, int64_t to, Backward<N>&
             const int64_t c = t + k - L + 1;  // the last lane's column
             const S* at = slot + (t + k - from);
             const Under<N> from_below{under(a.open_y, below.row[0], c), under(a.extend_y, below.row[1], c),
-                                under(a.match, below.row[2], c), diagonal};
+                                      under(a.match, below.row[2], c), diagonal};
             const N bd = P::backward(a, from_below, at->s, CELL ? go[k] : pair_open, CELL ? ge[k] : pair_extend);
             diagonal = from_below.match;
             below.take(c + L - 1, 0, a.open_y, a.extend_y, a.match);
