@@ -380,7 +380,7 @@ def _unit_pairs(
 
 
 def _per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:
-    return score / torch.minimum(first.divisor, second.divisor)
+    return score / torch.minimum(first.divisor(), second.divisor())
 
 
 _SHORT = 1e-3  # e of the cosine: the norm below which an embedding has less and less of a direction
@@ -420,7 +420,7 @@ def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, first: Sequ
     log_own = log_softmax(scores.masked_fill(~second.valid[:, None, :], NEVER), dim=2) + math.log(_SHARE)
     q = (1 - _SHARE) * posterior + log_own.exp()
     log_q = torch.where(q < _LEAST, log_own, q.clamp(min=_LEAST).log())
-    return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / first.divisor
+    return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / first.divisor()
 
 
 def _frame_part(first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor], temperature: float) -> Tensor:
@@ -434,7 +434,7 @@ def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequenc
     log_q = log_softmax(logits.masked_fill(~second.valid[:, None, :], NEVER), dim=2)
     inside = clock > 0
     divergence = clock * (torch.where(inside, clock, 1.0).log() - torch.where(inside, log_q, 0.0))
-    return divergence.sum((1, 2)) / first.divisor
+    return divergence.sum((1, 2)) / first.divisor()
 
 
 def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:

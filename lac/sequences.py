@@ -28,14 +28,14 @@ class Sequences(NamedTuple):
     lengths: Tensor
     valid: Tensor
 
-    @property
+    # A method, as all that is computed: torch.compile of torch 2.10 knows no properties of named tuples.
     def divisor(self) -> Tensor:
         """(B,) the number of frames, at least 1: what sums over frames are divided by."""
         return self.lengths.clamp(min=1)
 
     def mean(self, per_frame: Tensor) -> Tensor:
         """The mean of (B, T) over the frames that are no padding: (B,); 0 where there is none."""
-        return torch.where(self.valid, per_frame, 0).sum(1) / self.divisor
+        return torch.where(self.valid, per_frame, 0).sum(1) / self.divisor()
 
     def selected(self, index: Tensor) -> "Sequences":
         """The sequences of these numbers (K,), each as often as it is named: K sequences."""

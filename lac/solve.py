@@ -44,8 +44,7 @@ class Pairs(NamedTuple):
         lengths1, lengths2 = (None, None) if lengths is None else checks.length_pair(lengths, batched)
         return cls(batched, lengths1, lengths2, single)
 
-    @property
-    def dtype(self) -> torch.dtype:
+    def result_dtype(self) -> torch.dtype:
         """Of the results: float64 for float64 scores, else float32."""
         return reference.compute_dtype(self.scores.dtype)
 
@@ -62,7 +61,7 @@ class Pairs(NamedTuple):
         return lengths1, lengths2
 
     def _problem(self, gap_open: Gap, gap_extend: Gap, temperature: float | Tensor) -> Problem:
-        scores, dtype = self.scores, self.dtype
+        scores, dtype = self.scores, self.result_dtype()
         if isinstance(temperature, Tensor) and dispatch.differentiated(temperature) and scores.device.type != "mps":
             # The derivative by T is a small difference of score / T and E[S] / T, which float32 does not hold.
             dtype = torch.float64
@@ -87,7 +86,7 @@ def score(pairs: Pairs, gap_open: Gap, gap_extend: Gap, temperature: float | Ten
         value = reference.smith_waterman(*p)
     else:
         value, _ = ops.forward(*p, _differentiated(p), backend)
-    return value.to(pairs.dtype)
+    return value.to(pairs.result_dtype())
 
 
 def score_and_posterior(
@@ -106,7 +105,7 @@ def score_and_posterior(
         value, saved = ops.forward(*p, True, backend)
         ones = torch.ones_like(p.temperature).expand(p.scores.shape[0])
         posterior, _, _ = ops.gradient(ones, *p, saved, p.temperature.dtype, False, backend)
-    return value.to(pairs.dtype), posterior.to(pairs.dtype)
+    return value.to(pairs.result_dtype()), posterior.to(pairs.result_dtype())
 
 
 def best(pairs: Pairs, gap_open: Gap, gap_extend: Gap, backend: str) -> tuple[Tensor, list[Tensor]]:

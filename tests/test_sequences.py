@@ -18,7 +18,7 @@ def test_padding_is_nothing_and_the_last_time_is_held():
     assert sequences.valid.sum(1).tolist() == LENGTHS.tolist()
     assert not sequences.z[~sequences.valid].any()
     assert sequences.times.tolist() == [[0, 1, 3, 3], [5, 5, 5, 5], [0, 0, 0, 0], [2, 3, 5, 8]]
-    assert sequences.divisor.tolist() == [3, 1, 1, 4]
+    assert sequences.divisor().tolist() == [3, 1, 1, 4]
     assert sequences.mean(torch.ones(4, 4)).tolist() == [1, 1, 0, 1]
 
 

@@ -54,5 +54,5 @@ class GTA(PairLoss):
     def _consistency(self, cycle: Tensor, first: Sequences) -> Tensor:
         log_q = torch.where(first.valid[:, :, None], self._over(first, cycle), 0)
         right = log_q.diagonal(dim1=1, dim2=2)
-        smoothed = log_q.sum(1) / first.divisor[:, None]
+        smoothed = log_q.sum(1) / first.divisor()[:, None]
         return -first.mean((1 - self.label_smoothing) * right + self.label_smoothing * smoothed)

@@ -53,7 +53,7 @@ class LACAsReleased(PairLoss):
         logits = (first.z @ second.z.mT / self.temperature).masked_fill(~second.valid[:, None, :], NEVER)
         log_q = (torch.softmax(logits, dim=2) + 1e-6).log()
         each = log_p.exp() * torch.where(second.valid[:, None, :], log_p - log_q, 0)
-        contrastive = first.mean(each.sum(2)) / second.divisor
+        contrastive = first.mean(each.sum(2)) / second.divisor()
         similarity = 1 / squared_distances(first.z, second.z).clamp(min=1e-4)
         scores = self._score(similarity, first, second) + self._score(similarity.mT, second, first)
         return contrastive + self.score_weight * scores

@@ -35,7 +35,7 @@ class LAV(PairLoss):
         first, second = (s._replace(z=normalize(s.z, dim=2)) for s in (first, second))
         warped = end(soft_dtw(squared_distances(first.z, second.z), self.gamma), first.lengths, second.lengths)
         apart = self._regulariser(first) + self._regulariser(second)
-        return (warped + self.regulariser_weight * apart) / (0.5 * (first.divisor + second.divisor))
+        return (warped + self.regulariser_weight * apart) / (0.5 * (first.divisor() + second.divisor()))
 
     def _regulariser(self, sequence: Sequences) -> Tensor:
         distances = squared_distances(sequence.z, sequence.z)

@@ -29,7 +29,7 @@ class TCC(PairLoss):
         self.temperature, self.variance_weight = temperature, variance_weight
 
     def pairs(self, first: Sequences, second: Sequences) -> Tensor:
-        return (self._cycle(first, second) + self._cycle(second, first)) / (first.divisor + second.divisor)
+        return (self._cycle(first, second) + self._cycle(second, first)) / (first.divisor() + second.divisor())
 
     def _cycle(self, first: Sequences, second: Sequences) -> Tensor:
         """Sum over the frames of `first`: (B,)."""
