@@ -176,6 +176,35 @@ def length_pair(given: tuple[Length, Length], scores: Tensor) -> tuple[Tensor, T
     return first, lengths("lengths[1]", given[1], b, m, scores.device, what)
 
 
+def groups(given: Tensor, b: int, device: torch.device, name: str = "groups") -> Tensor:
+    """(B,) int64 on `device`: which recordings show the same action."""
+    integers = _integers(name, given)
+    if integers.shape != (b,):
+        raise ValueError(f"{name} must have shape ({b},), one number per recording, got {tuple(integers.shape)}")
+    return integers.to(device=device, dtype=torch.int64)
+
+
+def guide(name: str, given: Tensor | None, like: str, shape: tuple[int, ...], lengths: Tensor) -> None:
+    """(B, N, K) floating point, a row for each frame of `like`; finite within the lengths where that can be read."""
+    if given is None:
+        return
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(given).__name__}")
+    if not given.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {given.dtype}; convert with {name}.float()")
+    if given.dim() != 3 or tuple(given.shape[:2]) != shape or not given.shape[2]:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{name} must be ({wanted}, K), a row for each frame of {like}, got {tuple(given.shape)}")
+    same_device(name, given, like, lengths.device)
+    if readable(given, lengths):
+        bad = (~given.detach().isfinite()).any(2) & valid_frames(lengths, shape[1])
+        if bad.any():
+            at = tuple(bad.nonzero()[0].tolist())
+            raise ValueError(
+                f"{name} must be finite, got {given[at].tolist()[:3]} ... at frame {at[1]} of sequence {at[0]}"
+            )
+
+
 def _integers(name: str, given: Tensor | Sequence[int] | int) -> Tensor:
     try:
         integers = given if isinstance(given, Tensor) else torch.as_tensor(given)

@@ -1,6 +1,6 @@
 """The local-alignment contrastive loss."""
 
-import math
+import functools
 from typing import NamedTuple
 
 import torch
@@ -10,8 +10,11 @@ from torch.nn.functional import log_softmax, softplus
 from lac import checks, solve
 from lac.alignment import SmithWaterman
 from lac.checks import Length
+from lac.consensus import Consensus, Group, recordings
 from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
-from lac.sequences import NEVER, Sequences, compute_dtype, mean_interval, sequence_pairs
+from lac.parts import consensus_part, cross_entropy, frame_part, frame_target
+from lac.sequences import NEVER, Sequences, sequence_pairs
+from lac.similarity import centred, unit
 from lac.solve import Pairs
 
 _FORMS = ("posterior", "contrast", "score")
@@ -35,6 +38,7 @@ class LACTerms(NamedTuple):
     total: Tensor
     sequence: Tensor
     frame: Tensor
+    consensus: Tensor
     score: Tensor
 
 
@@ -151,7 +155,7 @@ class LACLoss(nn.Module):
     def __init__(
         self,
         *,
-        sequence_form: str = "posterior",
+        sequence_form: str | None = None,
         gaps: str | GapModel = "learned",
         embed_dim: int | None = None,
         gap_open: float = 0.5,
@@ -160,25 +164,33 @@ class LACLoss(nn.Module):
         margin: float = 0.5,
         scale: float = 1.0,
         learn_similarity: bool = True,
-        negatives: str = "reversed",
+        negatives: str | None = None,
         n_negatives: int = 4,
         sequence_temperature: float = 0.02,
         frame_temperature: float = 0.1,
         sigma: float = 1.3,
         sequence_weight: float = 1.0,
         frame_weight: float = 1.0,
+        consensus_weight: float = 1.0,
+        consensus: Consensus | None = None,
         reduction: str = "mean",
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        self.sequence_form = checks.choice("sequence_form", sequence_form, _FORMS)
-        self.negatives = checks.choice("negatives", negatives, _NEGATIVES)
+        self.sequence_form = (
+            sequence_form if sequence_form is None else checks.choice("sequence_form", sequence_form, _FORMS)
+        )
+        self.negatives = negatives if negatives is None else checks.choice("negatives", negatives, _NEGATIVES)
         self.n_negatives = checks.count("n_negatives", n_negatives)
         self.sequence_temperature = checks.positive("sequence_temperature", sequence_temperature)
         self.frame_temperature = checks.positive("frame_temperature", frame_temperature)
         self.sigma = checks.positive("sigma", sigma)
         self.sequence_weight = checks.weight("sequence_weight", sequence_weight)
         self.frame_weight = checks.weight("frame_weight", frame_weight)
+        self.consensus_weight = checks.weight("consensus_weight", consensus_weight)
+        if not isinstance(consensus, (Consensus, type(None))):
+            raise TypeError(f"consensus must be a lac.Consensus or None, got {type(consensus).__name__}")
+        self.consensus = consensus or Consensus()
         self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
         self.aligner = SmithWaterman(_gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
         learned = checks.flag("learn_similarity", learn_similarity)
@@ -191,6 +203,7 @@ class LACLoss(nn.Module):
             f"sequence_temperature={self.sequence_temperature}, frame_temperature={self.frame_temperature}, "
             f"sigma={self.sigma:.4g}, "
             f"sequence_weight={self.sequence_weight}, frame_weight={self.frame_weight}, "
+            f"consensus_weight={self.consensus_weight}, {self.consensus}, "
             f"reduction={self.reduction!r}"
         )
 
@@ -204,19 +217,17 @@ class LACLoss(nn.Module):
             values = {**values, "margin": self.margin.detach(), "scale": softplus(self.raw_scale.detach())}
         return values
 
-    def scores(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """Signed similarity scale (cos(z1_i, z2_j) - margin) of each pair: (B, T1, E), (B, T2, E) -> (B, T1, T2).
+    def scores(self, z1: Tensor, z2: Tensor, lengths1: Length = None, lengths2: Length = None) -> Tensor:
+        """Signed similarity scale (cos(u1_i, u2_j) - margin), see the class: (B, T1, E), (B, T2, E) -> (B, T1, T2).
 
-        float64 where z1 or z2 is float64, else float32. Padding is not known here: its scores mean nothing.
+        float64 where z1 or z2 is float64, else float32. Scores at padding mean nothing.
 
         Raises:
-            ValueError, TypeError: z1 or z2 of the wrong shape or type.
+            ValueError, TypeError: z1, z2 or lengths of the wrong shape or type.
         """
-        checks.embeddings("z1", z1)
-        checks.embeddings("z2", z2)
-        dtype = compute_dtype(z1, z2)
         with torch.autocast(device_type=z1.device.type, enabled=False):
-            return self._signed(_unit(z1.to(dtype)), _unit(z2.to(dtype)))
+            first, second = _centred_pairs(*_unit_pairs(z1, z2, None, None, lengths1, lengths2))
+            return self._signed(first.z, second.z)
 
     def _signed(self, unit1: Tensor, unit2: Tensor) -> Tensor:
         scores: Tensor = softplus(self.raw_scale) * (unit1 @ unit2.mT - self.margin)
@@ -231,16 +242,31 @@ class LACLoss(nn.Module):
         times2: Tensor | None = None,
         lengths1: Length = None,
         lengths2: Length = None,
+        same_clock: bool = True,
+        groups: Tensor | None = None,
+        guide1: Tensor | None = None,
+        guide2: Tensor | None = None,
+        teacher1: Tensor | None = None,
+        teacher2: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch of pairs; shapes and dtypes as in the class.
 
         Args:
             z1: (B, T1, E) embeddings.
             z2: (B, T2, E) embeddings.
-            times1: (B, T1), with `times2`; default the frame number.
+            times1: (B, T1), with `times2`: seconds or frame numbers. Default none: the pair has no clock.
             times2: (B, T2).
             lengths1: (B,) integers, the frames that are no padding; default T1.
             lengths2: likewise; default T2.
+            same_clock: whether the times are of one recording, so that equal times match. `False`: each sequence has a
+                clock of its own, and times serve the gap model only.
+            groups: (B,) integers: pairs of equal number show the same action. Adds the consensus part.
+            guide1: (B, T1, K) floating point, with `groups`: what else is known about the frames for aligning, such as
+                `lac.self_similarity`. Only the direction of its rows counts.
+            guide2: (B, T2, K), likewise. With one clock it is not needed, and not used.
+            teacher1: (B, T1, E) embeddings by which the consensus aligns, of a slower copy of the encoder, say; without
+                gradient. Default z1 itself.
+            teacher2: (B, T2, E), likewise.
 
         Returns:
             By `reduction` the mean of `terms(...).total` over the pairs that have frames, 0-d, 0 if none has; their
@@ -249,13 +275,15 @@ class LACLoss(nn.Module):
         Raises:
             ValueError, TypeError, RuntimeError: as in the class.
         """
-        first, second = _unit_pairs(z1, z2, times1, times2, lengths1, lengths2)
-        total = self._terms(first, second).total
+        pairs = self._call(
+            z1, z2, (times1, times2), (lengths1, lengths2), same_clock, groups, (guide1, guide2), (teacher1, teacher2)
+        )
+        total = self._terms(pairs).total
         if self.reduction == "none":
             return total
         if self.reduction == "sum":
             return total.sum()
-        return total.sum() / (first.lengths > 0).sum().clamp(min=1)
+        return total.sum() / (pairs.first.lengths > 0).sum().clamp(min=1)
 
     def terms(
         self,
@@ -266,9 +294,20 @@ class LACLoss(nn.Module):
         times2: Tensor | None = None,
         lengths1: Length = None,
         lengths2: Length = None,
+        same_clock: bool = True,
+        groups: Tensor | None = None,
+        guide1: Tensor | None = None,
+        guide2: Tensor | None = None,
+        teacher1: Tensor | None = None,
+        teacher2: Tensor | None = None,
     ) -> LACTerms:
         """The parts of the loss for each pair, whatever the `reduction`; arguments and errors as in the call."""
-        return self._terms(*_unit_pairs(z1, z2, times1, times2, lengths1, lengths2))
+        return self._terms(
+            self._call(
+                z1, z2, (times1, times2), (lengths1, lengths2), same_clock, groups, (guide1, guide2),
+                (teacher1, teacher2),
+            )
+        )  # fmt: skip
 
     def align(
         self,
@@ -294,7 +333,7 @@ class LACLoss(nn.Module):
             >>> aligned.posterior.shape, len(aligned.path)
             (torch.Size([4, 40, 50]), 4)
         """
-        first, second = _unit_pairs(z1, z2, times1, times2, lengths1, lengths2)
+        first, second = _centred_pairs(*_unit_pairs(z1, z2, times1, times2, lengths1, lengths2))
         backend = self.aligner.backend
         with torch.autocast(device_type=z1.device.type, enabled=False):
             pairs, gap_open, gap_extend = self._problem(first, second)
@@ -306,33 +345,90 @@ class LACLoss(nn.Module):
         inside = first.valid[:, :, None] & second.valid[:, None, :]
         return Aligned(torch.where(inside, pairs.scores, 0), posterior, path, score, best_score)
 
-    def _terms(self, first: Sequences, second: Sequences) -> LACTerms:
+    def _call(
+        self,
+        z1: Tensor,
+        z2: Tensor,
+        times: tuple[Tensor | None, Tensor | None],
+        lengths: tuple[Length, Length],
+        same_clock: bool,
+        groups: Tensor | None,
+        guides: tuple[Tensor | None, Tensor | None],
+        teachers: tuple[Tensor | None, Tensor | None],
+    ) -> "_Batch":
+        """Everything checked."""
+        first, second = _unit_pairs(z1, z2, *times, *lengths)
+        clock = checks.flag("same_clock", same_clock) and times[0] is not None
+        if self.sequence_form == "posterior" and self.sequence_weight > 0 and not clock:
+            raise ValueError(
+                "sequence_form='posterior' compares the alignment with the clock, but these pairs have none: give "
+                "times1 and times2, or leave sequence_form out"
+            )
+        if groups is None:
+            for name, value in zip(("guide1", "guide2", "teacher1", "teacher2"), (*guides, *teachers), strict=True):
+                if value is not None:
+                    raise ValueError(f"{name} serves the consensus of a group: pass groups, too, or leave it out")
+            return _Batch(first, second, clock, None)
+        groups = checks.groups(groups, z1.shape[0], z1.device)
+        for k, (z, s) in enumerate(((z1, first), (z2, second))):
+            checks.guide(f"guide{k + 1}", guides[k], f"z{k + 1}", tuple(z.shape[:2]), s.lengths)
+            teacher = teachers[k]
+            if teacher is not None:
+                checks.embeddings(f"teacher{k + 1}", teacher, tuple(z.shape[:2]))
+        return _Batch(first, second, clock, Group(groups, guides, teachers))
+
+    def _terms(self, batch: "_Batch") -> LACTerms:
+        first, second = batch.first, batch.second
         with torch.autocast(device_type=first.z.device.type, enabled=False):
-            clock = frame_target(first, second, self.sigma), frame_target(second, first, self.sigma)
-            sequence = frame = score = first.z.new_zeros(first.z.shape[0])
-            if self.frame_weight > 0:
-                frame = _frame_part(first, second, clock, self.frame_temperature)
+            clock = None
+            if batch.clock:
+                clock = frame_target(first, second, self.sigma), frame_target(second, first, self.sigma)
+            sequence = frame = consensus = score = first.z.new_zeros(first.z.shape[0])
+            if self.frame_weight > 0 and clock is not None:
+                frame = frame_part(first, second, clock, self.frame_temperature)
             if self.sequence_weight > 0:
-                sequence, score = self._sequence_part(first, second, clock)
-            total = self.sequence_weight * sequence + self.frame_weight * frame
-        return LACTerms(total, sequence, frame, score.detach())
+                groups = None if batch.group is None else batch.group.groups
+                sequence, score = self._sequence_part(*_centred_pairs(first, second), clock, groups)
+            if self.consensus_weight > 0 and batch.group is not None:
+                consensus = self._consensus_part(batch)
+            total = self.sequence_weight * sequence + self.frame_weight * frame + self.consensus_weight * consensus
+        return LACTerms(total, sequence, frame, consensus, score.detach())
 
     def _sequence_part(
-        self, first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor]
+        self, first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor] | None, groups: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """The sequence part, and the soft score per frame, each (B,)."""
-        if self.sequence_form == "contrast":
-            return self._contrast(first, second)
         if self.sequence_form == "score":
             score = self._score(first, second)
             return -score, score
+        if self.sequence_form == "contrast" or clock is None:
+            return self._contrast(first, second, groups)
         pairs, gap_open, gap_extend = self._problem(first, second)
         score, posterior = solve.score_and_posterior(
             pairs, gap_open, gap_extend, self.aligner.temperature, self.aligner.backend
         )
-        there = _cross_entropy(clock[0], posterior, pairs.scores, first, second)
-        back = _cross_entropy(clock[1], posterior.mT, pairs.scores.mT, second, first)
+        there = cross_entropy(clock[0], posterior, pairs.scores, first, second)
+        back = cross_entropy(clock[1], posterior.mT, pairs.scores.mT, second, first)
         return 0.5 * (there + back), _per_frame(score, first, second)
+
+    def _consensus_part(self, batch: "_Batch") -> Tensor:
+        """(B,); of a pair whose sequences are recordings of their own, the mean of both."""
+        assert batch.group is not None
+        own = not batch.clock and (batch.group.guides[0] is None) == (batch.group.guides[1] is None)
+        taking_part = recordings((batch.first, batch.second) if own else (batch.first,), batch.group)
+        targets = self.consensus.targets(
+            taking_part.seen, taking_part.guide, taking_part.groups, functools.partial(self._match, taking_part.seen),
+            self.aligner.backend,
+        )  # fmt: skip
+        part = consensus_part(targets, taking_part.z, self.frame_temperature)
+        return part.reshape(-1, batch.first.z.shape[0]).mean(0)
+
+    def _match(self, seen: Sequences, similarity: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """The posterior of the pairs (i[k], j[k]) by the loss's own similarity, gaps and temperature."""
+        gap_open, gap_extend = self.aligner.gaps(seen.z[i], seen.z[j], seen.times[i], seen.times[j])
+        lengths = seen.lengths.to(torch.int32)
+        pairs = Pairs(softplus(self.raw_scale) * (similarity - self.margin), lengths[i], lengths[j])
+        return solve.score_and_posterior(pairs, gap_open, gap_extend, self.aligner.temperature, self.aligner.backend)[1]
 
     def _problem(self, first: Sequences, second: Sequences) -> tuple[Pairs, Tensor, Tensor]:
         """Scores with lengths, and the penalties; by the aligner's parts, since all is checked already."""
@@ -345,30 +441,43 @@ class LACLoss(nn.Module):
         score = solve.score(*self._problem(first, second), self.aligner.temperature, self.aligner.backend)
         return _per_frame(score, first, second)
 
-    def _contrast(self, first: Sequences, second: Sequences) -> tuple[Tensor, Tensor]:
+    def _contrast(self, first: Sequences, second: Sequences, groups: Tensor | None) -> tuple[Tensor, Tensor]:
         """-log softmax_y(a(z1_k, y) / c) at the partner y = z2_k of each pair k, and a(z1_k, z2_k), each (B,)."""
-        chosen = self._candidates(first.z.shape[0], first.z.device)
+        chosen = self._candidates(first.z.shape[0], first.z.device, groups)
         k = chosen.shape[1]
         candidates = second.joined(second.reversed()).selected(chosen.flatten())
         score = self._score(first.repeated(k), candidates).reshape(chosen.shape)
-        has_frames = candidates.lengths.reshape(chosen.shape) > 0
-        logits = (score / self.sequence_temperature).masked_fill(~has_frames, NEVER)
-        contrast = torch.where(has_frames[:, 0], -log_softmax(logits, dim=1)[:, 0], 0)
+        usable = candidates.lengths.reshape(chosen.shape) > 0
+        if groups is not None:  # another recording of the group is no negative, but backwards it is
+            others = (chosen == chosen[:, :1]) | (chosen >= len(groups))
+            usable = usable & (others | (groups[chosen % len(groups)] != groups[:, None]))
+        logits = (score / self.sequence_temperature).masked_fill(~usable, NEVER)
+        contrast = torch.where(first.lengths > 0, -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
 
-    def _candidates(self, b: int, device: torch.device) -> Tensor:
+    def _candidates(self, b: int, device: torch.device, groups: Tensor | None) -> Tensor:
         """What each sequence 1 is contrasted with (B, K): its partner, and then its negatives.
 
         Number k is sequence k of the batch, b + k the same played backwards. Negatives are the B - 1 others of the
         batch, and `n_negatives` of it backwards, of which the partner is the first.
         """
+        negatives = self.negatives or ("reversed" if groups is None else "both")
         partner = torch.arange(b, device=device)[:, None]
         candidates = [partner]
-        if self.negatives in ("batch", "both"):
+        if negatives in ("batch", "both"):
             candidates.append((partner + torch.arange(1, b, device=device)) % b)
-        if self.negatives in ("reversed", "both"):
+        if negatives in ("reversed", "both"):
             candidates.append(b + (partner + torch.arange(min(self.n_negatives, b), device=device)) % b)
         return torch.cat(candidates, dim=1)
+
+
+class _Batch(NamedTuple):
+    """What the loss is called with, checked; the sequences are of unit vectors. clock: whether equal times match."""
+
+    first: Sequences
+    second: Sequences
+    clock: bool
+    group: Group | None
 
 
 def _unit_pairs(
@@ -376,65 +485,15 @@ def _unit_pairs(
 ) -> tuple[Sequences, Sequences]:
     """The sequences of each pair, checked, of unit vectors."""
     first, second = sequence_pairs(z1, z2, times1, times2, lengths1, lengths2)
-    return first._replace(z=_unit(first.z)), second._replace(z=_unit(second.z))
+    return first._replace(z=unit(first.z)), second._replace(z=unit(second.z))
+
+
+def _centred_pairs(first: Sequences, second: Sequences) -> tuple[Sequences, Sequences]:
+    return first._replace(z=centred(first)), second._replace(z=centred(second))
 
 
 def _per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:
     return score / torch.minimum(first.divisor(), second.divisor())
-
-
-_SHORT = 1e-3  # e of the cosine: the norm below which an embedding has less and less of a direction
-
-
-def _unit(z: Tensor) -> Tensor:
-    """z / (|z|^4 + e^4)^(1/4), e = 1e-3: z / |z| but near 0, smooth, its derivatives at most 1 / e, 0 where z is 0.
-
-    It is computed on z divided by its largest component, so that no size overflows or underflows.
-    """
-    largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SHORT)
-    z = z / largest
-    return z / (z.square().sum(dim=-1, keepdim=True).square() + (_SHORT / largest) ** 4).sqrt().sqrt()
-
-
-def frame_target(first: Sequences, second: Sequences, sigma: float) -> Tensor:
-    """P[i,j] = exp(-(t1_i - t2_j)^2 / (2 sigma^2)), rows normalised: (B, T1, T2), by the clock, 0 at padding.
-
-    t in units of the pair's mean interval between frames.
-    """
-    apart = (first.times[:, :, None] - second.times[:, None, :]) / mean_interval(first, second)[:, None, None]
-    logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~second.valid[:, None, :], NEVER)
-    inside = first.valid[:, :, None] & second.valid[:, None, :]
-    return (torch.softmax(logits, dim=2) * inside).to(first.z.dtype)
-
-
-_SHARE = 1e-6  # e of the form "posterior": of the frames' own similarities in what stands for the alignment
-_LEAST = 1e-30  # of q, below which its logarithm is that of the second term alone; no gradient is divided by less
-
-
-def _cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, first: Sequences, second: Sequences) -> Tensor:
-    """-mean_i sum_j P[i,j] log q[i,j] per pair, (B,): q[i,j] = (1 - e) p[i,j] + e softmax_j(S[i,j]), e = _SHARE.
-
-    Where p underflows the second term alone is left, and it has a gradient at any distance, for its logarithm is taken
-    before the exponential.
-    """
-    log_own = log_softmax(scores.masked_fill(~second.valid[:, None, :], NEVER), dim=2) + math.log(_SHARE)
-    q = (1 - _SHARE) * posterior + log_own.exp()
-    log_q = torch.where(q < _LEAST, log_own, q.clamp(min=_LEAST).log())
-    return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / first.divisor()
-
-
-def _frame_part(first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor], temperature: float) -> Tensor:
-    """Mean of the two directions of KL(clock || softmax_j(cos / temperature)) per pair, (B,)."""
-    logits = first.z @ second.z.mT / temperature
-    return 0.5 * (_divergence(clock[0], logits, first, second) + _divergence(clock[1], logits.mT, second, first))
-
-
-def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequences) -> Tensor:
-    """mean_i sum_j P[i,j] (log P[i,j] - log Q[i,j]) per pair, (B,): Q = softmax_j of the logits, P the clock."""
-    log_q = log_softmax(logits.masked_fill(~second.valid[:, None, :], NEVER), dim=2)
-    inside = clock > 0
-    divergence = clock * (torch.where(inside, clock, 1.0).log() - torch.where(inside, log_q, 0.0))
-    return divergence.sum((1, 2)) / first.divisor()
 
 
 def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:

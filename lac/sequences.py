@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lac import checks
 from lac.checks import Length
@@ -48,6 +49,12 @@ class Sequences(NamedTuple):
     def joined(self, others: "Sequences") -> "Sequences":
         """These and then the others, padded to the same T: one batch of both."""
         return Sequences(*(torch.cat(x) for x in zip(self, others, strict=True)))
+
+    def padded(self, frames: int) -> "Sequences":
+        """The same, padded to so many frames."""
+        more = (0, frames - self.z.shape[1])
+        times = torch.cat((self.times, self.times[:, -1:].expand(-1, more[1])), dim=1)
+        return Sequences(pad(self.z, (0, 0, *more)), times, self.lengths, pad(self.valid, more))
 
     def reversed(self) -> "Sequences":
         """Each sequence played backwards, its padding kept at the end; times run forward from the same start."""
@@ -145,17 +152,17 @@ def pair_times(
 
 def _frame_numbers(frames: int, lengths: Tensor) -> Tensor:
     numbers = torch.arange(frames, device=lengths.device, dtype=torch.float32)
-    return _held(numbers.expand(lengths.shape[0], frames), lengths)
+    return held(numbers.expand(lengths.shape[0], frames), lengths)
 
 
 def _times(name: str, times: Tensor, shape: tuple[int, ...], like: str, lengths: Tensor) -> Tensor:
     checked = checks.times(name, times, shape, like, lengths.device)
     checked = checked.unsqueeze(0) if checked.dim() == 1 else checked
     checks.in_order(name, checked, lengths)
-    return _held(checked, lengths)
+    return held(checked, lengths)
 
 
-def _held(times: Tensor, lengths: Tensor) -> Tensor:
+def held(times: Tensor, lengths: Tensor) -> Tensor:
     """The last time repeated at padding; 0 where there is no frame."""
     last = (lengths[:, None].long() - 1).clamp(min=0)
     index = torch.arange(times.shape[1], device=times.device).expand_as(times)

@@ -1,0 +1,69 @@
+"""The parts of the loss: what each compares, given sequences of unit vectors."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from lac.sequences import NEVER, Sequences, mean_interval
+
+
+def frame_target(first: Sequences, second: Sequences, sigma: float) -> Tensor:
+    """P[i,j] = exp(-(t1_i - t2_j)^2 / (2 sigma^2)), rows normalised: (B, T1, T2), by the clock, 0 at padding.
+
+    t in units of the pair's mean interval between frames.
+    """
+    apart = (first.times[:, :, None] - second.times[:, None, :]) / mean_interval(first, second)[:, None, None]
+    logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~second.valid[:, None, :], NEVER)
+    inside = first.valid[:, :, None] & second.valid[:, None, :]
+    return (torch.softmax(logits, dim=2) * inside).to(first.z.dtype)
+
+
+_SHARE = 1e-6  # e of the form "posterior": of the frames' own similarities in what stands for the alignment
+_LEAST = 1e-30  # of q, below which its logarithm is that of the second term alone; no gradient is divided by less
+
+
+def cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, first: Sequences, second: Sequences) -> Tensor:
+    """-mean_i sum_j P[i,j] log q[i,j] per pair, (B,): q = (1 - e) (p + (1 - r_i) / M) + e softmax_j(S), e = _SHARE.
+
+    r_i = sum_j p[i,j], so that q adds up to 1 over the M frames: a frame that is let go costs log M, as much as guessing.
+    Where q underflows its second term alone is left, and it has a gradient at any distance, for its
+    logarithm is taken before the exponential.
+    """
+    log_own = log_softmax(scores.masked_fill(~second.valid[:, None, :], NEVER), dim=2) + math.log(_SHARE)
+    unmatched = (1 - posterior.sum(2, keepdim=True)).clamp(min=0)
+    q = (1 - _SHARE) * (posterior + unmatched / second.divisor()[:, None, None]) + log_own.exp()
+    log_q = torch.where(q < _LEAST, log_own, q.clamp(min=_LEAST).log())
+    return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / first.divisor()
+
+
+def frame_part(first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+    """Mean of the two directions of KL(clock || softmax_j(cos / temperature)) per pair, (B,)."""
+    logits = first.z @ second.z.mT / temperature
+    return 0.5 * (_divergence(clock[0], logits, first, second) + _divergence(clock[1], logits.mT, second, first))
+
+
+def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequences) -> Tensor:
+    """mean_i sum_j P[i,j] (log P[i,j] - log Q[i,j]) per pair, (B,): Q = softmax_j of the logits, P the clock."""
+    log_q = log_softmax(logits.masked_fill(~second.valid[:, None, :], NEVER), dim=2)
+    inside = clock > 0
+    divergence = clock * (torch.where(inside, clock, 1.0).log() - torch.where(inside, log_q, 0.0))
+    return divergence.sum((1, 2)) / first.divisor()
+
+
+def consensus_part(targets: Tensor, recordings: Sequences, temperature: float) -> Tensor:
+    """-sum Q log softmax_j(cos / temperature) over the frames of each recording and all others, per unit of Q: (B,).
+
+    Q (B, B, N, N), 0 at padding. What one recording has is divided by the mean over the recordings with any, so that
+    their mean is that of all Q.
+    """
+    b, n, _ = recordings.z.shape
+    flat = recordings.z.flatten(0, 1)
+    logits = (flat @ flat.mT / temperature).reshape(b, n, b, n)
+    normaliser = logits.masked_fill(~recordings.valid, NEVER).logsumexp(3)
+    targets = targets.permute(0, 2, 1, 3)
+    mass = targets.sum(3)
+    each = (mass * normaliser).sum((1, 2)) - (targets * logits).sum((1, 2, 3))
+    there = mass.sum((1, 2)) > 0
+    return each * there.sum() / mass.sum().clamp(min=_LEAST)

@@ -1,0 +1,127 @@
+"""What frames are compared by: the directions of embeddings, and how far a frame is from those around it."""
+
+import torch
+from torch import Tensor
+
+from lac import checks
+from lac.checks import Length
+from lac.sequences import Sequences, held
+from lac_kernels.problem import valid_frames
+
+_SHORT = 1e-3  # e of the cosine: the norm below which a vector has less and less of a direction
+
+
+def unit(z: Tensor) -> Tensor:
+    """z / (|z|^4 + e^4)^(1/4), e = 1e-3: z / |z| but near 0, smooth, its derivatives at most 1 / e, 0 where z is 0.
+
+    It is computed on z divided by its largest component, so that no size overflows or underflows.
+    """
+    largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SHORT)
+    z = z / largest
+    return z / (z.square().sum(dim=-1, keepdim=True).square() + (_SHORT / largest) ** 4).sqrt().sqrt()
+
+
+def centred(sequences: Sequences) -> Tensor:
+    """Unit vectors minus what all frames of their sequence share, and of unit length again: (B, T, E), 0 at padding.
+
+    What is taken off is (1 - 1 / T) times the mean over the T frames: so a sequence of one frame, which has nothing to
+    be told apart from, stays as it is. What is the recording's own (a camera, a person, a room) drops out.
+    """
+    count = sequences.divisor()[:, None, None]
+    shared = sequences.z.sum(1, keepdim=True) / count * (1 - 1 / count)
+    return torch.where(sequences.valid[:, :, None], unit(sequences.z - shared), 0)
+
+
+def self_similarity(
+    frames: Tensor,
+    lengths: Length = None,
+    *,
+    times: Tensor | None = None,
+    reach: float | None = None,
+    count: int = 10,
+) -> Tensor:
+    r"""How far each frame is from those before and after it: what a movement looks like from any camera.
+
+    For offsets o_k = reach k / count, k = -count ... count without 0, and x(t) the frames, linear between two of them
+    and held at both ends,
+
+        d[t, k] = |x(t) - x(t + o_k)|,
+
+    divided by the clip's mean distance; then each column is standardised over all frames of the batch, and each row
+    brought to unit length. Two clips of one movement have nearly the same d whatever the camera, the place and the
+    person: give it to `LACLoss` as a guide, or align by it without training anything. Of embeddings it is worth
+    little: they should not differ among neighbours in this way.
+
+    Best made of whole recordings, of which frames are then picked, and of many at a time.
+
+    Args:
+        frames: (B, T, ...) floating point: poses, features, small pictures. Trailing dimensions are flattened.
+        lengths: (B,) integers, the frames that are no padding; default T. Padding may hold anything.
+        times: (B, T) of any real dtype, not decreasing, default the frame numbers. The sampling rate may change.
+        reach: the greatest offset, > 0, in the unit of the times. Default 0.8 with `times` (seconds of human movement),
+            20 without.
+        count: offsets on each side, >= 1. Default 10.
+
+    Returns:
+        (B, T, 2 count) float32 (float64 for float64), without a gradient; 0 at padding, and everywhere in a clip whose
+        frames are all the same.
+
+    Raises:
+        ValueError, TypeError: arguments of the wrong shape, type or range.
+
+    References: I. Junejo, E. Dexter, I. Laptev, P. Perez, "Cross-View Action Recognition from Temporal
+    Self-Similarities", 2008.
+
+    Examples:
+        >>> poses = torch.randn(4, 50, 17, 2).cumsum(1)
+        >>> self_similarity(poses).shape
+        torch.Size([4, 50, 20])
+    """
+    if not isinstance(frames, Tensor) or not frames.is_floating_point():
+        raise TypeError(
+            f"frames must be a floating-point tensor, got {getattr(frames, 'dtype', type(frames).__name__)}"
+        )
+    if frames.dim() < 3 or 0 in frames.shape:
+        raise ValueError(f"frames must be (batch, frames, ...), none of them empty, got {tuple(frames.shape)}")
+    b, t = frames.shape[:2]
+    checks.count("count", count)
+    reach = checks.positive("reach", (20.0 if times is None else 0.8) if reach is None else reach)
+    lengths = checks.lengths("lengths", lengths, b, t, frames.device)
+    if times is None:
+        times = torch.arange(t, device=frames.device).expand(b, t)
+    checked = checks.times("times", times, (b, t), "the frames", frames.device)
+    checks.in_order("times", checked, lengths)
+    valid = valid_frames(lengths, t)
+    x = torch.where(valid[:, :, None], frames.detach().flatten(2), 0)
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    since = held(checked - checked[:, :1], lengths).to(x.dtype)
+    steps = [k for k in range(-count, count + 1) if k]
+    apart = torch.stack([_distance(x, since, reach * k / count) for k in steps], dim=2)
+    apart = torch.where(valid[:, :, None], apart, 0)
+    mean = apart.mean(2).sum(1) / lengths.clamp(min=1)
+    apart = apart / torch.where(mean > 0, mean, 1)[:, None, None]
+    return torch.where(valid[:, :, None], unit(_standardised(apart, valid)), 0)
+
+
+def _distance(x: Tensor, times: Tensor, offset: float) -> Tensor:
+    """|x(t) - x(t + offset)| at each frame: (B, T, D), (B, T) -> (B, T)."""
+    wanted = torch.minimum((times + offset).clamp(min=0), times[:, -1:]).contiguous()
+    after = torch.searchsorted(times.contiguous(), wanted).clamp(max=times.shape[1] - 1)
+    before = (after - 1).clamp(min=0)
+    start, end = times.gather(1, before), times.gather(1, after)
+    share = torch.where(end > start, (wanted - start) / torch.where(end > start, end - start, 1), 1)
+    left, right = (x.gather(1, index[:, :, None].expand_as(x)) for index in (before, after))
+    distance: Tensor = torch.linalg.vector_norm(x - torch.lerp(left, right, share[:, :, None]), dim=2)
+    return distance
+
+
+_STILL = 1e-3  # deviation, in mean distances, below which a column says nothing: rounding is not to be blown up
+
+
+def _standardised(x: Tensor, valid: Tensor) -> Tensor:
+    """(B, T, K) minus the mean of each column over the valid frames of the batch, over its deviation."""
+    count = valid.sum().clamp(min=1)
+    inside = valid[:, :, None]
+    off = x - torch.where(inside, x, 0).sum((0, 1)) / count
+    deviation = (torch.where(inside, off, 0).square().sum((0, 1)) / count).sqrt()
+    return off / deviation.clamp(min=_STILL)
