@@ -15,21 +15,29 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
     """The table of an evaluation: a row for each embedding, the controls among them.
 
     Accuracy is shown for each share of labelled training clips, progression for the greatest; "no tau" counts
-    the pairs of clips whose Kendall's tau is not a number. See `docs/evaluation.md`.
+    the pairs of clips whose Kendall's tau is not a number. Where it is known whose the clips are, "people" is AP@K
+    of the smallest K among the clips of other people, in the place of the Ks between the smallest and the greatest,
+    for which 80 columns have no room. See `docs/evaluation.md`.
     """
     from rich import box
     from rich.table import Table
 
     first = next(iter(rows.values()))
+    caption = f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}"
+    ks, people = list(first.retrieval), [min(first.retrieval_other_people)] if first.retrieval_other_people else []
+    if people:
+        ks = sorted({min(ks), max(ks)})
+        caption += f"; people: AP@{people[0]} among clips of other people"
     table = Table(
         title=title,
         box=box.SIMPLE,
         padding=0,
-        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}",
+        caption=caption,
     )
     table.add_column("", no_wrap=True)
     shares = [f" {_accuracy_heading(fraction)}" for fraction in first.classification]
-    for name in [*shares, " progr", "  tau", "no tau", *(f" AP@{k}" for k in first.retrieval)]:
+    retrieval = [*(f" AP@{k}" for k in ks), *("people" for _ in people)]
+    for name in [*shares, " progr", "  tau", "no tau", *retrieval]:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in rows.items():
         numbers = [*row.classification.values(), row.event_completion[max(row.event_completion)]]
@@ -37,7 +45,8 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
             name,
             *(_in_six(number) for number in [*numbers, row.kendalls_tau]),
             str(row.kendalls_tau_nan),
-            *(_in_six(number) for number in row.retrieval.values()),
+            *(_in_six(row.retrieval[k]) for k in ks),
+            *(_in_six(row.retrieval_other_people[k]) for k in people),
         )
     return table
 
