@@ -1,13 +1,15 @@
-"""An evaluation for the terminal: the table of results, and the remarks below it."""
+"""An evaluation for the terminal: the table of results, the remarks below it, and the table of alignment quality."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lac.runs.alignment_quality import AlignmentQuality
     from lac.runs.evaluate import EvalResult
 
 
@@ -48,6 +50,28 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
             *(_in_six(row.retrieval[k]) for k in ks),
             *(_in_six(row.retrieval_other_people[k]) for k in people),
         )
+    return table
+
+
+def alignment_table(quality: AlignmentQuality) -> Table:
+    """The table of alignment quality: a row for each aligner, "-" where it has no such figure. See
+    `docs/evaluation.md`."""
+    from rich import box
+    from rich.table import Table
+
+    whose = f" of {quality.people} people" if quality.people else ""
+    between = "of different people" if quality.people else "of different clips"
+    table = Table(
+        title=f"matching of {len(quality.clips)} validation clips{whose}",
+        box=box.SIMPLE,
+        padding=0,
+        caption=f"mean over {quality.pairs} ordered pairs {between}; error in phases",
+    )
+    table.add_column("", no_wrap=True)
+    for name in next(iter(quality.rows.values()))._fields:
+        table.add_column(f" {name}", justify="right", no_wrap=True)
+    for name, row in quality.rows.items():
+        table.add_row(name, *("-" if math.isnan(figure) else _in_six(figure) for figure in row))
     return table
 
 
