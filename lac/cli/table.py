@@ -69,7 +69,7 @@ def alignment_table(quality: AlignmentQuality) -> Table:
     )
     table.add_column("", no_wrap=True)
     for name in next(iter(quality.rows.values()))._fields:
-        table.add_column(f" {name}", justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for name, row in quality.rows.items():
         table.add_row(name, *("-" if math.isnan(figure) else _in_six(figure) for figure in row))
     return table
