@@ -14,6 +14,7 @@ from lac.runs.warping import dtw_cells, soft_dtw_cells, subsequence_dtw_cells
 from lac_kernels.problem import valid_frames
 
 GAMMA = 0.1  # of soft-DTW, as Haresh et al. (LAV) have it; costs are 2 on average between frames that share nothing
+_NONE = 1e-30  # in place of a sum of 0: what is divided by it is 0, too (padding, frames that never change)
 
 
 class ActionClips(NamedTuple):
@@ -92,7 +93,7 @@ def _raw_cost(clips: ActionClips, i: Tensor, j: Tensor) -> Tensor:
     """|x_i - x_j|^2 over the variance of all frames: 2 on average, as between directions that share nothing."""
     frames = clips.raw[valid_frames(clips.lengths, clips.raw.shape[1])]
     variance = frames.var(dim=0, correction=0).sum()
-    return torch.cdist(clips.raw[i], clips.raw[j]).square() / variance.clamp(min=torch.finfo(variance.dtype).tiny)
+    return torch.cdist(clips.raw[i], clips.raw[j]).square() / variance.clamp(min=_NONE)
 
 
 def _learned_cost(clips: ActionClips, i: Tensor, j: Tensor) -> Tensor:
@@ -122,13 +123,12 @@ def _subsequence(cost: Cost) -> Aligner:
 
 
 def _softly_warped(cost: Cost) -> Aligner:
-    """Its rows sum to 1 at least, since no frame is left out: a posterior of each row is the row over its sum."""
+    """No frame is left out, and some are matched several times: a posterior of rows is each row over its sum."""
 
     def align(clips: ActionClips, i: Tensor, j: Tensor) -> Alignments:
         cells = soft_dtw_cells(cost(clips, i, j), clips.lengths[i], clips.lengths[j], GAMMA)
-        return Alignments(
-            cells / cells.sum(2, keepdim=True).clamp(min=1), cells / cells.sum(1, keepdim=True).clamp(min=1)
-        )
+        rows, columns = (cells / cells.sum(dim, keepdim=True).clamp(min=_NONE) for dim in (2, 1))
+        return Alignments(rows, columns)
 
     return align
 
