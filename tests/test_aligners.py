@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lac import LACLoss
-from lac.runs import alignment_quality as quality
+from lac.runs import all_pairs
 from lac.runs.aligners import ActionClips, aligners
-from lac.runs.alignment_quality import expected_paths, match_all, with_consensus
+from lac.runs.all_pairs import expected_paths, match_all, with_consensus
 
 SOFT = ("soft-DTW, raw", "soft-DTW, learned", "row softmax", "LACLoss")
 HARD = ("linear stretching", "DTW, raw", "subsequence DTW, raw", "DTW, learned", "subsequence DTW, learned")
@@ -94,7 +94,7 @@ def test_padding_changes_nothing(name):
 def test_pairs_in_chunks_are_the_same_pairs(name, monkeypatch):
     aligner, clips = aligners(LACLoss())[name], random_clips()
     whole = match_all(aligner, clips)
-    monkeypatch.setattr(quality, "_PAIRS", 2)
+    monkeypatch.setattr(all_pairs, "_PAIRS", 2)
     chunked = match_all(aligner, clips)
     for pair, path in whole.paths.items():
         np.testing.assert_array_equal(path, chunked.paths[pair])
@@ -176,7 +176,7 @@ def test_consensus_stays_within_groups():
     posteriors = torch.rand(5, 5, 4, 4)
     posteriors = posteriors + posteriors.permute(1, 0, 3, 2)
     groups = torch.tensor([7, -1, 7, 7, -1])
-    consistent = quality.consistent_alignments(posteriors, groups)
+    consistent = all_pairs.consistent_alignments(posteriors, groups)
     torch.testing.assert_close(consistent, plain_consensus(posteriors, groups))
 
 
@@ -194,11 +194,11 @@ def test_expected_paths_gather_the_most(seed):
     both = torch.zeros(2, 2, 6, 6, dtype=torch.float64)
     both[0, 1, :4, :5], both[1, 0, :5, :4] = posterior, posterior.T
     paths = expected_paths(both, torch.tensor([4, 5]))
-    best = max(increasing(4, 5), key=lambda path: sum(posterior[cell].item() - quality.LEAST_MATCH for cell in path))
+    best = max(increasing(4, 5), key=lambda path: sum(posterior[cell].item() - all_pairs.LEAST_MATCH for cell in path))
     assert [tuple(cell) for cell in paths[0, 1].tolist()] == best
     np.testing.assert_array_equal(paths[1, 0], paths[0, 1][:, ::-1])
 
 
 def test_nothing_worth_a_match_has_an_empty_path():
-    paths = expected_paths(torch.full((2, 2, 3, 3), quality.LEAST_MATCH / 2), torch.tensor([3, 3]))
+    paths = expected_paths(torch.full((2, 2, 3, 3), all_pairs.LEAST_MATCH / 2), torch.tensor([3, 3]))
     assert paths[0, 1].shape == paths[1, 0].shape == (0, 2)

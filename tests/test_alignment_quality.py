@@ -16,6 +16,7 @@ from lac import LACLoss
 from lac.cli.evaluate import main
 from lac.cli.table import alignment_table
 from lac.data import Clip, Dataset
+from lac.runs import alignment_quality as quality
 from lac.runs.alignment_quality import AlignmentQuality, alignment_quality, choose_clips
 from lac.runs.matching import Matching, judge, mean, phase_positions
 
@@ -64,6 +65,13 @@ def test_actions_share_the_clips():
     assert names(choose_clips(dataset(val), 2)) == [["lift0", "lift1"], ["row0", "row1"]]
 
 
+def test_long_clips_are_fewer(monkeypatch):
+    val = [clip(f"v{k}") for k in range(5)]
+    for frames, count in ((3 * len(PHASES), 3), (3 * len(PHASES) - 1, 2), (1, 2)):
+        monkeypatch.setattr(quality, "FRAMES", frames)
+        assert len(choose_clips(dataset(val), 4)[0]) == count
+
+
 def test_clips_without_phases_are_passed_over():
     val = [clip("none", labels=None), clip("v0"), clip("outside", labels=PHASES * 0 - 1), clip("v1")]
     assert names(choose_clips(dataset(val), 24)) == [["v0", "v1"]]
@@ -92,6 +100,13 @@ def test_no_two_people_of_one_action():
     val = [clip(f"{action}{k}", action=action, person=action) for k in range(2) for action in ("lift", "row")]
     with pytest.raises(ValueError, match="by different people, and the 4 validation clips chosen have none"):
         alignment_quality(dataset(val), frames_as_embeddings, LACLoss())
+
+
+def test_a_bad_embedding_names_its_clip():
+    val = [clip("v0"), clip("v1")]
+    for damaged, why in ((np.full((18, 2), np.nan), "is not finite"), (np.zeros((17, 2)), "of 18 frames")):
+        with pytest.raises(ValueError, match=f"clip 'v1': .*{why}"):
+            alignment_quality(dataset(val), lambda clips, z=damaged: [np.zeros((18, 2)), z], LACLoss())
 
 
 # The pairs and their figures

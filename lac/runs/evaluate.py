@@ -164,16 +164,21 @@ def evaluate_dataset(dataset: Dataset, embed: Embed, **options: Any) -> EvalResu
     """Embed the clips of a data set by `embed(clips) -> [(T, E), ...]` and judge them; see
     `evaluate`; what is wrong with an embedding names its clip."""
     return evaluate(
-        _embedded(embed, dataset.train),
+        checked_embeddings(embed, dataset.train),
         [clip.labels for clip in dataset.train],
-        _embedded(embed, dataset.val),
+        checked_embeddings(embed, dataset.val),
         [clip.labels for clip in dataset.val],
         persons_val=[clip.person for clip in dataset.val],
         **options,
     )
 
 
-def _embedded(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
+def checked_embeddings(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
+    """The embeddings of the clips, (T, E) each.
+
+    Raises:
+        ValueError, TypeError: not one finite array of numbers for each clip; the message names the clip.
+    """
     found = embed(clips)
     if len(found) != len(clips):
         raise DataError(f"embed must return an embedding for each of {len(clips)} clips, got {len(found)}")
