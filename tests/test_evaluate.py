@@ -15,6 +15,7 @@ from lac.model.encoder import FrameEncoder
 from lac.runs import metrics
 from lac.runs.controls import controls, raw_features, time_index
 from lac.runs.evaluate import evaluate, evaluate_dataset
+from lac.runs.events import tags
 
 
 def column(*values):
@@ -403,7 +404,10 @@ def test_persons_of_a_data_set_are_told_apart(dataset):
     result = evaluate_dataset(dataclasses.replace(dataset, val=known), raw_features)
     assert set(result.retrieval_other_people) == {5, 10, 15}
     assert result.retrieval_other_people != result.retrieval
-    assert evaluate_dataset(dataset, raw_features).retrieval_other_people == {}
+    unknown = evaluate_dataset(dataset, raw_features)
+    assert unknown.retrieval_other_people == {}
+    others = {f"AP/val other people {k}_align_precision": x for k, x in result.retrieval_other_people.items()}
+    assert tags(result, "d") == tags(unknown, "d") | others
 
 
 def test_time_index_counts_frames_without_a_phase():

@@ -20,7 +20,7 @@ from lac.runs.evaluate import Embed, checked_embeddings
 from lac.runs.matching import Matching, judge, mean, phase_positions
 
 CLIPS = 24  # of the table by default: under a minute on a CPU thread for clips of some 150 frames
-FRAMES = 8000  # of an action, its clips padded to the longest: bounds memory, some 20 FRAMES^2 bytes, to 1.3 GB
+FRAMES = 8000  # of an action, its clips padded to the longest: bounds memory, some 25 FRAMES^2 bytes, to 1.6 GB
 
 
 class AlignmentQuality(NamedTuple):
