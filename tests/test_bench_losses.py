@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 import lac.data
 from bench.losses import LOSSES
-from bench.losses.dtw import end
-from bench.losses.lav import soft_dtw
 from bench.losses.sal import draw_frames
 from lac import LACLoss, smith_waterman
 from lac.runs import fit
 from lac.runs.config import TrainConfig
 from lac.runs.sampling import Sampler
 from lac.runs.state import start
+from lac.runs.warping import end, soft_dtw
 
 E = 6
 NAMES = list(LOSSES)

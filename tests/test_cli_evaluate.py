@@ -263,13 +263,29 @@ def test_table_fits_a_terminal_whatever_the_numbers_are():
 
     row = EvalResult(
         {0.1: 0.5, 0.5: 1.0, 1.0: float("nan")}, {1.0: -123.4}, float("nan"), 1560, 1560,
-        {5: 1.0, 10: 0.0, 15: 0.25}, "logistic", 5,
+        {5: 1.0, 10: 0.0, 15: 0.25}, "logistic", 5, {5: 0.125, 10: 0.0, 15: 0.25},
     )  # fmt: skip
     low = dataclasses.replace(row, event_completion={1.0: -123456.7})
+    nobody = {name: dataclasses.replace(row, retrieval_other_people={}) for name in ("trained encoder", "time index")}
     with open(os.devnull, "w") as nowhere:
         console = Console(width=80, record=True, file=nowhere)
         console.print(results_table({"trained encoder": row, "random encoder": low}, title="x"))
-    text = console.export_text()
-    assert "…" not in text
-    for part in ("trained encoder", "acc .1", "1.000", "nan", "-123 ", "< -999", "1560 pairs", "stride 5"):
+        text = console.export_text()
+        console.print(results_table(nobody, title="x"))
+        without_people = console.export_text()
+    assert "…" not in text + without_people
+    assert "people" not in without_people
+    assert "AP@10" in without_people
+    for part in (
+        "trained encoder",
+        "acc .1",
+        "1.000",
+        "nan",
+        "-123 ",
+        "< -999",
+        "1560 pairs",
+        "stride 5",
+        "people",
+        "0.125",
+    ):
         assert part in text

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from lac.model.encoder import FrameEncoder
 from lac.runs import metrics
 from lac.runs.controls import controls, raw_features, time_index
 from lac.runs.evaluate import evaluate, evaluate_dataset
+from lac.runs.events import tags
 
 
 def column(*values):
@@ -67,6 +69,40 @@ def test_retrieval_shares_the_last_places_among_ties():
     val = [(column(0, 0.9), labels(0, 0)), (column(1, 1), labels(0, 1))]
     mean_of_second = (1 + 0) / 2  # both frames at 1 find the one at 0.9, which has label 0
     assert judge(val, val, ks=(1,)).retrieval[1] == pytest.approx((1 / 2 + mean_of_second) / 2, abs=1e-15)
+
+
+def test_retrieval_over_other_people_by_hand():
+    # As above, with a third clip of the first person at 0.05 and 10.1: clip 0 no longer finds it, clip 1 does.
+    val = [
+        (column(0, 10), labels(0, 1)),
+        (column(0.1, 9, 10.2), labels(0, 0, 1)),
+        (column(0.05, 10.1), labels(1, 1)),
+    ]
+    result = judge(val, val, ks=(1, 2), persons_val=["anna", "ben", "anna"])
+    # K = 1: clip 0 finds 0.1 and 10.2; clip 1 finds 0.05 (wrong), 10 (wrong), 10.1; clip 2 finds 0.1 (wrong), 10.2.
+    # K = 2: clip 0 finds 0.1, 9 and 10.2, 9; clip 1 finds 0.05, 0, then 10, 10.1 (both wrong), then both (both right);
+    # clip 2 finds 0.1, 9 (both wrong) and 10.2, 9.
+    of_clips = {1: (1, 1 / 3, 1 / 2), 2: ((1 + 1 / 2) / 2, (1 / 2 + 0 + 1) / 3, (0 + 1 / 2) / 2)}
+    assert result.retrieval_other_people == pytest.approx({k: sum(aps) / 3 for k, aps in of_clips.items()}, abs=1e-15)
+    assert result.retrieval != result.retrieval_other_people
+    assert result.retrieval == judge(val, val, ks=(1, 2)).retrieval
+
+
+def test_clips_of_a_person_each_are_all_clips():
+    result = judge(TRAIN, VAL, persons_val=list("abcd"))
+    assert result.retrieval_other_people == result.retrieval
+
+
+@pytest.mark.parametrize("persons", [None, ["anna"] * 4, ["anna", "ben", "", "ben"]])
+def test_where_persons_are_not_known_none_is_another(persons):
+    assert judge(TRAIN, VAL, persons_val=persons).retrieval_other_people == {}
+
+
+def test_persons_of_clips_without_a_phase_do_not_count():
+    nothing = (VAL[0][0], VAL[0][1] * 0 - 1)
+    assert judge(TRAIN, [*VAL, nothing], persons_val=["anna"] * 4 + ["ben"]).retrieval_other_people == {}
+    one = judge(TRAIN, [*VAL, nothing], persons_val=["anna", "ben", "anna", "ben", ""])
+    assert one.retrieval_other_people == judge(TRAIN, VAL, persons_val=["anna", "ben"] * 2).retrieval_other_people
 
 
 def test_kendalls_tau_by_hand():
@@ -248,7 +284,7 @@ def test_result_is_plain():
     result = judge(TRAIN, VAL).to_dict()
     assert set(result) == {
         "classification", "event_completion", "kendalls_tau", "kendalls_tau_nan", "kendalls_tau_pairs", "retrieval",
-        "classifier", "stride", "missing_classes", "unseen_classes",
+        "classifier", "stride", "retrieval_other_people", "missing_classes", "unseen_classes",
     }  # fmt: skip
     assert list(result["classification"]) == ["0.1", "0.5", "1.0"]
     assert list(result["retrieval"]) == ["5", "10", "15"]
@@ -273,6 +309,7 @@ def test_result_is_plain():
         (TRAIN, VAL, {"ks": (5, 2.5)}, "ks must be whole numbers"),
         (TRAIN, VAL, {"fractions": (0.5, 1.5)}, "fractions"),
         (TRAIN, VAL, {"ks": (0,)}, "ks"),
+        (TRAIN, VAL, {"persons_val": ["anna"]}, "persons_val must name the person of each of 4 clips, got 1 names"),
         (TRAIN, VAL, {"classifier": "knn"}, "unknown classifier 'knn': choose one of logistic, svc"),
     ],
 )
@@ -360,6 +397,17 @@ def test_controls(dataset):
 def test_a_bad_embedding_names_its_clip(dataset, change, message):
     with pytest.raises(ValueError, match=message):
         evaluate_dataset(dataset, lambda clips: change(raw_features(clips)))
+
+
+def test_persons_of_a_data_set_are_told_apart(dataset):
+    known = [dataclasses.replace(clip, person=person) for clip, person in zip(dataset.val, "aba", strict=True)]
+    result = evaluate_dataset(dataclasses.replace(dataset, val=known), raw_features)
+    assert set(result.retrieval_other_people) == {5, 10, 15}
+    assert result.retrieval_other_people != result.retrieval
+    unknown = evaluate_dataset(dataset, raw_features)
+    assert unknown.retrieval_other_people == {}
+    others = {f"AP/val other people {k}_align_precision": x for k, x in result.retrieval_other_people.items()}
+    assert tags(result, "d") == tags(unknown, "d") | others
 
 
 def test_time_index_counts_frames_without_a_phase():

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
+from lac.runs.warping import end, warp
+
 from .base import NEVER, PairLoss, Sequences
-from .dtw import end, warp
 
 
 class GTA(PairLoss):

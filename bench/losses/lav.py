@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
+from lac.runs.warping import end, soft_dtw
+
 from .base import PairLoss, Sequences, phase, squared_distances
-from .dtw import end, warp
 
 
 class LAV(PairLoss):
@@ -44,8 +45,3 @@ class LAV(PairLoss):
         factor = 1 + (share[:, :, None] - share[:, None, :]) ** 2
         each = torch.where(near, distances, factor * relu(self.margin - distances))
         return (each * (sequence.valid[:, :, None] & sequence.valid[:, None, :])).sum((1, 2))
-
-
-def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
-    """Table of soft-DTW (M. Cuturi, M. Blondel, "Soft-DTW", ICML 2017): (B, N, M) -> (B, N, M)."""
-    return warp(cost, lambda x: -gamma * torch.logsumexp(x / -gamma, dim=0))

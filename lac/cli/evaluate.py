@@ -31,17 +31,19 @@ if TYPE_CHECKING:
     import torch
 
     from lac.data import Dataset
+    from lac.runs.alignment_quality import AlignmentQuality
     from lac.runs.evaluate import EvalResult
 
 _EXAMPLES = """examples:
   lac-eval runs/watch-20260131-120000
   lac-eval runs/squat --data uiprmd --set data.options.movement=sit_to_stand
+  lac-eval runs/squat --alignment                     and how well clips match
   lac-eval --features my/embeddings                   see docs/evaluation.md
   lac-eval --features my/embeddings --data uiprmd     labels, split and raw
                                                       features of the data set
 """
 _WRITES = """what is written to --out (default: nothing is written):
-  evaluation.json      the table, and what of the data it rests on
+  evaluation.json      the tables, and what of the data they rest on
 """
 RESULTS = "evaluation.json"
 
@@ -69,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument(
         "--classifier", choices=("logistic", "svc"), default="logistic", help="of phases (default: logistic)"
     )
+    settings.add_argument(
+        "--alignment", action="store_true", help="a second table: the matching of clips by the run and by others"
+    )
     add_out(parser.add_argument_group("output"))
     add_general(parser)
     return parser
@@ -77,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check(arguments: argparse.Namespace) -> None:
     if (arguments.run is None) == (arguments.features is None):
         raise UsageError("give a run folder (lac-eval RUN), or a folder of embeddings (lac-eval --features DIR)")
+    if arguments.alignment and arguments.run is None:
+        raise UsageError("--alignment compares the encoder and the loss of a run: give its folder (lac-eval RUN)")
     if arguments.seed is not None and not 0 <= arguments.seed < 1 << 63:
         raise UsageError(f"--seed must not be negative, and below 2^63, got {arguments.seed}")
     if arguments.stride < 1:
@@ -91,8 +98,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     device = pick_device(arguments.device or "auto")
     judge = _judge_run if arguments.run is not None else _judge_features
     dataset, rows, seed = judge(arguments, device)
+    alignment = _match_clips(arguments, dataset, device) if arguments.alignment else None
     report = _report(dataset, rows, seed, device)
-    _show(report, dataset, rows)
+    if alignment is not None:
+        report["alignment"] = alignment.to_dict()
+    _show(report, dataset, rows, alignment)
     if arguments.out:
         from lac.files import write_json
 
@@ -121,6 +131,16 @@ def _judge_run(arguments: argparse.Namespace, device: torch.device) -> tuple[Dat
     trained = evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device), **options)
     rows = {"trained encoder": trained, **controls(dataset, encoder.config, seed=seed, device=device, **options)}
     return dataset, rows, seed
+
+
+def _match_clips(arguments: argparse.Namespace, dataset: Dataset, device: torch.device) -> AlignmentQuality:
+    from lac.embed import embed_clips
+    from lac.runs.alignment_quality import alignment_quality
+    from lac.runs.checkpoint import read_encoder, read_loss
+
+    folder = Path(arguments.run)
+    encoder, loss = read_encoder(folder, device), read_loss(folder, device)
+    return alignment_quality(dataset, lambda clips: embed_clips(encoder, clips, device), loss, device=device)
 
 
 def _judge_features(arguments: argparse.Namespace, device: torch.device) -> tuple[Dataset, dict[str, EvalResult], int]:
@@ -191,16 +211,20 @@ def _report(dataset: Dataset, rows: Mapping[str, EvalResult], seed: int, device:
     }
 
 
-def _show(report: dict[str, Any], dataset: Dataset, rows: Mapping[str, EvalResult]) -> None:
+def _show(
+    report: dict[str, Any], dataset: Dataset, rows: Mapping[str, EvalResult], alignment: AlignmentQuality | None
+) -> None:
     from rich.console import Console
 
-    from lac.cli.table import remarks, results_table
+    from lac.cli.table import alignment_table, remarks, results_table
 
     console = Console()
     clips = report["clips"]
     console.print(results_table(rows, title=f"{dataset.name}: {clips['train']} / {clips['val']} clips"))
     for line in [*remarks(rows, clips, dataset.left_out), *report["doubts"]]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if alignment is not None:
+        console.print(alignment_table(alignment))
 
 
 COMMAND = Command("lac-eval", _parser, showing_features(_evaluate))

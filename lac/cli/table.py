@@ -1,13 +1,15 @@
-"""An evaluation for the terminal: the table of results, and the remarks below it."""
+"""An evaluation for the terminal: the table of results, the remarks below it, and the table of alignment quality."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lac.runs.alignment_quality import AlignmentQuality
     from lac.runs.evaluate import EvalResult
 
 
@@ -15,21 +17,29 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
     """The table of an evaluation: a row for each embedding, the controls among them.
 
     Accuracy is shown for each share of labelled training clips, progression for the greatest; "no tau" counts
-    the pairs of clips whose Kendall's tau is not a number. See `docs/evaluation.md`.
+    the pairs of clips whose Kendall's tau is not a number. Where it is known whose the clips are, "people" is AP@K
+    of the smallest K among the clips of other people, in the place of the Ks between the smallest and the greatest,
+    for which 80 columns have no room. See `docs/evaluation.md`.
     """
     from rich import box
     from rich.table import Table
 
     first = next(iter(rows.values()))
+    caption = f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}"
+    ks, people = list(first.retrieval), [min(first.retrieval_other_people)] if first.retrieval_other_people else []
+    if people:
+        ks = sorted({min(ks), max(ks)})
+        caption += f"; people: AP@{people[0]} among clips of other people"
     table = Table(
         title=title,
         box=box.SIMPLE,
         padding=0,
-        caption=f"{first.classifier} classifier; tau: {first.kendalls_tau_pairs} pairs, stride {first.stride}",
+        caption=caption,
     )
     table.add_column("", no_wrap=True)
     shares = [f" {_accuracy_heading(fraction)}" for fraction in first.classification]
-    for name in [*shares, " progr", "  tau", "no tau", *(f" AP@{k}" for k in first.retrieval)]:
+    retrieval = [*(f" AP@{k}" for k in ks), *("people" for _ in people)]
+    for name in [*shares, " progr", "  tau", "no tau", *retrieval]:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in rows.items():
         numbers = [*row.classification.values(), row.event_completion[max(row.event_completion)]]
@@ -37,8 +47,31 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
             name,
             *(_in_six(number) for number in [*numbers, row.kendalls_tau]),
             str(row.kendalls_tau_nan),
-            *(_in_six(number) for number in row.retrieval.values()),
+            *(_in_six(row.retrieval[k]) for k in ks),
+            *(_in_six(row.retrieval_other_people[k]) for k in people),
         )
+    return table
+
+
+def alignment_table(quality: AlignmentQuality) -> Table:
+    """The table of alignment quality: a row for each aligner, "-" where it has no such figure. See
+    `docs/evaluation.md`."""
+    from rich import box
+    from rich.table import Table
+
+    whose = f" of {quality.people} people" if quality.people else ""
+    between = "of different people" if quality.people else "of different clips"
+    table = Table(
+        title=f"matching of {len(quality.clips)} validation clips{whose}",
+        box=box.SIMPLE,
+        padding=0,
+        caption=f"mean over {quality.pairs} ordered pairs {between}; error in phases",
+    )
+    table.add_column("", no_wrap=True)
+    for name in next(iter(quality.rows.values()))._fields:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in quality.rows.items():
+        table.add_row(name, *("-" if math.isnan(figure) else _in_six(figure) for figure in row))
     return table
 
 

@@ -40,6 +40,8 @@ class EvalResult:
         retrieval: AP@K by K.
         classifier: "logistic" or "svc".
         stride: every how many frames tau was taken.
+        retrieval_other_people: AP@K by K, of neighbours in clips of other people alone; empty where it is not known
+            whose each clip is, or all are of one person.
         missing_classes: for "train" and "val" the labels that some clips of the split lack, with the number of those
             clips. A label is one that any clip of either split has.
         unseen_classes: by fraction the labels that none of its training clips has.
@@ -53,6 +55,7 @@ class EvalResult:
     retrieval: dict[int, float]
     classifier: str
     stride: int
+    retrieval_other_people: dict[int, float] = field(default_factory=dict)
     missing_classes: dict[str, dict[int, int]] = field(default_factory=dict)
     unseen_classes: dict[float, list[int]] = field(default_factory=dict)
 
@@ -75,6 +78,7 @@ def evaluate(
     fractions: Sequence[float] = FRACTIONS,
     ks: Sequence[int] = KS,
     classifier: str = "logistic",
+    persons_val: Sequence[str] | None = None,
 ) -> EvalResult:
     """Judge embeddings by the four tasks. Models are fitted on training clips only, on the embeddings as they
     are.
@@ -90,6 +94,7 @@ def evaluate(
     - retrieval: AP@K is the share of a frame's K nearest frames of other validation clips that have its
       label, mean over the frames of a clip, then over clips. Frames at equal distance share the places that
       are left.
+    - retrieval_other_people: the same among the validation clips of other people than the frame's own.
 
     Distances are computed in float64; differences below its rounding error count as ties, and of tied
     neighbours tau takes the first. So a constant embedding gives NaN for tau instead of noise.
@@ -104,6 +109,7 @@ def evaluate(
         fractions: shares of the training clips, each within (0, 1].
         ks: each >= 1; where there are fewer than K frames in other clips, all of them count.
         classifier: "logistic" or "svc".
+        persons_val: for each validation clip whose it is, "" = not known; or `None`.
 
     Raises:
         TypeError: embeddings or labels that are no NumPy arrays of numbers.
@@ -123,6 +129,7 @@ def evaluate(
         raise DataError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
     counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
     labels = classes(train + val)
+    people = _people(persons_val, labels_val)
     orders = taus([embedding[::stride] for embedding, _ in val])
     return EvalResult(
         classification={f: accuracy(train[:count], val, classifier) for f, count in counts.items()},
@@ -130,7 +137,8 @@ def evaluate(
         kendalls_tau=float(np.nanmean(orders)) if np.isfinite(orders).any() else float("nan"),
         kendalls_tau_nan=int(np.isnan(orders).sum()),
         kendalls_tau_pairs=len(orders),
-        retrieval=average_precision(val, ks),
+        retrieval=average_precision(val, ks, range(len(val))),
+        retrieval_other_people=average_precision(val, ks, people) if people else {},
         classifier=classifier,
         stride=stride,
         missing_classes={
@@ -156,15 +164,21 @@ def evaluate_dataset(dataset: Dataset, embed: Embed, **options: Any) -> EvalResu
     """Embed the clips of a data set by `embed(clips) -> [(T, E), ...]` and judge them; see
     `evaluate`; what is wrong with an embedding names its clip."""
     return evaluate(
-        _embedded(embed, dataset.train),
+        checked_embeddings(embed, dataset.train),
         [clip.labels for clip in dataset.train],
-        _embedded(embed, dataset.val),
+        checked_embeddings(embed, dataset.val),
         [clip.labels for clip in dataset.val],
+        persons_val=[clip.person for clip in dataset.val],
         **options,
     )
 
 
-def _embedded(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
+def checked_embeddings(embed: Embed, clips: Sequence[Clip]) -> list[np.ndarray]:
+    """The embeddings of the clips, (T, E) each.
+
+    Raises:
+        ValueError, TypeError: not one finite array of numbers for each clip; the message names the clip.
+    """
     found = embed(clips)
     if len(found) != len(clips):
         raise DataError(f"embed must return an embedding for each of {len(clips)} clips, got {len(found)}")
@@ -205,6 +219,16 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
         lack = "labels" if all(label is None for label in labels) else "frame with a label >= 0"
         raise DataError(f"the {split} split has no {lack}; the evaluation needs phases in both splits")
     return kept
+
+
+def _people(persons: Sequence[str] | None, labels: Sequence[np.ndarray | None]) -> list[str]:
+    """Whose the clips that have phases are; empty unless each is known to be somebody's, and of two people at least."""
+    if persons is None:
+        return []
+    if len(persons) != len(labels):
+        raise DataError(f"persons_val must name the person of each of {len(labels)} clips, got {len(persons)} names")
+    judged = [person for person, label in zip(persons, labels, strict=True) if label is not None and (label >= 0).any()]
+    return judged if all(judged) and len(set(judged)) > 1 else []
 
 
 def _check_arrays(where: str, embedding: Any, label: Any) -> None:

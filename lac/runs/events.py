@@ -29,6 +29,8 @@ def tags(result: EvalResult, data: str) -> dict[str, float]:
         values[f"event_completion/val_{data}_{fraction:g}_score"] = value
     for k, value in result.retrieval.items():
         values[f"AP/val set {k}_align_precision"] = value
+    for k, value in result.retrieval_other_people.items():
+        values[f"AP/val other people {k}_align_precision"] = value
     values[f"metrics/{data}_classification"] = result.classification[max(result.classification)]
     values[f"metrics/{data}_event_completion"] = result.event_completion[max(result.event_completion)]
     values[f"metrics/{data}_retrieval"] = result.retrieval[min(result.retrieval)]

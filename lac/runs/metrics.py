@@ -95,15 +95,24 @@ def tau_b(ranks: np.ndarray) -> np.ndarray:
     return taus
 
 
-def average_precision(val: Labelled, ks: Sequence[int]) -> dict[int, float]:
-    """By K the share of a frame's K nearest frames of other clips that have its phase."""
+def average_precision(val: Labelled, ks: Sequence[int], owners: Sequence[object]) -> dict[int, float]:
+    """By K the share of a frame's K nearest frames of others that have its phase.
+
+    Args:
+        val: the clips, two at least.
+        ks: each >= 1.
+        owners: for each clip whose it is, of two owners at least. A frame looks for its like in the clips of other
+            owners alone; where each clip has one of its own, in all other clips.
+    """
     features = _centred([embedding for embedding, _ in val])
     everything = np.concatenate(features)
     labels = np.concatenate([label for _, label in val])
-    clip = np.repeat(np.arange(len(val)), [len(label) for _, label in val])
+    names = list(dict.fromkeys(owners))
+    owner = np.array([names.index(name) for name in owners])
+    frame_owner = np.repeat(owner, [len(label) for _, label in val])
     means: dict[int, list[float]] = {k: [] for k in ks}
     for place, queries in enumerate(features):
-        others = clip != place
+        others = frame_owner != owner[place]
         distances, error = _distances(queries, everything[others])
         same = labels[others] == val[place][1][:, None]
         limits = [min(k, int(others.sum())) for k in ks]
