@@ -27,7 +27,7 @@ _LEAST = 1e-30  # of q, below which its logarithm is that of the second term alo
 def cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, first: Sequences, second: Sequences) -> Tensor:
     """-mean_i sum_j P[i,j] log q[i,j] per pair, (B,): q = (1 - e) (p + (1 - r_i) / M) + e softmax_j(S), e = _SHARE.
 
-    r_i = sum_j p[i,j], so that q adds up to 1 over the M frames: a frame that is let go costs log M, as much as guessing.
+    r_i = sum_j p[i,j], so that q adds up to 1 over the M frames: a frame that is let go costs as much as guessing.
     Where q underflows its second term alone is left, and it has a gradient at any distance, for its
     logarithm is taken before the exponential.
     """

@@ -84,9 +84,17 @@ def self_similarity(
     if frames.dim() < 3 or 0 in frames.shape:
         raise ValueError(f"frames must be (batch, frames, ...), none of them empty, got {tuple(frames.shape)}")
     b, t = frames.shape[:2]
+    lengths = checks.lengths("lengths", lengths, b, t, frames.device)
+    return standardised(frame_distances(frames, lengths, times=times, reach=reach, count=count), lengths)
+
+
+def frame_distances(
+    frames: Tensor, lengths: Tensor, *, times: Tensor | None, reach: float | None = None, count: int = 10
+) -> Tensor:
+    """d of `self_similarity`, over the clip's mean distance and not yet standardised: (B, T, 2 count)."""
+    b, t = frames.shape[:2]
     checks.count("count", count)
     reach = checks.positive("reach", (20.0 if times is None else 0.8) if reach is None else reach)
-    lengths = checks.lengths("lengths", lengths, b, t, frames.device)
     if times is None:
         times = torch.arange(t, device=frames.device).expand(b, t)
     checked = checks.times("times", times, (b, t), "the frames", frames.device)
@@ -99,8 +107,7 @@ def self_similarity(
     apart = torch.stack([_distance(x, since, reach * k / count) for k in steps], dim=2)
     apart = torch.where(valid[:, :, None], apart, 0)
     mean = apart.mean(2).sum(1) / lengths.clamp(min=1)
-    apart = apart / torch.where(mean > 0, mean, 1)[:, None, None]
-    return torch.where(valid[:, :, None], unit(_standardised(apart, valid)), 0)
+    return apart / torch.where(mean > 0, mean, 1)[:, None, None]
 
 
 def _distance(x: Tensor, times: Tensor, offset: float) -> Tensor:
@@ -118,10 +125,10 @@ def _distance(x: Tensor, times: Tensor, offset: float) -> Tensor:
 _STILL = 1e-3  # deviation, in mean distances, below which a column says nothing: rounding is not to be blown up
 
 
-def _standardised(x: Tensor, valid: Tensor) -> Tensor:
-    """(B, T, K) minus the mean of each column over the valid frames of the batch, over its deviation."""
-    count = valid.sum().clamp(min=1)
-    inside = valid[:, :, None]
-    off = x - torch.where(inside, x, 0).sum((0, 1)) / count
+def standardised(apart: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, K): columns minus their mean over all frames of the batch, over their deviation; rows of unit length."""
+    valid = valid_frames(lengths, apart.shape[1])
+    inside, count = valid[:, :, None], valid.sum().clamp(min=1)
+    off = apart - torch.where(inside, apart, 0).sum((0, 1)) / count
     deviation = (torch.where(inside, off, 0).square().sum((0, 1)) / count).sqrt()
-    return off / deviation.clamp(min=_STILL)
+    return torch.where(inside, unit(off / deviation.clamp(min=_STILL)), 0)

@@ -30,12 +30,14 @@ class View:
             frame after it.
         labels: (T,) int64, -1 at distractors; `None` where the clip has none.
         source: (T,) bool, true where the frame belongs to the source clip.
+        guide: (T, K) float32, see `lac.data.Clip`; `None` where the clip has none.
     """
 
     frames: np.ndarray
     times: np.ndarray
     labels: np.ndarray | None
     source: np.ndarray
+    guide: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -50,6 +52,8 @@ class Batch(NamedTuple):
         lengths: (B,) int64, number of valid frames.
         labels: (B, T) int64, or `None` when a view has none.
         source: (B, T) bool, false at distractors and padding.
+        guide: (B, T, K) float32, or `None` when a view has none.
+        groups: (B,) int64, equal for clips of one action, or `None`.
     """
 
     frames: torch.Tensor
@@ -57,6 +61,8 @@ class Batch(NamedTuple):
     lengths: torch.Tensor
     labels: torch.Tensor | None
     source: torch.Tensor
+    guide: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -65,7 +71,7 @@ class Batch(NamedTuple):
 
 def whole(clip: Clip) -> View:
     """The clip as it is, as a view; its times count from its first frame."""
-    return View(clip.frames, clip.times - clip.times[0], clip.labels, np.ones(len(clip), dtype=bool))
+    return View(clip.frames, clip.times - clip.times[0], clip.labels, np.ones(len(clip), dtype=bool), clip.guide)
 
 
 def collate(views: Sequence[View]) -> Batch:
@@ -95,12 +101,19 @@ def collate(views: Sequence[View]) -> Batch:
         if view.labels is not None:
             labels[row, :valid] = view.labels
     labelled = all(view.labels is not None for view in views)
+    guides = [view.guide for view in views if view.guide is not None]
+    guide = None
+    if len(guides) == len(views):
+        guide = np.zeros((*size, guides[0].shape[1]), dtype=np.float32)
+        for row, rows in enumerate(guides):
+            guide[row, : len(rows)] = rows
     return Batch(
         torch.from_numpy(frames),
         torch.from_numpy(times),
         torch.from_numpy(lengths),
         torch.from_numpy(labels) if labelled else None,
         torch.from_numpy(source),
+        None if guide is None else torch.from_numpy(guide),
     )
 
 
@@ -246,11 +259,17 @@ def _dress(clip: Clip, pick: np.ndarray, rng: np.random.Generator, options: _Opt
             if drawn.labels is None
             else np.concatenate([np.full(len(prefix), -1), drawn.labels, np.full(len(suffix), -1)]),
             np.concatenate([np.zeros(len(prefix), bool), drawn.source, np.zeros(len(suffix), bool)]),
+            _joined_guides((prefix, drawn, suffix)),
         )
     if options.noise:
         jitter = rng.normal(0.0, options.noise, size=drawn.frames.shape).astype(np.float32)
         drawn = replace(drawn, frames=drawn.frames + jitter)
     return drawn
+
+
+def _joined_guides(parts: Sequence[View]) -> np.ndarray | None:
+    guides = [part.guide for part in parts if part.guide is not None]
+    return np.concatenate(guides) if len(guides) == len(parts) else None
 
 
 def _piece(others: Sequence[Clip], rng: np.random.Generator, max_distractors: int) -> View:
@@ -262,4 +281,5 @@ def _piece(others: Sequence[Clip], rng: np.random.Generator, max_distractors: in
 
 def _select(clip: Clip, pick: np.ndarray) -> View:
     labels = None if clip.labels is None else clip.labels[pick]
-    return View(clip.frames[pick], clip.times[pick] - clip.times[0], labels, np.ones(len(pick), dtype=bool))
+    guide = None if clip.guide is None else clip.guide[pick]
+    return View(clip.frames[pick], clip.times[pick] - clip.times[0], labels, np.ones(len(pick), dtype=bool), guide)

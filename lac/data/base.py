@@ -32,6 +32,8 @@ class Clip:
             are left out of every metric.
         action: the action that the clip shows; clips of one action may be aligned with each other.
         person: whose clip it is: the person, speaker or place; "" where it is not known.
+        guide: (T, K) float32, what else is known about the frames for aligning the clip with others of its action, such
+            as features of a frozen network; `None`: training uses `lac.self_similarity` of the frames.
 
     Raises:
         TypeError: an array is not made of real numbers, or the labels are not whole numbers.
@@ -45,6 +47,7 @@ class Clip:
     labels: np.ndarray | None = None
     action: str = ""
     person: str = ""
+    guide: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         file_name(self.name)
@@ -67,6 +70,13 @@ class Clip:
             )
         object.__setattr__(self, "frames", frames)
         object.__setattr__(self, "times", times)
+        if self.guide is not None:
+            guide = _numbers(self.guide, np.float32, f"clip {self.name!r}: guide")
+            if guide.ndim != 2 or len(guide) != len(frames):
+                raise DataError(
+                    f"clip {self.name!r}: guide must have a row for each of {len(frames)} frames, got {guide.shape}"
+                )
+            object.__setattr__(self, "guide", guide)
         if self.labels is not None:
             labels = _numbers(self.labels, np.int64, f"clip {self.name!r}: labels")
             if labels.ndim != 1 or len(labels) != len(frames):

@@ -237,6 +237,7 @@ def save(state: State, folder: Path) -> None:
             "step": state.step,
             "init": state.init,
             "encoder": state.encoder.state_dict(),
+            "teacher": None if state.teacher is None else state.teacher.state_dict(),
             "loss": state.loss.state_dict(),
             "optimiser": state.optimiser.state_dict(),
             "history": state.history,
@@ -259,12 +260,19 @@ def restore(state: State, folder: Path) -> None:
     if saved is None:
         return
     path = folder / STATE
-    missing = {"lac", "step", "init", "encoder", "loss", "optimiser", "history"} - set(saved)
+    missing = {"lac", "step", "init", "encoder", "teacher", "loss", "optimiser", "history"} - set(saved)
     if missing:
         written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
     load_weights(state.encoder, saved["encoder"], path, saved["lac"])
     load_weights(state.loss, saved["loss"], path, saved["lac"])
+    if (state.teacher is None) != (saved["teacher"] is None):
+        raise CheckpointError(
+            f"{path} has {'no' if saved['teacher'] is None else 'a'} teacher: it was trained on other clips, or with "
+            "another loss.consensus_weight"
+        )
+    if state.teacher is not None:
+        load_weights(state.teacher, saved["teacher"], path, saved["lac"])
     try:
         state.optimiser.load_state_dict(saved["optimiser"])
     except ValueError as error:
@@ -282,6 +290,8 @@ def begin_with(state: State, run: str | Path) -> None:
         path = Path(run) / name
         weights, about = read_weights(path)
         load_weights(module, weights, path, about.get("version"))
+    if state.teacher is not None:
+        state.teacher.load_state_dict(state.encoder.state_dict())
     state.init = str(run)
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -65,9 +65,11 @@ class TrainSection:
     Attributes:
         steps: optimiser steps.
         batch: pairs of clips in a step.
-        views: `"same"`: a pair is two views of one clip; `"action"`: of two clips of the same action.
-            The frame part of the loss takes frames of equal time for matches, which two clips have only where
-            they keep the same pace: think of `loss.frame_weight`.
+        teacher: how much a step leaves of the slow copy of the encoder whose embeddings the consensus aligns by, from
+            0 (the encoder itself) to below 1. There is one where `loss.consensus_weight` is above 0 and some action has
+            two training clips.
+        reach: of the self-similarity that guides the consensus, in seconds, see `lac.self_similarity`; 0: no guide.
+            About a quarter of the time that the action takes.
         lr: highest learning rate: reached linearly over `warmup` steps, then down to 0 on a cosine. The loss's own
             parameters learn at ten times this rate.
         weight_decay: AdamW's, on matrices only (not on biases, norms, gap and scale parameters).
@@ -82,7 +84,8 @@ class TrainSection:
 
     steps: int = 300
     batch: int = 16
-    views: Literal["same", "action"] = "same"
+    teacher: float = 0.99
+    reach: float = 0.8
     lr: float = 1e-3
     warmup: int = 40
     weight_decay: float = 1e-2
@@ -101,12 +104,14 @@ class TrainSection:
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name} must be positive, got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "seed"):
+        if not 0 <= self.teacher < 1:
+            raise ConfigError(f"train.teacher must be at least 0 and below 1, got {self.teacher}")
+        for name in ("warmup", "weight_decay", "seed", "reach"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}")
         if self.seed >= 1 << 63:
             raise ConfigError(f"train.seed must be below 2^63, got {self.seed}")
-        for name in ("lr", "weight_decay"):
+        for name in ("lr", "weight_decay", "reach"):
             if math.isinf(getattr(self, name)):
                 raise ConfigError(f"train.{name} must be finite, got {getattr(self, name)}")
 
@@ -144,7 +149,7 @@ class TrainConfig:
             data=DataSection(**_checked("data", DataSection, part["data"])),
             augment=_completed("augment", two_views, part["augment"], skip=("clip", "rng", "distractors")),
             model=_completed("model", FrameEncoder.__init__, part["model"], skip=("self", "input_dim")),
-            loss=_completed("loss", LACLoss.__init__, part["loss"], skip=("self", "reduction")),
+            loss=_completed("loss", LACLoss.__init__, part["loss"], skip=("self", "reduction", "consensus")),
             train=TrainSection(**_checked("train", TrainSection, part["train"])),
         )
 

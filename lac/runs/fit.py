@@ -70,6 +70,7 @@ def fit(
             terms.total.backward()
             gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
             state.optimiser.step()
+            _follow(state, options.teacher)
 
             unread.append(torch.stack([*terms, gradient]).detach())
             state.step = step + 1
@@ -88,10 +89,27 @@ def _terms(state: State, first: Batch, second: Batch, *, amp: bool) -> Any:
     with torch.autocast(first.frames.device.type, torch.bfloat16, enabled=amp):
         z1 = state.encoder(first.frames, times=first.times, lengths=first.lengths)
         z2 = state.encoder(second.frames, times=second.times, lengths=second.lengths)
+        shared = {} if state.teacher is None else _of_the_group(state.teacher, first)
     return state.loss.terms(
         z1.float(), z2.float(),
-        times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths,
+        times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths, **shared,
     )  # fmt: skip
+
+
+def _of_the_group(teacher: nn.Module, batch: Batch) -> dict[str, Tensor | None]:
+    """What the loss learns from other clips of the action by."""
+    with torch.no_grad():
+        z = teacher(batch.frames, times=batch.times, lengths=batch.lengths)
+    return {"groups": batch.groups, "guide1": batch.guide, "teacher1": z.float()}
+
+
+@torch.no_grad()
+def _follow(state: State, kept: float) -> None:
+    """The teacher: `kept` of itself, and the rest of the encoder."""
+    if state.teacher is not None:
+        torch._foreach_lerp_(list(state.teacher.parameters()), list(state.encoder.parameters()), 1 - kept)
+        for mine, its in zip(state.teacher.buffers(), state.encoder.buffers(), strict=True):
+            mine.copy_(its)
 
 
 def _mean(terms: Any, first: Batch, second: Batch) -> Any:
@@ -110,7 +128,15 @@ def rehearse(state: State, sampler: Sampler, *, amp: bool) -> None:
         batches = sampler(step=0)
     device = next(state.encoder.parameters()).device
     first, second = (
-        Batch(b.frames[:2, :8], b.times[:2, :8], b.lengths[:2].clamp(max=8), None, b.source[:2, :8]).to(device)
+        Batch(
+            b.frames[:2, :8],
+            b.times[:2, :8],
+            b.lengths[:2].clamp(max=8),
+            None,
+            b.source[:2, :8],
+            None if b.guide is None else b.guide[:2, :8],
+            None if b.groups is None else b.groups[:2],
+        ).to(device)
         for b in batches
     )
     with (

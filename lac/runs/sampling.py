@@ -1,4 +1,4 @@
-"""The pairs of clips that the steps of training see."""
+"""The pairs of views that the steps of training see."""
 
 from __future__ import annotations
 
@@ -7,55 +7,62 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from lac.data import Clip
-from lac.data.augment import Batch, collate, two_views, view, view_batches
+from lac.data.augment import Batch, view_batches
 from lac.runs.config import TrainConfig
+from lac.runs.guides import groups_of, with_guides
+
+TOGETHER = 8  # clips of an action in a batch: fewer would have few others to agree with
 
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """Pairs of views of clips, on the CPU. Those of a step depend on the seed and the step only.
+    """Two views each of some clips, on the CPU. Those of a step depend on the seed and the step only.
 
     Args:
         clips: to draw from, without repetition as far as there are enough.
         batch: pairs in a step.
-        views: "same": two views of a clip; "action": the second is of another clip of the same action (of the same
-            clip where the action has no other).
         seed: of every draw.
         augment: the options of `lac.data.augment.two_views`.
+        groups: (C,) int64, equal for clips that learn from their consensus: clips of a group are drawn by TOGETHER at a
+            time, and the batches say their groups. `None`: there are none.
     """
 
     clips: Sequence[Clip]
     batch: int
-    views: str
     seed: int
     augment: Mapping[str, Any]
+    groups: np.ndarray | None = None
 
     @classmethod
     def of(cls, config: TrainConfig, clips: Sequence[Clip]) -> Sampler:
-        return cls(clips, config.train.batch, config.train.views, config.train.seed, config.augment)
+        """The sampler of a run, whose clips have guides where its settings ask for the consensus."""
+        groups = groups_of(clips) if config.loss["consensus_weight"] > 0 else None
+        if groups is not None:
+            clips = with_guides(clips, config.train.reach)
+        return cls(clips, config.train.batch, config.train.seed, config.augment, groups)
 
     def __call__(self, step: int) -> tuple[Batch, Batch]:
         """The first and the second views of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        rounds = [rng.permutation(len(self.clips)) for _ in range(-(-self.batch // len(self.clips)))]
-        chosen = np.concatenate(rounds)[: self.batch].tolist()
+        chosen = self._chosen(np.random.default_rng([self.seed, step]))
         options = {**self.augment, "distractors": self.clips if self.augment["max_distractors"] else ()}
-        if self.views == "same":
-            return view_batches(self.clips, chosen, seed=self.seed, step=step, **options)
-        alone = {name: value for name, value in options.items() if name != "offset"}
-        pairs = [
-            (
-                view(self.clips[k], np.random.default_rng([self.seed, step, place]), **alone),
-                two_views(
-                    self.clips[self._partner(k, rng)], np.random.default_rng([self.seed, step, place]), **options
-                )[1],
-            )
-            for place, k in enumerate(chosen)
-        ]
-        return collate([first for first, _ in pairs]), collate([second for _, second in pairs])
+        first, second = view_batches(self.clips, chosen, seed=self.seed, step=step, **options)
+        if self.groups is None:
+            return first, second
+        groups = torch.from_numpy(self.groups[chosen])
+        return first._replace(groups=groups), second._replace(groups=groups)
 
-    def _partner(self, k: int, rng: np.random.Generator) -> int:
-        others = [j for j, clip in enumerate(self.clips) if clip.action == self.clips[k].action and j != k]
-        return others[int(rng.integers(len(others)))] if others else k
+    def _chosen(self, rng: np.random.Generator) -> list[int]:
+        """Numbers of the clips of a batch."""
+        rounds = [rng.permutation(len(self.clips)) for _ in range(-(-self.batch // len(self.clips)))]
+        left = np.concatenate(rounds)
+        if self.groups is None:
+            return [int(k) for k in left[: self.batch]]
+        chosen: list[int] = []
+        while len(chosen) < self.batch:
+            places = np.flatnonzero(self.groups[left] == self.groups[left[0]])[:TOGETHER]
+            chosen.extend(int(k) for k in left[places])
+            left = np.delete(left, places)
+        return chosen[: self.batch]

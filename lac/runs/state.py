@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from lac.errors import ConfigError
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.runs.config import CONFIG, TrainConfig, TrainSection, blaming
+from lac.runs.guides import groups_of
 from lac_kernels import engines
 
 # The loss has a few scalars to learn. At the encoder's rate they would hardly leave their start in a short run.
@@ -28,6 +30,7 @@ class State:
     encoder: FrameEncoder
     loss: Any  # LACLoss, or a module that has its methods `terms` and `learned`
     optimiser: torch.optim.Optimizer
+    teacher: FrameEncoder | None = None  # a slow copy of the encoder, where clips of an action learn from each other
     step: int = 0
     init: str | None = None  # the run whose weights it began with
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -63,7 +66,15 @@ def start(
             loss = (make_loss or (lambda: LACLoss(**config.loss)))()
         check_backend(config.loss["backend"], device)
         encoder, loss = encoder.to(device), loss.to(device)
-    return State(encoder, loss, _optimiser(encoder, loss, config.train, 1.0 if make_loss else LOSS_RATE))
+    teacher = None
+    if make_loss is None and config.loss["consensus_weight"] > 0 and groups_of(dataset.train) is not None:
+        teacher = slow_copy(encoder)
+    return State(encoder, loss, _optimiser(encoder, loss, config.train, 1.0 if make_loss else LOSS_RATE), teacher)
+
+
+def slow_copy(encoder: FrameEncoder) -> FrameEncoder:
+    """A copy that is not trained, in evaluation mode."""
+    return copy.deepcopy(encoder).requires_grad_(False).eval()
 
 
 def _optimiser(
