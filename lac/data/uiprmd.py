@@ -8,18 +8,20 @@ folder and a packed `.npz` of the same recordings.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lac.data.base import Clip, Dataset
+from lac.data.cameras import seen, with_hidden_joints
 from lac.data.phases import half_way_phases
 from lac.data.reading import naming, read_npz
 from lac.data.untrimmed import untrim
@@ -101,14 +103,16 @@ class _Recording:
 def load(
     root: str | Path | None = None,
     *,
-    movement: str | int = "deep_squat",
+    movement: str | int | list[str] = "deep_squat",
     untrimmed: bool = True,
     max_distractors: int = 75,
     speed: tuple[float, float] = (0.6, 1.6),
     share: float | None = None,
+    camera: str | None = None,
+    hidden: float = 0.0,
     seed: int = 0,
 ) -> Dataset:
-    """UI-PRMD, one movement: subjects 1 to 6 to train on, 7 to 10 to validate.
+    """UI-PRMD: subjects 1 to 6 to train on, 7 to 10 to validate.
 
     A frame is 17 joints x 3 coordinates, (17, 3) float32 at 25 Hz, made the same for all people and places:
     minus the pelvis, turned about the vertical until the hips point along the second axis, divided by the
@@ -123,55 +127,101 @@ def load(
         root: the packed `.npz`, or the publisher's folder (the one that holds `Segmented Movements`),
             whose 100 Hz are taken down to 25 by every fourth frame. `None`: the environment variable
             `LAC_UIPRMD`.
-        movement: name or number 1 to 10 of `MOVEMENTS`.
+        movement: name or number 1 to 10 of `MOVEMENTS`, a list of them, or "all". Of several movements each has
+            labels of its own, and distractors are of none of them as long as others are left.
         untrimmed: put frames of other movements of the same person (label -1) before and after, see
             `lac.data.untrimmed.untrim`. Trimmed clips are too easy to tell embeddings apart.
         max_distractors: greatest number of frames of such a piece.
         speed: smallest and greatest speed of an untrimmed clip.
         share: instead of `max_distractors`: part of each untrimmed clip that belongs to other movements, in [0, 1).
-        seed: of the pieces and speeds; the same seed gives the same data set.
+        camera: "clip" or "person": what a camera sees that stands somewhere else for each clip, or for each person,
+            as in videos of different people: (17, 2) a frame, see `lac.data.cameras.seen`. `None`: the frame of the
+            person, (17, 3).
+        hidden: share of the joints that are hidden, 0, in each frame; in [0, 1).
+        seed: of the pieces, speeds, cameras and hidden joints; the same seed gives the same data set.
 
     Raises:
         FileNotFoundError: no root, or nothing there.
         ValueError: unknown movement, a file that is not what it should be, or a split without a clip.
     """
-    number = _movement_number(movement)
-    name = MOVEMENTS[number - 1]
+    numbers = _movement_numbers(movement)
     if max_distractors < 0 or len(speed) != 2 or not 0 < speed[0] <= speed[1] < math.inf:
         raise ConfigError(f"max_distractors must be >= 0 and speed 0 < low <= high, got {max_distractors} and {speed}")
     if share is not None and not 0 <= share < 1:
         raise ConfigError(f"share of other movements must lie in [0, 1), got {share}")
+    if camera not in (None, "clip", "person"):
+        raise ConfigError(f"camera must be 'clip', 'person' or None, got {camera!r}")
+    if not 0 <= hidden < 1:
+        raise ConfigError(f"hidden must lie in [0, 1), got {hidden}")
     path = _place(root)
     recordings = _packed(path) if path.is_file() else _official(path)
+    phases = [number for number in numbers if MOVEMENTS[number - 1] in WITH_PHASES]
     splits: dict[bool, list[Clip]] = {True: [], False: []}
-    for one in recordings:
-        if one.movement != number:
+    for recording in recordings:
+        if recording.movement not in numbers:
             continue
-        joints = one.joints()
-        labels = one.labels
-        if labels is None and name in WITH_PHASES:
-            labels = half_way_phases(-joints[:, _PELVIS, 2])
-        clip = Clip(
-            f"m{number:02d}_s{one.subject:02d}_e{one.repetition:02d}",
-            _features(joints),
-            np.arange(len(joints)) / RATE,
-            labels if name in WITH_PHASES else None,
-            name,
-        )
+        clip = _clip(recording, phases)
         if untrimmed:
-            others = [
-                functools.partial(_features_of, other)
-                for other in recordings
-                if other.subject == one.subject and other.movement != number
-            ]
-            rng = np.random.default_rng([seed, number, one.subject, one.repetition])
+            others = _others(recording, recordings, numbers)
+            rng = np.random.default_rng([seed, recording.movement, recording.subject, recording.repetition])
             tempo = float(speed[0]), float(speed[1])
             clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=tempo, share=share)
-        splits[one.subject in TRAIN_SUBJECTS].append(clip)
+        clip = dataclasses.replace(clip, frames=_recorded(clip.frames, recording, camera, hidden, seed))
+        splits[recording.subject in TRAIN_SUBJECTS].append(clip)
+    names = [MOVEMENTS[number - 1] for number in numbers]
+    shown = "all" if len(numbers) == len(MOVEMENTS) else "+".join(names)
     kind = "untrimmed" if untrimmed else "trimmed"
+    title = f"uiprmd {shown} {kind}" + (f", a camera per {camera}" if camera else "")
+    title += f", {hidden:.0%} of the joints hidden" if hidden else ""
+    labels = [
+        phase if len(numbers) == 1 else f"{MOVEMENTS[number - 1]}: {phase}" for number in phases for phase in PHASES
+    ]
     with naming(path):
-        phases = PHASES if name in WITH_PHASES else []
-        return Dataset(f"uiprmd {name} {kind}", splits[True], splits[False], phases, bones=BONES)
+        return Dataset(title, splits[True], splits[False], labels, bones=BONES)
+
+
+def _clip(recording: _Recording, phases: Sequence[int]) -> Clip:
+    """The recording as it is; its labels are those of the movements `phases` one after another."""
+    joints, labels = recording.joints(), None
+    if recording.movement in phases:
+        labels = half_way_phases(-joints[:, _PELVIS, 2]) if recording.labels is None else recording.labels
+        labels = np.where(labels < 0, labels, labels + len(PHASES) * phases.index(recording.movement))
+    name = f"m{recording.movement:02d}_s{recording.subject:02d}_e{recording.repetition:02d}"
+    action, person = MOVEMENTS[recording.movement - 1], f"s{recording.subject:02d}"
+    return Clip(name, _features(joints), np.arange(len(joints)) / RATE, labels, action, person)
+
+
+def _others(
+    recording: _Recording, recordings: Sequence[_Recording], numbers: Sequence[int]
+) -> list[Callable[[], np.ndarray]]:
+    """Frames of other movements of the same person; of none of the data set's own where there are others."""
+    same = [x for x in recordings if x.subject == recording.subject and x.movement != recording.movement]
+    outside = [x for x in same if x.movement not in numbers]
+    return [functools.partial(_features_of, x) for x in outside or same]
+
+
+_CAMERA, _HIDDEN = 1, 2  # what is drawn, beside the pieces of an untrimmed clip
+
+
+def _recorded(frames: np.ndarray, recording: _Recording, camera: str | None, hidden: float, seed: int) -> np.ndarray:
+    """The poses as they are recorded: by a camera, with joints hidden."""
+    clip = [recording.movement, recording.subject, recording.repetition]
+    if camera is not None:
+        place = [recording.subject] if camera == "person" else clip
+        frames = seen(frames, np.random.default_rng([seed, _CAMERA, *place, 0]))
+    if hidden:
+        frames = with_hidden_joints(frames, hidden, np.random.default_rng([seed, _HIDDEN, *clip, 0]))
+    return frames
+
+
+def _movement_numbers(movement: str | int | Sequence[str]) -> list[int]:
+    """In the order of MOVEMENTS, each once."""
+    if movement == "all":
+        return list(range(1, len(MOVEMENTS) + 1))
+    given = [movement] if isinstance(movement, str | int) else list(movement)
+    if not given:
+        raise ConfigError("movement must name one movement at least, got an empty list")
+    return sorted({_movement_number(x) for x in given})
 
 
 def _movement_number(movement: str | int) -> int:

@@ -119,7 +119,7 @@ def load(
             labels = half_way_phases(excursion[part]) + 4 * actions.index(one.action)
             frames = one.signal[part]
             name = f"{one.action}_s{one.subject:02d}_{one.side}_r{k:02d}"
-            clip = Clip(name, frames, np.arange(len(frames)) / rate, labels, one.action)
+            clip = Clip(name, frames, np.arange(len(frames)) / rate, labels, one.action, f"s{one.subject:02d}")
             if untrimmed:
                 rng = np.random.default_rng(
                     [seed, ACTIONS.index(one.action), one.subject, int(one.side == "right"), int(k)]
