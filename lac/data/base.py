@@ -31,6 +31,7 @@ class Clip:
         labels: (T,) int64 phase of each frame, or `None`. A negative label means "no phase": such frames
             are left out of every metric.
         action: the action that the clip shows; clips of one action may be aligned with each other.
+        person: whose clip it is: the person, speaker or place; "" where it is not known.
 
     Raises:
         TypeError: an array is not made of real numbers, or the labels are not whole numbers.
@@ -43,6 +44,7 @@ class Clip:
     times: np.ndarray
     labels: np.ndarray | None = None
     action: str = ""
+    person: str = ""
 
     def __post_init__(self) -> None:
         file_name(self.name)

@@ -80,7 +80,7 @@ def untrim(
         whole[len(before) : len(before) + len(clip)] = clip.labels
         labels = whole[np.minimum(np.rint(positions).astype(np.int64), len(whole) - 1)]
     times = np.arange(len(positions)) * step
-    return Clip(clip.name, resample(frames, positions), times, labels, clip.action)
+    return Clip(clip.name, resample(frames, positions), times, labels, clip.action, clip.person)
 
 
 def _joined(clip: Clip, others: Sequence[Callable[[], np.ndarray]], rng: np.random.Generator, least: int) -> np.ndarray:
