@@ -86,7 +86,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     emphasised = np.append(samples[:1], samples[1:] - _PRE_EMPHASIS * samples[:-1])
     windows = np.lib.stride_tricks.sliding_window_view(emphasised, _WINDOW)[::_HOP] * np.hamming(_WINDOW)
     power = np.abs(np.fft.rfft(windows, _FOURIER)) ** 2
-    return np.log(power @ _filters().T + _LEAST_POWER).astype(np.float32)
+    return np.asarray(np.log(power @ _filters().T + _LEAST_POWER), dtype=np.float32)
 
 
 def band_edges() -> np.ndarray:
@@ -101,4 +101,4 @@ def _filters() -> np.ndarray:
     frequencies = np.arange(_FOURIER // 2 + 1) * SAMPLE_RATE / _FOURIER
     rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
-    return np.maximum(0, np.minimum(rising, falling))
+    return np.asarray(np.maximum(0, np.minimum(rising, falling)))
