@@ -45,7 +45,7 @@ def read_wav(path: Path) -> np.ndarray:
                 # A damaged header may promise gigabytes; no more is asked for than the file can hold.
                 content = sound.readframes(min(promised, path.stat().st_size))
         except Exception as error:  # a damaged header can raise anything
-            raise DataError(f"{path} is not an uncompressed .wav: {error or type(error).__name__}") from error
+            raise DataError(f"{path} is not an uncompressed .wav: {str(error) or type(error).__name__}") from error
     if form != (SAMPLE_RATE, 1, _SAMPLE_BYTES):
         rate, channels, size = form
         raise DataError(
