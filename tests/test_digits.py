@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import lac
 import lac.data
 from lac.data import digits
 from lac.data.sound import band_edges, log_mel, read_wav
@@ -427,6 +429,26 @@ def test_real_streams():
     for stream in streams:
         assert 8 < stream.times[-1] < 20
         assert len({occurrence.digit for occurrence in stream.occurrences}) > 5
+
+
+@pytest.mark.skipif(not REAL, reason="LAC_DIGITS is not set")
+def test_a_spoken_query_is_found_in_streams_of_others():
+    def unit(frames):
+        both = torch.from_numpy(np.concatenate([frames, 2 * np.gradient(frames, axis=0)], axis=1))
+        return torch.nn.functional.normalize(both, dim=1)
+
+    streams = digits.streams(seed=1)
+    right = []
+    for query in lac.data.load("digits", untrimmed=False, repetitions=1).val:
+        for stream in streams:
+            if stream.speaker != query.person:
+                scores = unit(query.frames) @ unit(stream.frames).T - 0.2
+                (path,) = lac.hard_alignment(scores, gap_open=1.0, gap_extend=0.3).paths
+                middle = int(path[len(path) // 2, 1])
+                (digit,) = [o.digit for o in stream.occurrences if o.start <= middle < o.end]
+                right.append(str(digit) == query.action)
+    assert len(right) == 100
+    assert np.mean(right) > 0.3  # a guess is right once in ten
 
 
 @pytest.mark.skipif(not (REAL and Path(REAL).is_dir()), reason="LAC_DIGITS is not the publisher's folder")
