@@ -91,7 +91,7 @@ def test_bad_data_sets_are_named(train, val, message):
 
 
 def test_unknown_names_and_options():
-    with pytest.raises(ValueError, match=r"folder, uiprmd, watch; did you mean 'watch'\?"):
+    with pytest.raises(ValueError, match=r"digits, folder, uiprmd, watch; did you mean 'watch'\?"):
         lac.data.load("wach")
     with pytest.raises(
         ValueError, match=r"data set 'folder' has no option 'hz': its options are rate, fps, size, backbone, val"
@@ -128,7 +128,7 @@ def test_own_data():
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     names, refused = done.stdout.splitlines()
-    assert names == "folder mine uiprmd watch"
+    assert names == "digits folder mine uiprmd watch"
     assert "'watch' exists already" in refused
 
 

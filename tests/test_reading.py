@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import wave
 import zipfile
 from pathlib import Path
 
@@ -74,6 +75,21 @@ def a_text_of_uiprmd(path):
     for subject in (1, 7):
         np.savetxt(path.with_name(f"m01_s{subject:02d}_e01_positions.txt"), rows, delimiter=",", fmt="%.1f")
     return lambda: lac.data.load("uiprmd", path.parent, untrimmed=False)
+
+
+def packed_digits(path):
+    meta = np.array([(digit, speaker, 0, 20) for speaker in range(3) for digit in range(2)], np.int32)
+    frames = np.random.default_rng(0).normal(-6, 4, (120, 40)).astype(np.float16)
+    np.savez(path, frames=frames, meta=meta, speakers=np.array(["ann", "bob", "cid"]))
+    return lambda: lac.data.load("digits", path)
+
+
+def a_spoken_digit(path):
+    for name in (path.name, "0_bob_0.wav", "0_cid_0.wav"):
+        with wave.open(str(path.with_name(name)), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(np.random.default_rng(0).integers(-9999, 9999, 900, dtype=np.int16).tobytes())
+    return lambda: lac.data.load("digits", path.parent, untrimmed=False)
 
 
 def a_watch(path):
@@ -169,6 +185,8 @@ KINDS = [
     ("a.npz", a_packed_uiprmd),
     ("a.npz", a_compressed_uiprmd),
     ("m01_s01_e01_positions.txt", a_text_of_uiprmd),
+    ("a.npz", packed_digits),
+    ("0_ann_0.wav", a_spoken_digit),
     ("a.npy", a_watch),
     ("train.pkl", a_pickle),
     ("pouring_train-0-of-1.tfrecord", records_of_tcc),
