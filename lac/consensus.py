@@ -10,12 +10,12 @@ from torch.nn.functional import pad
 
 from lac import checks, solve
 from lac.checks import Length
-from lac.sequences import Sequences
+from lac.sequences import Sequences, sequence_pairs
 from lac.similarity import centred, unit
 from lac.solve import Pairs
 from lac_kernels.problem import valid_frames
 
-Match = Callable[[Tensor, Tensor, Tensor], Tensor]
+Solve = Callable[[Tensor, Tensor], Tensor]
 
 _CELLS = 1 << 22  # of the pairs that are aligned at a time
 
@@ -64,7 +64,7 @@ def consistent_alignments(
         checks.count("n_thirds", n_thirds)
     valid = valid_frames(lengths, shape[2])
     inside = valid[:, None, :, None] & valid[None, :, None, :]
-    return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), n_thirds)
+    return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), n_thirds)[0]
 
 
 def _partners(groups: Tensor, lengths: Tensor) -> Tensor:
@@ -74,7 +74,8 @@ def _partners(groups: Tensor, lengths: Tensor) -> Tensor:
     return (groups[:, None] == groups[None, :]) & ~alone & there[:, None] & there[None, :]
 
 
-def _consistent(posteriors: Tensor, partners: Tensor, n_thirds: int | None) -> Tensor:
+def _consistent(posteriors: Tensor, partners: Tensor, n_thirds: int | None) -> tuple[Tensor, Tensor]:
+    """C, and what the thirds alone say: the mean of P[i, k] P[k, j], 0 where there is none; (B, B, N, N) both."""
     b, _, n, _ = posteriors.shape
     between = torch.where(partners[:, :, None, None], posteriors, 0)
     thirds, left = between, partners.to(posteriors.dtype)
@@ -84,87 +85,171 @@ def _consistent(posteriors: Tensor, partners: Tensor, n_thirds: int | None) -> T
     flat = thirds.permute(0, 2, 1, 3).reshape(b * n, -1)
     support = (flat @ flat.mT).reshape(b, n, b, n).permute(0, 2, 1, 3)
     count = (left @ left.mT)[:, :, None, None]
+    support = torch.where(partners[:, :, None, None], support / count.clamp(min=1), 0)
     size = (partners.sum(1) + 1).to(posteriors.dtype)[:, None, None, None]
     # Where no third was drawn there is nothing but the pair itself to go by.
     share = torch.where((count > 0) & partners[:, :, None, None], (size - 2) / size, 0)
-    return torch.where(share > 0, (1 - share) * posteriors + share / count.clamp(min=1) * support, posteriors)
+    return torch.where(share > 0, (1 - share) * posteriors + share * support, posteriors), support
 
 
-_SHARPNESS, _WORTH = 6.0, 0.05  # of the second alignment: score = _SHARPNESS (C - _WORTH)
-_AGAIN = {"gap_open": 0.3, "gap_extend": 0.05, "temperature": 0.1}
+class AlignedTogether(NamedTuple):
+    """How B recordings align by what they agree about; no gradient.
+
+    Attributes:
+        posterior: (B, B, N, N), that of recordings i and j at [i, j], the transpose of [j, i]; 0 at padding, on the
+            diagonal, and between different groups.
+        trust: (B, B) from 0 to 1, how far the posterior of two recordings is confirmed by the others; 0 where no other
+            is left to confirm it.
+    """
+
+    posterior: Tensor
+    trust: Tensor
 
 
 @dataclass(frozen=True)
 class Consensus:
-    r"""How several recordings of an action are aligned by what they agree about.
+    r"""Aligns several recordings of an action by what they agree about: the settings, and the steps.
 
     1. Frames are compared by u, unit embeddings minus what is common to their recording (as in `LACLoss`), and by a
        guide d, unit vectors such as `lac.self_similarity`, where there is one:
-       s = (1 - guide_weight) u u' + guide_weight d d'.
-    2. Every two recordings of a group are aligned by s: P, the posterior of a differentiable local alignment.
+       s = ((1 - guide_weight) u u' + guide_weight d d') / its root mean square over all frames of the batch. So what
+       follows is in units of how much frames differ, and fits itself to the data.
+    2. Every two recordings of a group are aligned: P, the posterior for scores s - `margin`, gaps `gap_open` and
+       `gap_extend`, at `temperature`.
     3. `consistent_alignments` makes C of P: true matches agree by every third recording, wrong ones scatter.
-    4. They are aligned once more, by 6 (C - 0.05) with gaps 0.3, 0.05 at temperature 0.1: C is a probability, so these
-       are in no unit of the data. A path is whole again, and a frame that has no partner is let go.
+    4. They are aligned once more, by scores 6 (C - 0.05) with gaps 0.3, 0.05 at temperature 0.1. C is a probability, so
+       these are in no unit of the data. A path is whole again, and a frame that has no partner is let go.
     5. Q, this posterior, is spread by a Gaussian of `spread` mean intervals along both recordings: positions are known
        no better, and targets that are a little wrong do no harm where they are wide.
+    6. How far is a pair to be trusted? With D[t,s] the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval,
+       and what it leaves open shared among all M frames, I = sum Q log(D M) / sum Q is what a match is likelier by the
+       word of the others than by chance, in nats. The trust is I - 1/2, at least 0 and at most 1.
 
     Args:
         guide_weight: of d, in [0, 1]. Default 0.3.
+        margin: similarity above which two frames match. Default 1.5, as all that follow in units of s.
+        gap_open: >= 0. Default 1.5.
+        gap_extend: >= 0. Default 0.3.
+        temperature: > 0. Default 0.6.
         spread: see 5, >= 0, in mean intervals between frames. Default 2.
         n_thirds: recordings that take part as thirds, drawn by torch's generator where there are more. Default 16.
 
     Raises:
         ValueError, TypeError: an argument out of its range.
+
+    Examples:
+        >>> z, groups = torch.randn(5, 40, 128), torch.zeros(5, dtype=torch.long)
+        >>> Consensus()(z, groups).posterior.shape
+        torch.Size([5, 5, 40, 40])
     """
 
     guide_weight: float = 0.3
+    margin: float = 1.5
+    gap_open: float = 1.5
+    gap_extend: float = 0.3
+    temperature: float = 0.6
     spread: float = 2.0
     n_thirds: int = 16
 
     def __post_init__(self) -> None:
         if not 0 <= checks.finite("guide_weight", self.guide_weight) <= 1:
             raise ValueError(f"guide_weight must lie in [0, 1], got {self.guide_weight}")
+        checks.finite("margin", self.margin)
+        checks.cost("gap_open", self.gap_open)
+        checks.cost("gap_extend", self.gap_extend)
+        checks.temperature(self.temperature)
         checks.weight("spread", self.spread)
         checks.count("n_thirds", self.n_thirds)
 
-    def targets(
-        self, recordings: Sequences, guide: Tensor | None, groups: Tensor, match: Match, backend: str
-    ) -> Tensor:
-        """Q (B, B, N, N), 0 beside the groups' pairs, at padding and on the diagonal; no gradient.
+    def __call__(
+        self,
+        z: Tensor,
+        groups: Tensor,
+        lengths: Length = None,
+        *,
+        times: Tensor | None = None,
+        guide: Tensor | None = None,
+        backend: str = "auto",
+    ) -> AlignedTogether:
+        """Align all recordings of each group with each other.
 
         Args:
-            recordings: their z are centred unit embeddings.
-            guide: (B, N, K), or `None`.
-            groups: (B,) int64.
-            match: step 2: `match(s, i, j)` is the posterior (P, N, N) of the pairs (i[k], j[k]).
-            backend: of step 4.
+            z: (B, N, E) embeddings; raw features where nothing has been learned.
+            groups: (B,) integers: recordings of equal number show the same action.
+            lengths: (B,) integers, the frames that are no padding; default N.
+            times: (B, N), default the frame numbers; they tell how wide `spread` is.
+            guide: (B, N, K) floating point, such as `lac.self_similarity`. Only the direction of its rows counts.
+            backend: of the alignments, as in `lac.smith_waterman`.
+
+        Raises:
+            ValueError, TypeError: arguments of the wrong shape, type or range.
+            RuntimeError: a backend was named that cannot run here.
         """
+        sequences, _ = sequence_pairs(z, z, times, times, lengths, lengths)
+        sequences = sequences._replace(z=unit(sequences.z))
+        groups = checks.groups(groups, z.shape[0], z.device)
+        checks.guide("guide", guide, "z", tuple(z.shape[:2]), sequences.lengths)
+        with torch.autocast(device_type=z.device.type, enabled=False):
+            return self.align(recordings((sequences,), Group(groups, (guide, None))), checks.backend(backend))
+
+    def align(self, given: "Recordings", backend: str) -> AlignedTogether:
+        """The steps, of what has been checked."""
         with torch.no_grad():
-            partners = _partners(groups, recordings.lengths)
-            frames = self.compared(recordings, guide)
-            posteriors = _every_pair(recordings, lambda i, j: match(frames[i] @ frames[j].mT, i, j))
-            agreed = self.agreed(posteriors, partners)
-            again = _every_pair(recordings, lambda i, j: self.again(agreed[i, j], recordings.lengths, i, j, backend))
-            return _spread(torch.where(partners[:, :, None, None], again, 0), recordings, self.spread)
+            seen = given.seen
+            partners = _partners(given.groups, seen.lengths)
+            frames = self.compared(given)
+            first = _every_pair(seen, lambda i, j: self.matched(frames[i] @ frames[j].mT, seen, i, j, backend))
+            agreed, support = self.agreed(first, partners)
+            again = _every_pair(seen, lambda i, j: self.again(agreed[i, j], seen, i, j, backend))
+            again = torch.where(partners[:, :, None, None], again, 0)
+            return AlignedTogether(_spread(again, seen, self.spread), self.trust(again, support, seen))
 
-    def compared(self, recordings: Sequences, guide: Tensor | None) -> Tensor:
-        """(B, N, F) such that s = f f'."""
-        if guide is None:
-            return recordings.z
-        u, d = (1 - self.guide_weight) ** 0.5 * recordings.z, self.guide_weight**0.5 * guide.to(recordings.z.dtype)
-        return torch.cat((u, torch.where(recordings.valid[:, :, None], d, 0)), dim=2)
+    def compared(self, given: "Recordings") -> Tensor:
+        """Step 1: frames (B, N, F) such that s = f f'."""
+        frames = given.seen.z
+        if given.guide is not None:
+            u, d = (1 - self.guide_weight) ** 0.5 * frames, self.guide_weight**0.5 * given.guide
+            frames = torch.cat((u, d), dim=2)
+        flat = frames.flatten(0, 1)
+        size = (flat.mT @ flat).norm() / given.seen.lengths.sum().clamp(min=1)  # root mean square of all s
+        return frames / torch.where(size > 0, size, 1).sqrt()
 
-    def agreed(self, posteriors: Tensor, partners: Tensor) -> Tensor:
-        """Step 3."""
+    def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
+        """Step 2 of the pairs (i[k], j[k]): (K, N, N) -> (K, N, N)."""
+        gaps = {"gap_open": self.gap_open, "gap_extend": self.gap_extend}
+        return _posterior(similarity - self.margin, seen, i, j, gaps, self.temperature, backend)
+
+    def agreed(self, posteriors: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
+        """Step 3: C, and what the thirds alone say."""
         return _consistent(posteriors, partners, self.n_thirds)
 
-    def again(self, agreed: Tensor, lengths: Tensor, i: Tensor, j: Tensor, backend: str) -> Tensor:
+    def again(self, agreed: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
         """Step 4 of the pairs (i[k], j[k])."""
-        pairs = Pairs(_SHARPNESS * (agreed - _WORTH), lengths[i].to(torch.int32), lengths[j].to(torch.int32))
-        return solve.score_and_posterior(pairs, **_AGAIN, backend=backend)[1]
+        return _posterior(_SHARPNESS * (agreed - _WORTH), seen, i, j, _GAPS, _TEMPERATURE, backend)
+
+    def trust(self, posteriors: Tensor, support: Tensor, seen: Sequences) -> Tensor:
+        """Step 6: (B, B)."""
+        frames = seen.divisor()[None, :, None, None].to(support.dtype)
+        support = _spread(support, seen, _NEAR)
+        left = (1 - support.sum(3, keepdim=True)).clamp(min=0)
+        nats = (support * frames + left).clamp(min=_LEAST).log()
+        mass = posteriors.sum((2, 3))
+        information = (posteriors * nats).sum((2, 3)) / torch.where(mass > 0, mass, 1)
+        return (information - _DOUBT).clamp(0, 1)
 
 
-def _every_pair(recordings: Sequences, solved: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+_SHARPNESS, _WORTH, _GAPS, _TEMPERATURE = 6.0, 0.05, {"gap_open": 0.3, "gap_extend": 0.05}, 0.1  # of step 4
+_NEAR, _DOUBT, _LEAST = 1.0, 0.5, 1e-6  # of step 6: intervals, nats, and the least probability
+
+
+def _posterior(
+    scores: Tensor, seen: Sequences, i: Tensor, j: Tensor, gaps: dict[str, float], temperature: float, backend: str
+) -> Tensor:
+    pairs = Pairs(scores, seen.lengths[i].to(torch.int32), seen.lengths[j].to(torch.int32))
+    return solve.score_and_posterior(pairs, **gaps, temperature=temperature, backend=backend)[1]
+
+
+def _every_pair(recordings: Sequences, solved: Solve) -> Tensor:
     """(B, B, N, N) of `solved(i, j)` (P, N, N) for the pairs i < j, and its transposes; 0 on the diagonal."""
     b, n, _ = recordings.z.shape
     first, second = torch.triu_indices(b, b, 1, device=recordings.z.device)

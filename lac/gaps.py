@@ -185,3 +185,18 @@ class IntervalGaps(GapModel):
 
     def learned(self) -> dict[str, Tensor]:
         return {"gap_open": softplus(self.open.detach()), "gap_rate": softplus(self.rate.detach())}
+
+
+def gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:
+    """A gap model by name, with penalties to start from; a gap model as it is."""
+    if embed_dim is not None:
+        checks.count("embed_dim", embed_dim)
+    if isinstance(gaps, GapModel):
+        return gaps
+    checks.choice("gaps", gaps, ("constant", "learned", "contextual", "interval"))
+    if gaps == "contextual":
+        if embed_dim is None:
+            raise ValueError("gaps='contextual' needs the size of the embeddings: pass embed_dim")
+        return ContextualGaps(embed_dim, gap_open, gap_extend)
+    models = {"constant": ConstantGaps, "learned": LearnedGaps, "interval": IntervalGaps}
+    return models[gaps](gap_open, gap_extend)

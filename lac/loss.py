@@ -1,6 +1,5 @@
 """The local-alignment contrastive loss."""
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -9,12 +8,12 @@ from torch.nn.functional import log_softmax, softplus
 
 from lac import checks, solve
 from lac.alignment import SmithWaterman
+from lac.call import Batch, centred_pairs, checked_call, unit_pairs
 from lac.checks import Length
-from lac.consensus import Consensus, Group, recordings
-from lac.gaps import ConstantGaps, ContextualGaps, GapModel, IntervalGaps, LearnedGaps, inverse_softplus
+from lac.consensus import Consensus, recordings
+from lac.gaps import GapModel, gap_model, inverse_softplus
 from lac.parts import consensus_part, cross_entropy, frame_part, frame_target
-from lac.sequences import NEVER, Sequences, sequence_pairs
-from lac.similarity import centred, unit
+from lac.sequences import NEVER, Sequences
 from lac.solve import Pairs
 
 _FORMS = ("posterior", "contrast", "score")
@@ -28,9 +27,11 @@ class LACTerms(NamedTuple):
     float64 where z1 or z2 is float64, else float32. All are 0 for a pair in which a sequence has no frame.
 
     Attributes:
-        total: sequence_weight * sequence + frame_weight * frame.
+        total: sequence_weight * sequence + frame_weight * frame + consensus_weight * consensus.
         sequence: the sequence part, by its form; 0 where its weight is 0.
-        frame: the frame part, mean over the valid frames of both sequences; 0 where its weight is 0.
+        frame: the frame part, mean over the valid frames of both sequences; 0 without one clock, or where its weight is
+            0.
+        consensus: the consensus part of the pair's recordings; 0 without groups, or where its weight is 0.
         score: soft Smith-Waterman score of the pair per frame of its shorter sequence, in units of the similarity
             (not a loss: larger is better). Detached. 0 where sequence_weight is 0: then nothing is aligned.
     """
@@ -68,36 +69,54 @@ class Aligned(NamedTuple):
 class LACLoss(nn.Module):
     r"""Local-alignment contrastive loss between two batches of embedded sequences.
 
-    Sequence k of `z1` and sequence k of `z2` are a pair that shows the same thing: two views of one video, or two
-    videos of one action. The loss of a pair is a weighted sum of two parts.
+    Sequence k of `z1` and sequence k of `z2` are a pair that shows the same thing. What is known about them decides
+    what is learned:
 
-    *Frame by frame*: with times t in units of the mean interval between frames,
+        loss(z1, z2)                                  Two recordings, of one action say. The alignment decides.
+        loss(z1, z2, times1=t1, times2=t2)            Two views of one recording: frames of equal time match.
+        loss(..., times1=t1, times2=t2, same_clock=False)  Each its own clock: times serve the gap model alone.
+        loss(..., groups=g, guide1=d)                 Pairs of equal g show the same action: they also learn from what
+                                                      the local alignments of their recordings agree about.
+
+    The loss of a pair is a weighted sum of three parts; a part that does not apply is 0.
+
+    *Frame by frame*, with one clock: with times t in units of the mean interval between frames,
 
         P[i,j] = exp(-(t1_i - t2_j)^2 / (2 sigma^2)), rows normalised,   Q[i,j] = softmax_j(cos(z1_i, z2_j) / f),
 
     the frame part is KL(P || Q), averaged over the valid frames, in both directions (the loss of Chen et al.).
 
-    *Sequence by sequence*: scores S[i,j] = scale (cos(z1_i, z2_j) - margin) are signed, so that the best
-    *local* alignment ends where frames stop to match. a(z1, z2) is the soft Smith-Waterman score of S divided by the
-    length of the shorter sequence, and
+    *Sequence by sequence*: scores S[i,j] = scale (cos(u1_i, u2_j) - margin) are signed, so that the best *local*
+    alignment ends where frames stop to match; u is the unit embedding minus (1 - 1 / T) times the mean over its
+    sequence, so what is the recording's own (a camera, a person) drops out. a(z1, z2) is the soft Smith-Waterman score
+    of S divided by the length of the shorter sequence, and
 
-        "contrast":  -log exp(a(z1_k, z2_k) / c) / sum over candidates y of exp(a(z1_k, y) / c), the candidates being
-                     the partner and the negatives: "reversed", sequences of the batch played backwards (its own
-                     partner first), "batch", the other sequences of the batch, or "both";
-        "score":     -a(z1_k, z2_k), the plain form;
-        "posterior": cross-entropy of the soft alignment p against the clock, P above, in both directions: the mean of
-                     -mean_i sum_j P[i,j] log q[i,j] and of the same from sequence 2 to sequence 1, where
-                     q[i,j] = (1 - e) p[i,j] + e softmax_j(S[i,j]), e = 1e-6.
-                     p comes from the whole alignment, so a frame that looks alike elsewhere is told apart by what
-                     surrounds it. Where the alignment gives the right match no probability, a frame's own similarities
-                     are what is left: the gradient never vanishes, however wrong the alignment is.
+        "contrast":  the default without one clock. -log exp(a(z1_k, z2_k) / c) / sum over candidates y of
+                     exp(a(z1_k, y) / c), the candidates being the partner and the negatives: "reversed", sequences of
+                     the batch played backwards (its own partner first), "batch", the other sequences of the batch but
+                     those of its group, or "both".
+        "posterior": the default with one clock, which it needs. Cross-entropy of the soft alignment p against the
+                     clock, in both directions: the mean of -mean_i sum_j P[i,j] log q[i,j] and of the same from
+                     sequence 2 to 1, with q = (1 - e) (p + (1 - r_i) / M) + e softmax_j(S), r_i the mass of row i of
+                     p, e = 1e-6. A frame that looks alike elsewhere is told apart by what surrounds it; one that is let
+                     go costs as much as guessing; and where p is sure of a wrong match the frame's own similarities are
+                     left: no gradient vanishes.
+        "score":     -a(z1_k, z2_k), the plain form.
 
-    Gap penalties, margin and scale are learned with the encoder: give `loss.parameters()` to the optimiser, too. That
-    is well posed in "contrast" and "posterior"; in "score" penalties can only fall, since a pair's own score never
-    grows with a penalty. The default form is the one that measured best (docs/results.md).
+    *By consensus*, with groups: `lac.Consensus` aligns all recordings of a group with each other; true matches agree by
+    every third recording, wrong ones scatter. Its posterior q and trust w, without gradient, are the targets of
+
+        -sum_{k,l} w_kl sum_{i,j} q_kl[i,j] log softmax_j(cos(z_k,i, z_l,j) / f)  /  sum q.
+
+    The recordings are sequences 1; without one clock also sequences 2, unless only sequences 1 have a guide. Who is
+    alone in a group, or has no third to agree with, has no such part.
+
+    Gap penalties, margin and scale of S are learned with the encoder: give `loss.parameters()` to the optimiser, too.
+    That is well posed in "contrast" and "posterior"; in "score" penalties can only fall, since a pair's own score never
+    grows with a penalty. The defaults are what measured best (docs/results.md).
 
     Args:
-        sequence_form: of the sequence part: "posterior" (default), "contrast" or "score".
+        sequence_form: of the sequence part: "posterior", "contrast" or "score". Default: by the clock, see above.
         gaps: "constant", "learned" (default), "contextual", "interval", or a gap model of `lac.gaps`.
         embed_dim: E, needed by gaps="contextual" only.
         gap_open: penalty to start from, in units of the similarity, when `gaps` is a name: > 0, or >= 0 for
@@ -107,7 +126,8 @@ class LACLoss(nn.Module):
         margin: the cosine above which two frames match, to start from. Default 0.5.
         scale: factor of the similarity, > 0, to start from. Default 1.
         learn_similarity: whether margin and scale are learned. Default True.
-        negatives: of the form "contrast": "reversed" (default), "batch" or "both".
+        negatives: of the form "contrast": "reversed", "batch" or "both". Default: "reversed" without groups, where
+            nothing is known about the others of the batch; "both" with them.
         n_negatives: how many reversed sequences each pair is contrasted with, >= 1; capped at the batch size.
             Default 4.
         sequence_temperature: c above, > 0, of the form "contrast". Default 0.02.
@@ -115,36 +135,41 @@ class LACLoss(nn.Module):
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
         sequence_weight: of the sequence part, >= 0; at 0 it is not computed. Default 1.
         frame_weight: of the frame part, >= 0; at 0 it is not computed. Default 1.
+        consensus_weight: of the consensus part, >= 0; at 0 it is not computed. Default 1.
+        consensus: how recordings of a group are aligned, a `lac.Consensus`. Default: `lac.Consensus()`.
         reduction: of the call, over the pairs that have frames: "mean" (default), "sum", or "none" for a value per
             pair, (B,).
-        backend: of the alignment, as in `lac.smith_waterman`. Default "auto".
+        backend: of the alignments, as in `lac.smith_waterman`. Default "auto".
 
     Raises:
-        ValueError: when it is made, an argument out of its range or an unknown name; when it is called, z1, z2, times
-            or lengths of the wrong shape, lengths out of range, times that decrease or are not finite, `times1` without
-            `times2`.
+        ValueError: when it is made, an argument out of its range or an unknown name; when it is called, z1, z2, times,
+            lengths, groups or guides of the wrong shape, lengths out of range, times that decrease or are not finite,
+            one of the two times, a guide or teacher without groups, a guide that is not finite, the form "posterior"
+            without a clock.
         TypeError: arguments of the wrong type.
         RuntimeError: when it is called, a backend was named that cannot run here.
 
     Shape and dtype: z1 (B, T1, E), z2 (B, T2, E), any floating dtype, computed in float32 also inside autocast, in
     float64 where either is float64. times (B, T1), (B, T2): tensors of any real dtype, both or none, non-decreasing;
-    frame numbers or any unit of time from any start, since differences are taken before anything is rounded; default
-    the frame number. lengths (B,): integers of any kind (a tensor, a list, or one int for all), default T1 and T2.
-    Times and lengths may be on the CPU. Values of tensors on a GPU, or seen by `torch.compile`, are not checked;
-    lengths are clamped there.
+    frame numbers or any unit of time from any start, since differences are taken before anything is rounded. lengths
+    (B,): integers of any kind (a tensor, a list, or one int for all), default T1 and T2. Times and lengths may be on
+    the CPU. Values of tensors on a GPU, or seen by `torch.compile`, are not checked; lengths are clamped there.
 
     Padded frames may hold anything, also NaN: it reaches neither the value nor a gradient. A pair in which a sequence
-    has no frame is left out: it adds nothing, is nobody's negative, and does not count in the mean. A NaN in a valid
-    frame makes the loss NaN: nothing is hidden.
+    has no frame is left out: it adds nothing, is nobody's negative, takes no part in a consensus, and does not count in
+    the mean. A NaN in a valid frame makes the loss NaN: nothing is hidden.
 
     The cosine is that of z / (|z|^4 + e^4)^(1/4), e = 0.001: the plain one for embeddings of any size but those shorter
     than about e, which have less and less of a direction, down to the zero vector, which has none (cosine 0). So the
     gradient by an embedding is bounded by 1 / e times that by its direction.
 
+    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock).
+
     References: K. Oei et al., "Self-Supervised Contrastive Learning for Videos using Differentiable Local Alignment",
     2024; M. Chen et al., "Frame-wise Action Representations for Long Videos via Sequence Contrastive Learning", 2022;
     Z. Xue and K. Grauman, "Learning Fine-grained View-Invariant Representations from Unpaired Ego-Exo Videos via
-    Temporal Alignment", 2023 (contrast with the reversed sequence).
+    Temporal Alignment", 2023 (contrast with the reversed sequence); C. Do et al., "ProbCons: Probabilistic
+    consistency-based multiple sequence alignment", 2005.
 
     Examples:
         >>> loss = LACLoss()
@@ -192,7 +217,7 @@ class LACLoss(nn.Module):
             raise TypeError(f"consensus must be a lac.Consensus or None, got {type(consensus).__name__}")
         self.consensus = consensus or Consensus()
         self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
-        self.aligner = SmithWaterman(_gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
+        self.aligner = SmithWaterman(gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
         learned = checks.flag("learn_similarity", learn_similarity)
         self.margin = nn.Parameter(torch.tensor(checks.finite("margin", margin)), requires_grad=learned)
         self.raw_scale = nn.Parameter(torch.tensor(inverse_softplus("scale", scale)), requires_grad=learned)
@@ -226,7 +251,7 @@ class LACLoss(nn.Module):
             ValueError, TypeError: z1, z2 or lengths of the wrong shape or type.
         """
         with torch.autocast(device_type=z1.device.type, enabled=False):
-            first, second = _centred_pairs(*_unit_pairs(z1, z2, None, None, lengths1, lengths2))
+            first, second = centred_pairs(*unit_pairs(z1, z2, None, None, lengths1, lengths2))
             return self._signed(first.z, second.z)
 
     def _signed(self, unit1: Tensor, unit2: Tensor) -> Tensor:
@@ -275,15 +300,15 @@ class LACLoss(nn.Module):
         Raises:
             ValueError, TypeError, RuntimeError: as in the class.
         """
-        pairs = self._call(
+        batch = checked_call(
             z1, z2, (times1, times2), (lengths1, lengths2), same_clock, groups, (guide1, guide2), (teacher1, teacher2)
         )
-        total = self._terms(pairs).total
+        total = self._terms(batch).total
         if self.reduction == "none":
             return total
         if self.reduction == "sum":
             return total.sum()
-        return total.sum() / (pairs.first.lengths > 0).sum().clamp(min=1)
+        return total.sum() / (batch.first.lengths > 0).sum().clamp(min=1)
 
     def terms(
         self,
@@ -303,7 +328,7 @@ class LACLoss(nn.Module):
     ) -> LACTerms:
         """The parts of the loss for each pair, whatever the `reduction`; arguments and errors as in the call."""
         return self._terms(
-            self._call(
+            checked_call(
                 z1, z2, (times1, times2), (lengths1, lengths2), same_clock, groups, (guide1, guide2),
                 (teacher1, teacher2),
             )
@@ -333,7 +358,7 @@ class LACLoss(nn.Module):
             >>> aligned.posterior.shape, len(aligned.path)
             (torch.Size([4, 40, 50]), 4)
         """
-        first, second = _centred_pairs(*_unit_pairs(z1, z2, times1, times2, lengths1, lengths2))
+        first, second = centred_pairs(*unit_pairs(z1, z2, times1, times2, lengths1, lengths2))
         backend = self.aligner.backend
         with torch.autocast(device_type=z1.device.type, enabled=False):
             pairs, gap_open, gap_extend = self._problem(first, second)
@@ -345,42 +370,15 @@ class LACLoss(nn.Module):
         inside = first.valid[:, :, None] & second.valid[:, None, :]
         return Aligned(torch.where(inside, pairs.scores, 0), posterior, path, score, best_score)
 
-    def _call(
-        self,
-        z1: Tensor,
-        z2: Tensor,
-        times: tuple[Tensor | None, Tensor | None],
-        lengths: tuple[Length, Length],
-        same_clock: bool,
-        groups: Tensor | None,
-        guides: tuple[Tensor | None, Tensor | None],
-        teachers: tuple[Tensor | None, Tensor | None],
-    ) -> "_Batch":
-        """Everything checked."""
-        first, second = _unit_pairs(z1, z2, *times, *lengths)
-        clock = checks.flag("same_clock", same_clock) and times[0] is not None
-        if self.sequence_form == "posterior" and self.sequence_weight > 0 and not clock:
-            raise ValueError(
-                "sequence_form='posterior' compares the alignment with the clock, but these pairs have none: give "
-                "times1 and times2, or leave sequence_form out"
-            )
-        if groups is None:
-            for name, value in zip(("guide1", "guide2", "teacher1", "teacher2"), (*guides, *teachers), strict=True):
-                if value is not None:
-                    raise ValueError(f"{name} serves the consensus of a group: pass groups, too, or leave it out")
-            return _Batch(first, second, clock, None)
-        groups = checks.groups(groups, z1.shape[0], z1.device)
-        for k, (z, s) in enumerate(((z1, first), (z2, second))):
-            checks.guide(f"guide{k + 1}", guides[k], f"z{k + 1}", tuple(z.shape[:2]), s.lengths)
-            teacher = teachers[k]
-            if teacher is not None:
-                checks.embeddings(f"teacher{k + 1}", teacher, tuple(z.shape[:2]))
-        return _Batch(first, second, clock, Group(groups, guides, teachers))
-
-    def _terms(self, batch: "_Batch") -> LACTerms:
+    def _terms(self, batch: Batch) -> LACTerms:
         first, second = batch.first, batch.second
         with torch.autocast(device_type=first.z.device.type, enabled=False):
             clock = None
+            if self.sequence_form == "posterior" and self.sequence_weight > 0 and not batch.clock:
+                raise ValueError(
+                    "sequence_form='posterior' compares the alignment with the clock, but these pairs have none: give "
+                    "times1 and times2, or leave sequence_form out"
+                )
             if batch.clock:
                 clock = frame_target(first, second, self.sigma), frame_target(second, first, self.sigma)
             sequence = frame = consensus = score = first.z.new_zeros(first.z.shape[0])
@@ -388,7 +386,7 @@ class LACLoss(nn.Module):
                 frame = frame_part(first, second, clock, self.frame_temperature)
             if self.sequence_weight > 0:
                 groups = None if batch.group is None else batch.group.groups
-                sequence, score = self._sequence_part(*_centred_pairs(first, second), clock, groups)
+                sequence, score = self._sequence_part(*centred_pairs(first, second), clock, groups)
             if self.consensus_weight > 0 and batch.group is not None:
                 consensus = self._consensus_part(batch)
             total = self.sequence_weight * sequence + self.frame_weight * frame + self.consensus_weight * consensus
@@ -411,24 +409,14 @@ class LACLoss(nn.Module):
         back = cross_entropy(clock[1], posterior.mT, pairs.scores.mT, second, first)
         return 0.5 * (there + back), _per_frame(score, first, second)
 
-    def _consensus_part(self, batch: "_Batch") -> Tensor:
+    def _consensus_part(self, batch: Batch) -> Tensor:
         """(B,); of a pair whose sequences are recordings of their own, the mean of both."""
         assert batch.group is not None
         own = not batch.clock and (batch.group.guides[0] is None) == (batch.group.guides[1] is None)
         taking_part = recordings((batch.first, batch.second) if own else (batch.first,), batch.group)
-        targets = self.consensus.targets(
-            taking_part.seen, taking_part.guide, taking_part.groups, functools.partial(self._match, taking_part.seen),
-            self.aligner.backend,
-        )  # fmt: skip
-        part = consensus_part(targets, taking_part.z, self.frame_temperature)
+        together = self.consensus.align(taking_part, self.aligner.backend)
+        part = consensus_part(together.posterior, together.trust, taking_part.z, self.frame_temperature)
         return part.reshape(-1, batch.first.z.shape[0]).mean(0)
-
-    def _match(self, seen: Sequences, similarity: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """The posterior of the pairs (i[k], j[k]) by the loss's own similarity, gaps and temperature."""
-        gap_open, gap_extend = self.aligner.gaps(seen.z[i], seen.z[j], seen.times[i], seen.times[j])
-        lengths = seen.lengths.to(torch.int32)
-        pairs = Pairs(softplus(self.raw_scale) * (similarity - self.margin), lengths[i], lengths[j])
-        return solve.score_and_posterior(pairs, gap_open, gap_extend, self.aligner.temperature, self.aligner.backend)[1]
 
     def _problem(self, first: Sequences, second: Sequences) -> tuple[Pairs, Tensor, Tensor]:
         """Scores with lengths, and the penalties; by the aligner's parts, since all is checked already."""
@@ -471,40 +459,5 @@ class LACLoss(nn.Module):
         return torch.cat(candidates, dim=1)
 
 
-class _Batch(NamedTuple):
-    """What the loss is called with, checked; the sequences are of unit vectors. clock: whether equal times match."""
-
-    first: Sequences
-    second: Sequences
-    clock: bool
-    group: Group | None
-
-
-def _unit_pairs(
-    z1: Tensor, z2: Tensor, times1: Tensor | None, times2: Tensor | None, lengths1: Length, lengths2: Length
-) -> tuple[Sequences, Sequences]:
-    """The sequences of each pair, checked, of unit vectors."""
-    first, second = sequence_pairs(z1, z2, times1, times2, lengths1, lengths2)
-    return first._replace(z=unit(first.z)), second._replace(z=unit(second.z))
-
-
-def _centred_pairs(first: Sequences, second: Sequences) -> tuple[Sequences, Sequences]:
-    return first._replace(z=centred(first)), second._replace(z=centred(second))
-
-
 def _per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:
     return score / torch.minimum(first.divisor(), second.divisor())
-
-
-def _gap_model(gaps: str | GapModel, embed_dim: int | None, gap_open: float, gap_extend: float) -> GapModel:
-    if embed_dim is not None:
-        checks.count("embed_dim", embed_dim)
-    if isinstance(gaps, GapModel):
-        return gaps
-    checks.choice("gaps", gaps, ("constant", "learned", "contextual", "interval"))
-    if gaps == "contextual":
-        if embed_dim is None:
-            raise ValueError("gaps='contextual' needs the size of the embeddings: pass embed_dim")
-        return ContextualGaps(embed_dim, gap_open, gap_extend)
-    models = {"constant": ConstantGaps, "learned": LearnedGaps, "interval": IntervalGaps}
-    return models[gaps](gap_open, gap_extend)

@@ -52,11 +52,11 @@ def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequenc
     return divergence.sum((1, 2)) / first.divisor()
 
 
-def consensus_part(targets: Tensor, recordings: Sequences, temperature: float) -> Tensor:
-    """-sum Q log softmax_j(cos / temperature) over the frames of each recording and all others, per unit of Q: (B,).
+def consensus_part(targets: Tensor, trust: Tensor, recordings: Sequences, temperature: float) -> Tensor:
+    """-sum_j w[i,j] sum Q[i,j] log softmax(z_i z_j' / temperature), per unit of Q, for each recording i: (B,).
 
-    Q (B, B, N, N), 0 at padding. What one recording has is divided by the mean over the recordings with any, so that
-    their mean is that of all Q.
+    Q (B, B, N, N), 0 at padding, and w (B, B). What a recording has is divided by the mean of sum Q over the recordings
+    with any, so that their mean is that of all Q.
     """
     b, n, _ = recordings.z.shape
     flat = recordings.z.flatten(0, 1)
@@ -64,6 +64,6 @@ def consensus_part(targets: Tensor, recordings: Sequences, temperature: float) -
     normaliser = logits.masked_fill(~recordings.valid, NEVER).logsumexp(3)
     targets = targets.permute(0, 2, 1, 3)
     mass = targets.sum(3)
-    each = (mass * normaliser).sum((1, 2)) - (targets * logits).sum((1, 2, 3))
+    each = (trust * ((mass * normaliser).sum(1) - (targets * logits).sum((1, 3)))).sum(1)
     there = mass.sum((1, 2)) > 0
     return each * there.sum() / mass.sum().clamp(min=_LEAST)

@@ -1,0 +1,212 @@
+"""Controls of the claim that the consensus of local alignments teaches: each changes one thing of it.
+
+A control is a loss that takes the place of `LACLoss` in training, or a way to draw clips and their groups. The oracle
+and the supervised control are told the labels by way of the guide: they measure how much there is to be gained.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, softmax
+
+from lac import LACLoss, LACTerms
+from lac.checks import Length
+from lac.consensus import AlignedTogether, Consensus, Recordings
+from lac.data import Clip
+from lac.data.augment import view_batches
+from lac.runs.matching import phase_positions
+from lac.runs.sampling import Sampler
+from lac.runs.warping import soft_dtw_cells
+from lac.sequences import NEVER, Sequences
+from lac_kernels.problem import valid_frames
+
+SPREAD_OF_THE_ORACLE = 0.3  # of a phase: wide targets teach better than sharp ones, also when all are right
+SOFT_DTW_GAMMA, SOFTMAX_TEMPERATURE = 0.3, 0.3  # in units of the root mean square of the similarity
+
+
+class Alone(Consensus):
+    """Without consistency: the alignment of the two recordings is the target, aligned again as it is, and trusted."""
+
+    def agreed(self, posteriors: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
+        return posteriors, posteriors
+
+    def trust(self, posteriors: Tensor, support: Tensor, seen: Sequences) -> Tensor:
+        return torch.ones_like(posteriors[:, :, 0, 0])
+
+
+class Once(Consensus):
+    """Not aligned again."""
+
+    def again(self, agreed: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
+        return agreed[i, j]
+
+
+class Trusting(Consensus):
+    """Every target is trusted."""
+
+    def trust(self, posteriors: Tensor, support: Tensor, seen: Sequences) -> Tensor:
+        return torch.ones_like(posteriors[:, :, 0, 0])
+
+
+class RowSoftmax(Once, Trusting):
+    """softmax over the frames of the other recording, the mean of both directions, in place of the alignments."""
+
+    def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
+        return _both_ways(similarity, seen, i, j)
+
+
+class RowSoftmaxThenAligned(Consensus):
+    """The same in place of the first alignment alone."""
+
+    def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
+        return _both_ways(similarity, seen, i, j)
+
+
+def _both_ways(similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
+    logits = similarity / SOFTMAX_TEMPERATURE
+    rows = softmax(logits.masked_fill(~seen.valid[j][:, None, :], NEVER), 2)
+    columns = softmax(logits.masked_fill(~seen.valid[i][:, :, None], NEVER), 1)
+    inside = seen.valid[i][:, :, None] & seen.valid[j][:, None, :]
+    return torch.where(inside, 0.5 * (rows + columns), 0)
+
+
+class SoftDTW(Once, Trusting):
+    """The path of soft-DTW, which leaves no frame out, in place of the alignments; rows add up to 1 at most."""
+
+    def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
+        cells = soft_dtw_cells(-similarity, seen.lengths[i], seen.lengths[j], SOFT_DTW_GAMMA)
+        most = torch.maximum(cells.sum(2, keepdim=True), cells.sum(1, keepdim=True))
+        inside = seen.valid[i][:, :, None] & seen.valid[j][:, None, :]
+        return torch.where(inside, cells / most.clamp(min=1e-6), 0)
+
+
+class Labels(Consensus):
+    """Targets from the guides of `with_phases`: Gaussian in the difference of phase positions, rows normalised."""
+
+    def align(self, given: Recordings, backend: str) -> AlignedTogether:
+        assert given.guide is not None
+        labelled = given.guide.norm(dim=2) > 0.5
+        position = torch.atan2(given.guide[:, :, 1], given.guide[:, :, 0]) / _RADIANS
+        apart = position[:, None, :, None] - position[None, :, None, :]
+        groups = given.groups
+        partners = (groups[:, None] == groups[None, :]) & ~torch.eye(len(groups), dtype=torch.bool)
+        inside = labelled[:, None, :, None] & labelled[None, :, None, :] & partners[:, :, None, None]
+        near = torch.where(inside, torch.exp(-(apart**2) / (2 * SPREAD_OF_THE_ORACLE**2)), 0)
+        return AlignedTogether(near / near.sum(3, keepdim=True).clamp(min=1e-3), partners.to(near.dtype))
+
+
+_RADIANS = math.pi / 64  # an angle for each phase position: room for 64 phases
+
+
+def with_phases(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips with the phase positions of their frames for a guide: (cos, sin) of an angle, 0 where there is none."""
+    told = []
+    for clip in clips:
+        labels = np.full(len(clip), -1) if clip.labels is None else clip.labels
+        position = phase_positions(labels)
+        angle = np.nan_to_num(position) * _RADIANS
+        guide = np.stack([np.cos(angle), np.sin(angle)], axis=1) * ~np.isnan(position)[:, None]
+        told.append(dataclasses.replace(clip, guide=guide.astype(np.float32)))
+    return told
+
+
+class Supervised(nn.Module):
+    """Cross-entropy of a linear layer over the phases, which `with_phases` tells, on the first views."""
+
+    def __init__(self, phases: int, embed_dim: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(embed_dim, phases)
+
+    def learned(self) -> dict[str, Tensor]:
+        return {}
+
+    def terms(self, z1: Tensor, z2: Tensor, *, guide1: Tensor, lengths1: Length = None, **others: Any) -> LACTerms:
+        lengths = torch.as_tensor(lengths1)
+        labelled = (guide1.norm(dim=2) > 0.5) & valid_frames(lengths, z1.shape[1])
+        phase = (torch.atan2(guide1[:, :, 1], guide1[:, :, 0]) / _RADIANS).floor().long().clamp(min=0)
+        each = cross_entropy(self.head(z1).mT, phase, reduction="none")
+        total = torch.where(labelled, each, 0).sum(1) / labelled.sum(1).clamp(min=1)
+        return LACTerms(total, *(torch.zeros_like(total),) * 4)
+
+
+def shuffled(sampler: Sampler) -> Sampler:
+    """Groups drawn at random: clips of a group share nothing but by chance."""
+    assert sampler.groups is not None
+    order = np.random.default_rng(sampler.seed).permutation(len(sampler.groups))
+    return dataclasses.replace(sampler, groups=sampler.groups[order])
+
+
+def other_actions(sampler: Sampler) -> Sampler:
+    """Groups of clips of different actions: the k-th clip of each action makes group k."""
+    assert sampler.groups is not None
+    number = np.zeros(len(sampler.groups), dtype=np.int64)
+    for group in np.unique(sampler.groups):
+        own = sampler.groups == group
+        number[own] = np.arange(own.sum())
+    return dataclasses.replace(sampler, groups=number)
+
+
+VIEWS_OF_A_CLIP = 4
+
+
+class _ManyViews(Sampler):
+    def _chosen(self, rng: np.random.Generator) -> list[int]:
+        return [k for k in super()._chosen(rng)[: -(-self.batch // VIEWS_OF_A_CLIP)] for _ in range(VIEWS_OF_A_CLIP)]
+
+
+def third_views(sampler: Sampler) -> Sampler:
+    """Each clip several times in a batch, and a group of its own: more views of one recording, no other recordings."""
+    fields = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)}
+    return _ManyViews(**fields | {"groups": np.arange(len(sampler.clips))})
+
+
+class PartnerViews(Sampler):
+    """Second views of another clip of the action, of the same clip where there is none, as some losses pair them."""
+
+    def __call__(self, step: int) -> tuple[Any, Any]:
+        rng = np.random.default_rng([self.seed, step, 1])
+        first, _ = super().__call__(step)
+        chosen = self._chosen(np.random.default_rng([self.seed, step]))
+        partners = [self._partner(k, rng) for k in chosen]
+        options = {**self.augment, "distractors": self.clips if self.augment["max_distractors"] else ()}
+        _, second = view_batches(self.clips, partners, seed=self.seed, step=step, **options)
+        return first, second
+
+    def _partner(self, k: int, rng: np.random.Generator) -> int:
+        others = [j for j, clip in enumerate(self.clips) if clip.action == self.clips[k].action and j != k]
+        return others[int(rng.integers(len(others)))] if others else k
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """A loss in the place of `LACLoss`, and what is changed in the sampler."""
+
+    loss: Callable[..., nn.Module]
+    sampler: Callable[[Sampler], Sampler] = lambda sampler: sampler
+
+
+def _with(consensus: type[Consensus]) -> Callable[..., nn.Module]:
+    return lambda **settings: LACLoss(consensus=consensus(), **settings)
+
+
+def told_the_labels(sampler: Sampler) -> Sampler:
+    return dataclasses.replace(sampler, clips=with_phases(sampler.clips))
+
+
+CONTROLS_OF_THE_CONSENSUS: dict[str, Control] = {
+    "row softmax for p": Control(_with(RowSoftmax)),
+    "row softmax for p, aligned again": Control(_with(RowSoftmaxThenAligned)),
+    "soft-DTW for p": Control(_with(SoftDTW)),
+    "no consistency": Control(_with(Alone)),
+    "not aligned again": Control(_with(Once)),
+    "every target trusted": Control(_with(Trusting)),
+    "groups shuffled": Control(LACLoss, shuffled),
+    "partners of other actions": Control(LACLoss, other_actions),
+    "third views of the clip": Control(LACLoss, third_views),
+    "oracle": Control(_with(Labels), told_the_labels),
+}
