@@ -14,15 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softmax
 
-from lac import LACLoss, LACTerms
+from bench.losses import LOSSES
+from lac import LACLoss, LACTerms, solve
 from lac.checks import Length
 from lac.consensus import AlignedTogether, Consensus, Recordings
-from lac.data import Clip
+from lac.data import Clip, Dataset
 from lac.data.augment import view_batches
+from lac.runs.config import TrainConfig
 from lac.runs.matching import phase_positions
 from lac.runs.sampling import Sampler
 from lac.runs.warping import soft_dtw_cells
 from lac.sequences import NEVER, Sequences
+from lac.solve import Pairs
 from lac_kernels.problem import valid_frames
 
 SPREAD_OF_THE_ORACLE = 0.3  # of a phase: wide targets teach better than sharp ones, also when all are right
@@ -43,7 +46,7 @@ class Once(Consensus):
     """Not aligned again."""
 
     def again(self, agreed: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
-        return agreed[i, j]
+        return agreed
 
 
 class Trusting(Consensus):
@@ -165,6 +168,11 @@ def third_views(sampler: Sampler) -> Sampler:
     return _ManyViews(**fields | {"groups": np.arange(len(sampler.clips))})
 
 
+def partner_views(sampler: Sampler) -> Sampler:
+    """Two clips of an action in the place of two views of a clip."""
+    return PartnerViews(**{field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)})
+
+
 class PartnerViews(Sampler):
     """Second views of another clip of the action, of the same clip where there is none, as some losses pair them."""
 
@@ -182,31 +190,79 @@ class PartnerViews(Sampler):
         return others[int(rng.integers(len(others)))] if others else k
 
 
+class Own(Consensus):
+    """The first alignment by the gaps and the margin that the loss has learned from views of one clip."""
+
+    loss: LACLoss
+
+    def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
+        learned = {name: value.item() for name, value in self.loss.learned().items()}
+        gaps = {name: learned[name] / learned["scale"] / SIZE for name in ("gap_open", "gap_extend")}
+        pairs = Pairs(similarity - learned["margin"] / SIZE, seen.lengths[i].int(), seen.lengths[j].int())
+        return solve.score_and_posterior(pairs, **gaps, temperature=self.temperature, backend=backend)[1]
+
+
+SIZE = 0.32  # about the root mean square of the similarity of centred embeddings, in whose unit the consensus counts
+
+
+def _own(**settings: Any) -> LACLoss:
+    loss = LACLoss(consensus=Own(), **settings)
+    object.__setattr__(loss.consensus, "loss", loss)
+    return loss
+
+
 @dataclasses.dataclass(frozen=True)
-class Control:
-    """A loss in the place of `LACLoss`, and what is changed in the sampler."""
+class Side:
+    """What takes the place of `LACLoss` in a run of lac-train.
 
-    loss: Callable[..., nn.Module]
+    Attributes:
+        make_loss: from the settings and the data set what makes the loss; `None`: `LACLoss` as the settings say.
+        sampler: what is changed in the views.
+        groups: whether the loss takes groups, guides and a teacher.
+        published: whether it is another author's.
+    """
+
+    make_loss: Callable[[TrainConfig, Dataset], Callable[[], nn.Module]] | None = None
     sampler: Callable[[Sampler], Sampler] = lambda sampler: sampler
+    groups: bool = False
+    published: bool = False
 
 
-def _with(consensus: type[Consensus]) -> Callable[..., nn.Module]:
-    return lambda **settings: LACLoss(consensus=consensus(), **settings)
+def _with(make: Callable[..., Consensus], sampler: Callable[[Sampler], Sampler] = lambda sampler: sampler) -> Side:
+    return Side(lambda config, _: lambda: LACLoss(consensus=make(), **config.loss), sampler, groups=True)
 
 
 def told_the_labels(sampler: Sampler) -> Sampler:
+    """The same with the labels for guides."""
     return dataclasses.replace(sampler, clips=with_phases(sampler.clips))
 
 
-CONTROLS_OF_THE_CONSENSUS: dict[str, Control] = {
-    "row softmax for p": Control(_with(RowSoftmax)),
-    "row softmax for p, aligned again": Control(_with(RowSoftmaxThenAligned)),
-    "soft-DTW for p": Control(_with(SoftDTW)),
-    "no consistency": Control(_with(Alone)),
-    "not aligned again": Control(_with(Once)),
-    "every target trusted": Control(_with(Trusting)),
-    "groups shuffled": Control(LACLoss, shuffled),
-    "partners of other actions": Control(LACLoss, other_actions),
-    "third views of the clip": Control(LACLoss, third_views),
-    "oracle": Control(_with(Labels), told_the_labels),
+def _supervised(config: TrainConfig, dataset: Dataset) -> Callable[[], nn.Module]:
+    return lambda: Supervised(len(dataset.label_names), config.model["embed_dim"])
+
+
+SIDES: dict[str, Side] = {
+    "row softmax for p": _with(RowSoftmax),
+    "row softmax for p, aligned again": _with(RowSoftmaxThenAligned),
+    "soft-DTW for p": _with(SoftDTW),
+    "no consistency": _with(Alone),
+    "not aligned again": _with(Once),
+    "every target trusted": _with(Trusting),
+    "gaps and margin learned from views": Side(lambda config, _: lambda: _own(**config.loss), groups=True),
+    "groups shuffled": _with(Consensus, shuffled),
+    "partners of other actions": _with(Consensus, other_actions),
+    "third views of the clip": _with(Consensus, third_views),
+    "oracle": _with(Labels, told_the_labels),
+    "trained on the labels": Side(_supervised, told_the_labels, groups=True),
 }
+
+
+def side(loss: str, consensus: dict[str, Any] | None = None) -> Side:
+    """The side of a name: one of SIDES, a published loss, or LACLoss, where `consensus` names settings with these."""
+    if consensus is not None:
+        return _with(lambda: Consensus(**consensus))
+    published = LOSSES.get(loss)
+    if published is None:
+        return SIDES.get(loss, Side())
+    partners = published.views == "action"
+    return Side(lambda *_: published, partner_views if partners else lambda sampler: sampler, published=True)

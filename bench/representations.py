@@ -1,8 +1,10 @@
-"""Which loss makes the better representation? One encoder, one data set, many losses, several seeds.
+"""Which loss makes the better representation? One encoder, many data sets, many losses, several seeds.
 
-    python -m bench.representations comparison           # every loss on every data set: the tables of docs/results.md
-    python -m bench.representations ablation             # parts of LACLoss, one changed at a time
-    python -m bench.representations distractors tempo    # harder and harder data: the curves
+    python -m bench.representations cameras          # a camera per clip: LACLoss, published losses, controls, headroom
+    python -m bench.representations choices          # what was tried on the way, on the movement it was chosen on
+    python -m bench.representations comparison       # one common frame for all clips: LACLoss and published losses
+    python -m bench.representations harmless         # where there is little to be gained: nothing may be lost
+    python -m bench.representations distractors tempo  # harder and harder data: the curves
 
 Each (data, loss, seed) is a training run with the settings of `lac-train`, evaluated as `lac-eval` does; the losses
 differ in nothing but the loss and in what its authors pair (two views of a clip, or two clips of one action). The
@@ -10,7 +12,7 @@ controls are evaluated once for each data set and seed. Rows are appended to ben
 finish; a row that is there already is not made again, so an interrupted run goes on. `python -m bench.report` makes
 the tables and the curves.
 
-UI-PRMD is found through the environment variable LAC_UIPRMD.
+UI-PRMD is found through the environment variable LAC_UIPRMD, the spoken digits through LAC_DIGITS.
 """
 
 import argparse
@@ -26,32 +28,47 @@ from bench.rows import RESULTS, append_rows, command_line, commit, read
 
 ROWS = RESULTS / "representations.csv"
 CONTROLS = "controls"
-ALONE = "contrastive part alone"
 Settings = dict[str, Any]
 
-# What differs from the defaults of LACLoss; each row of the ablation changes one thing.
+CONTRAST, NO_CONSENSUS = "frame contrast", "LACLoss without consensus"
+NO_GUIDE, SUPERVISED = "no self-similarity", "trained on the labels"
+# What differs from the defaults of lac-train.
 VARIANTS: dict[str, Settings] = {
     "LACLoss": {},
-    ALONE: {"loss.sequence_weight": 0.0},
-    **{f"alignment weight: {w:g}": {"loss.sequence_weight": w} for w in (0.3, 3.0)},
-    "sigma: sqrt(10)": {"loss.sigma": 10**0.5},  # as published
-    "alignment alone": {"loss.frame_weight": 0.0},
-    "alignment: score": {"loss.sequence_form": "score"},
-    "alignment: contrast, negatives: reversed": {"loss.sequence_form": "contrast"},
-    "alignment: contrast, negatives: batch": {"loss.sequence_form": "contrast", "loss.negatives": "batch"},
-    "alignment: contrast, negatives: both": {"loss.sequence_form": "contrast", "loss.negatives": "both"},
-    "gaps: constant": {"loss.gaps": "constant"},
-    "gaps: contextual": {"loss.gaps": "contextual", "loss.embed_dim": 128},
-    # 1 per second is what "learned" starts from, at about ten frames a second.
-    "gaps: interval": {"loss.gaps": "interval", "loss.gap_extend": 1.0},
-    **{f"temperature: {t:g}": {"loss.temperature": t} for t in (0.05, 0.1, 0.4, 0.8)},
+    NO_CONSENSUS: {"loss.consensus_weight": 0.0},
+    CONTRAST: {"loss.sequence_weight": 0.0, "loss.consensus_weight": 0.0},
+    NO_GUIDE: {"train.reach": 0.0},
+    "alignment of the two views: weight 0": {"loss.sequence_weight": 0.0},
+    **{f"consensus: weight {w:g}": {"loss.consensus_weight": w} for w in (0.5, 2.0)},
+    **{f"teacher: {kept:g}": {"train.teacher": kept} for kept in (0.0, 0.95)},
+}
+# What differs from the defaults of lac.Consensus.
+CONSENSUS: dict[str, Settings] = {
+    **{f"guide: weight {w:g}": {"guide_weight": w} for w in (0.15, 0.5)},
+    **{f"margin: {m:g}": {"margin": m} for m in (1.2, 1.8)},
+    **{f"temperature: {t:g}": {"temperature": t} for t in (0.4, 0.9)},
+    **{f"gaps: {o:g}, {e:g}": {"gap_open": o, "gap_extend": e} for o, e in ((0.75, 0.15), (3.0, 0.6))},
+    **{f"spread: {w:g}": {"spread": w} for w in (0.0, 1.0, 3.0)},
 }
 PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
 COMPARED = ("LACLoss", *PUBLISHED)
 CURVES = ("LACLoss", "SCL", "LAV")
+HEADROOM = ("oracle", SUPERVISED)
+CLAIM = ("LACLoss", NO_CONSENSUS, CONTRAST, "SCL", "row softmax for p", "no consistency", NO_GUIDE, *HEADROOM)
+MORE_CONTROLS = (
+    "row softmax for p, aligned again", "soft-DTW for p", "not aligned again", "every target trusted",
+    "third views of the clip",
+)  # fmt: skip
+CHOICES = (
+    "LACLoss", *list(VARIANTS)[4:], *CONSENSUS, "row softmax for p, aligned again", "not aligned again",
+    "every target trusted", "gaps and margin learned from views",
+)  # fmt: skip
+KEPT = ("LACLoss", NO_CONSENSUS, CONTRAST, "SCL")
 
 SQUAT: Settings = {"data.name": "uiprmd", "data.options.movement": "deep_squat"}
 SIT: Settings = {"data.name": "uiprmd", "data.options.movement": "sit_to_stand"}
+CAMERA: Settings = {"data.options.camera": "clip", "train.steps": 600}
+EVERYTHING: Settings = {"data.name": "uiprmd", "data.options.movement": "all", "data.options.camera": "clip"}
 
 
 class Plan(NamedTuple):
@@ -69,8 +86,25 @@ def _tempo(ratio: float) -> list[float]:
 
 
 PLANS: dict[str, list[Plan]] = {
-    "comparison": [Plan("", data, COMPARED, 5) for data in (SQUAT, SIT, {"data.name": "watch"})],
-    "ablation": [Plan("", SQUAT, tuple(VARIANTS), 3)],
+    "cameras": [
+        Plan("", {**SQUAT, **CAMERA}, CLAIM, 5),
+        Plan("", {**SIT, **CAMERA}, CLAIM, 5),
+        Plan("", {**SQUAT, **CAMERA}, MORE_CONTROLS, 3),
+        Plan("", {**SQUAT, **CAMERA}, PUBLISHED[1:], 3),
+        Plan("", {**SIT, **CAMERA}, PUBLISHED[1:], 3),
+    ],
+    "choices": [Plan("", {**SIT, **CAMERA}, CHOICES, 3)],
+    "comparison": [
+        *(Plan("", data, (*COMPARED, CONTRAST), 5) for data in (SQUAT, SIT)),
+        Plan("", {"data.name": "watch"}, COMPARED, 5),
+    ],
+    "harmless": [
+        Plan("", {"data.name": "watch", "data.options.action": "all"}, KEPT, 3),
+        Plan("", {"data.name": "digits", "train.reach": 0.2}, KEPT, 3),
+        Plan("", {**SQUAT, **CAMERA, "train.steps": 300, "data.options.hidden": 0.2}, KEPT, 5),
+        Plan("tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, (NO_CONSENSUS, CONTRAST), 3),
+        Plan("", EVERYTHING, (*KEPT, "groups shuffled", "partners of other actions"), 3),
+    ],
     "distractors": [
         Plan(f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 3)
         for share in (0.0, 0.2, 0.4, 0.6)
@@ -83,7 +117,8 @@ PLANS: dict[str, list[Plan]] = {
 FIELDS = [
     "data", "condition", "embedding", "loss", "seed", "steps",
     "accuracy_0.1", "accuracy_0.5", "accuracy_1", "progression_0.1", "progression_0.5", "progression_1",
-    "tau", "tau_nan", "ap5", "ap10", "ap15", "seconds", "device", "torch", "lac", "commit", "date", "command",
+    "tau", "tau_nan", "ap5", "ap10", "ap15", "people_ap5", "seconds", "device", "torch", "lac",
+    "commit", "date", "command",
 ]  # fmt: skip
 
 
@@ -92,27 +127,31 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
-    from bench.losses import LOSSES
+    from bench.consensus import side
     from lac.embed import embed_clips
     from lac.runs.config import TrainConfig
     from lac.runs.controls import controls
     from lac.runs.evaluate import evaluate_dataset
     from lac.runs.fit import fit
     from lac.runs.sampling import Sampler
-    from lac.runs.state import start
+    from lac.runs.state import slow_copy, start
     from lac.system import describe
 
-    published = LOSSES.get(loss)
-    own = {} if loss == CONTROLS else {"train.views": published.views} if published else VARIANTS[loss]
-    config = TrainConfig.read(None, {"train.device": "cpu", **settings, "train.seed": seed, **own})
+    settings = {"train.device": "cpu", **settings, "train.seed": seed, **VARIANTS.get(loss, {})}
+    control = side(loss, CONSENSUS.get(loss))
+    if control.published:
+        settings["loss.consensus_weight"] = 0.0
+    config = TrainConfig.read(None, settings)
     device = torch.device("cpu")
     dataset = config.data.load(device)
-    state = start(config, dataset, device, published)
+    state = start(config, dataset, device, control.make_loss and control.make_loss(config, dataset))
+    if control.groups and state.teacher is None:
+        state.teacher = slow_copy(state.encoder)
     began = time.perf_counter()
     if loss == CONTROLS:
         results = controls(dataset, state.encoder.config, seed=seed, device=device)
     else:
-        fit(state, Sampler.of(config, dataset.train), config.train)
+        fit(state, control.sampler(Sampler.of(config, dataset.train)), config.train)
         encoder = state.encoder.eval()
         seconds = time.perf_counter() - began
         results = {"trained": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device))}
@@ -140,6 +179,7 @@ def row(
         "tau": round(result.kendalls_tau, 5),
         "tau_nan": result.kendalls_tau_nan,
         **{f"ap{k}": round(x, 5) for k, x in result.retrieval.items()},
+        "people_ap5": round(result.retrieval_other_people[5], 5) if result.retrieval_other_people else "",
         "seconds": round(seconds, 1),
         **{key: environment[key] for key in ("device", "torch", "lac")},
     }

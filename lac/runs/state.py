@@ -67,9 +67,10 @@ def start(
         check_backend(config.loss["backend"], device)
         encoder, loss = encoder.to(device), loss.to(device)
     teacher = None
-    if make_loss is None and config.loss["consensus_weight"] > 0 and groups_of(dataset.train) is not None:
+    if isinstance(loss, LACLoss) and config.loss["consensus_weight"] > 0 and groups_of(dataset.train) is not None:
         teacher = slow_copy(encoder)
-    return State(encoder, loss, _optimiser(encoder, loss, config.train, 1.0 if make_loss else LOSS_RATE), teacher)
+    rate = LOSS_RATE if isinstance(loss, LACLoss) else 1.0
+    return State(encoder, loss, _optimiser(encoder, loss, config.train, rate), teacher)
 
 
 def slow_copy(encoder: FrameEncoder) -> FrameEncoder:
