@@ -38,8 +38,8 @@ class Alone(Consensus):
     def agreed(self, posteriors: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
         return posteriors, posteriors
 
-    def trust(self, posteriors: Tensor, support: Tensor, seen: Sequences) -> Tensor:
-        return torch.ones_like(posteriors[:, :, 0, 0])
+    def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
+        return torch.ones_like(posterior[:, 0, 0])
 
 
 class Once(Consensus):
@@ -52,8 +52,8 @@ class Once(Consensus):
 class Trusting(Consensus):
     """Every target is trusted."""
 
-    def trust(self, posteriors: Tensor, support: Tensor, seen: Sequences) -> Tensor:
-        return torch.ones_like(posteriors[:, :, 0, 0])
+    def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
+        return torch.ones_like(posterior[:, 0, 0])
 
 
 class RowSoftmax(Once, Trusting):

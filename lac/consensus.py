@@ -77,19 +77,31 @@ def _partners(groups: Tensor, lengths: Tensor) -> Tensor:
 def _consistent(posteriors: Tensor, partners: Tensor, n_thirds: int | None) -> tuple[Tensor, Tensor]:
     """C, and what the thirds alone say: the mean of P[i, k] P[k, j], 0 where there is none; (B, B, N, N) both."""
     b, _, n, _ = posteriors.shape
-    between = torch.where(partners[:, :, None, None], posteriors, 0)
-    thirds, left = between, partners.to(posteriors.dtype)
+    between, left = posteriors * partners[:, :, None, None], partners.to(posteriors.dtype)
+    flat = between.permute(0, 2, 1, 3).reshape(b * n, b * n)
     if n_thirds is not None and n_thirds < b:
         chosen = torch.randperm(b, device=posteriors.device)[:n_thirds]
-        thirds, left = thirds[:, chosen], left[:, chosen]
-    flat = thirds.permute(0, 2, 1, 3).reshape(b * n, -1)
-    support = (flat @ flat.mT).reshape(b, n, b, n).permute(0, 2, 1, 3)
-    count = (left @ left.mT)[:, :, None, None]
-    support = torch.where(partners[:, :, None, None], support / count.clamp(min=1), 0)
-    size = (partners.sum(1) + 1).to(posteriors.dtype)[:, None, None, None]
+        flat, left = flat.reshape(b * n, b, n)[:, chosen].flatten(1), left[:, chosen]
+    count = left @ left.mT
+    each = partners / count.clamp(min=1)
+    support = _gram(flat).reshape(b, n, b, n).permute(0, 2, 1, 3) * each[:, :, None, None]
+    size = (partners.sum(1, keepdim=True) + 1).to(posteriors.dtype)
     # Where no third was drawn there is nothing but the pair itself to go by.
-    share = torch.where((count > 0) & partners[:, :, None, None], (size - 2) / size, 0)
-    return torch.where(share > 0, (1 - share) * posteriors + share * support, posteriors), support
+    share = torch.where((count > 0) & partners, (size - 2) / size, 0)
+    return torch.lerp(posteriors, support, share[:, :, None, None]), support
+
+
+_ROWS = 160  # of a product that is not worth splitting
+
+
+def _gram(x: Tensor) -> Tensor:
+    """x x', of which the part above the diagonal is not computed twice: (R, K) -> (R, R)."""
+    if len(x) <= _ROWS:
+        return x @ x.mT
+    first, second = x[: len(x) // 2], x[len(x) // 2 :]
+    mixed = first @ second.mT
+    rows = torch.cat((_gram(first), mixed), 1), torch.cat((mixed.mT, _gram(second)), 1)
+    return torch.cat(rows)
 
 
 class AlignedTogether(NamedTuple):
@@ -121,9 +133,9 @@ class Consensus:
        these are in no unit of the data. A path is whole again, and a frame that has no partner is let go.
     5. Q, this posterior, is spread by a Gaussian of `spread` mean intervals along both recordings: positions are known
        no better, and targets that are a little wrong do no harm where they are wide.
-    6. How far is a pair to be trusted? With D[t,s] the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval,
-       and what it leaves open shared among all M frames, I = sum Q log(D M) / sum Q is what a match is likelier by the
-       word of the others than by chance, in nats. The trust is I - 1/2, at least 0 and at most 1.
+    6. How far is a pair to be trusted? With D[t,s] the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval
+       along j, and what it leaves open shared among all M frames, I = sum Q log(D M) / sum Q says in nats how much
+       likelier a match is by the word of the others than by chance. The trust is I - 1/2, at least 0 and at most 1.
 
     Args:
         guide_weight: of d, in [0, 1]. Default 0.3.
@@ -198,11 +210,20 @@ class Consensus:
             seen = given.seen
             partners = _partners(given.groups, seen.lengths)
             frames = self.compared(given)
-            first = _every_pair(seen, lambda i, j: self.matched(frames[i] @ frames[j].mT, seen, i, j, backend))
-            agreed, support = self.agreed(first, partners)
-            again = _every_pair(seen, lambda i, j: self.again(agreed[i, j], seen, i, j, backend))
-            again = torch.where(partners[:, :, None, None], again, 0)
-            return AlignedTogether(_spread(again, seen, self.spread), self.trust(again, support, seen))
+
+            def first(i: Tensor, j: Tensor) -> Tensor:
+                return self.matched(frames[i] @ frames[j].mT, seen, i, j, backend)
+
+            agreed, support = self.agreed(_every_pair(partners, seen, first), partners)
+            trust = agreed.new_zeros(partners.shape)
+            near = _near(seen, self.spread).to(agreed.dtype)
+
+            def second(i: Tensor, j: Tensor) -> Tensor:
+                posterior = self.again(agreed[i, j], seen, i, j, backend)
+                trust[i, j] = trust[j, i] = self.trusted(posterior, support[i, j], seen, i, j) * partners[i, j]
+                return near[i] @ posterior @ near[j].mT
+
+            return AlignedTogether(_every_pair(partners, seen, second), trust)
 
     def compared(self, given: "Recordings") -> Tensor:
         """Step 1: frames (B, N, F) such that s = f f'."""
@@ -227,19 +248,19 @@ class Consensus:
         """Step 4 of the pairs (i[k], j[k])."""
         return _posterior(_SHARPNESS * (agreed - _WORTH), seen, i, j, _GAPS, _TEMPERATURE, backend)
 
-    def trust(self, posteriors: Tensor, support: Tensor, seen: Sequences) -> Tensor:
-        """Step 6: (B, B)."""
-        frames = seen.divisor()[None, :, None, None].to(support.dtype)
-        support = _spread(support, seen, _NEAR)
-        left = (1 - support.sum(3, keepdim=True)).clamp(min=0)
-        nats = (support * frames + left).clamp(min=_LEAST).log()
-        mass = posteriors.sum((2, 3))
-        information = (posteriors * nats).sum((2, 3)) / torch.where(mass > 0, mass, 1)
+    def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
+        """Step 6 of the pairs (i[k], j[k]): (K,)."""
+        support = support @ _near(seen, _WIDTH)[j].mT.to(support.dtype)
+        left = (1 - support.sum(2, keepdim=True)).clamp(min=0)
+        frames = seen.divisor()[j, None, None].to(support.dtype)
+        nats = torch.addcmul(left, support, frames).clamp(min=_LEAST).log()
+        mass = posterior.sum((1, 2))
+        information = (posterior * nats).sum((1, 2)) / torch.where(mass > 0, mass, 1)
         return (information - _DOUBT).clamp(0, 1)
 
 
 _SHARPNESS, _WORTH, _GAPS, _TEMPERATURE = 6.0, 0.05, {"gap_open": 0.3, "gap_extend": 0.05}, 0.1  # of step 4
-_NEAR, _DOUBT, _LEAST = 1.0, 0.5, 1e-6  # of step 6: intervals, nats, and the least probability
+_WIDTH, _DOUBT, _LEAST = 1.0, 0.5, 1e-6  # of step 6: intervals, nats, and the least probability
 
 
 def _posterior(
@@ -249,33 +270,30 @@ def _posterior(
     return solve.score_and_posterior(pairs, **gaps, temperature=temperature, backend=backend)[1]
 
 
-def _every_pair(recordings: Sequences, solved: Solve) -> Tensor:
-    """(B, B, N, N) of `solved(i, j)` (P, N, N) for the pairs i < j, and its transposes; 0 on the diagonal."""
+def _every_pair(partners: Tensor, recordings: Sequences, solved: Solve) -> Tensor:
+    """(B, B, N, N) of `solved(i, j)` (P, N, N) for pairs i < j, and its transposes; 0 where they are no partners."""
     b, n, _ = recordings.z.shape
     first, second = torch.triu_indices(b, b, 1, device=recordings.z.device)
     result = recordings.z.new_zeros(b, b, n, n)
     at_a_time = max(1, _CELLS // (n * n))
     for i, j in zip(first.split(at_a_time), second.split(at_a_time), strict=True):
-        posterior = solved(i, j)
+        posterior = solved(i, j) * partners[i, j, None, None]
         result[i, j] = posterior
         result[j, i] = posterior.mT
     return result
 
 
-def _spread(posteriors: Tensor, recordings: Sequences, width: float) -> Tensor:
-    """Posteriors (B, B, N, N) spread along both recordings by a Gaussian of `width` mean intervals, no mass lost."""
+def _near(recordings: Sequences, width: float) -> Tensor:
+    """(B, N, N) where the mass of a frame [.., .., s] goes: a Gaussian of `width` mean intervals that adds up to 1."""
     if width == 0:
-        return posteriors
+        return torch.eye(recordings.z.shape[1], device=recordings.z.device).expand(len(recordings.z), -1, -1)
     times, steps = recordings.times, (recordings.lengths - 1).clamp(min=1)
     interval = (times[:, -1] - times[:, 0]) / steps
     interval = torch.where(interval > 0, interval, 1)[:, None, None]
     apart = (times[:, :, None] - times[:, None, :]) / interval
     inside = recordings.valid[:, :, None] & recordings.valid[:, None, :]
-    kernel = torch.where(inside, torch.exp(-(apart**2) / (2 * width**2)), 0).to(posteriors.dtype)
-    kernel = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-6)  # where a frame's mass goes adds up to 1
-    b, n = times.shape
-    rows = (kernel @ posteriors.permute(0, 2, 1, 3).reshape(b, n, b * n)).reshape(b, n, b, n)
-    return (rows.permute(2, 0, 1, 3).reshape(b, b * n, n) @ kernel.mT).reshape(b, b, n, n).permute(1, 0, 2, 3)
+    weight = torch.where(inside, torch.exp(-(apart**2) / (2 * width**2)), 0)
+    return weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
 
 
 class Recordings(NamedTuple):

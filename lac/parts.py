@@ -60,7 +60,7 @@ def consensus_part(targets: Tensor, trust: Tensor, recordings: Sequences, temper
     """
     b, n, _ = recordings.z.shape
     flat = recordings.z.flatten(0, 1)
-    logits = (flat @ flat.mT / temperature).reshape(b, n, b, n)
+    logits = ((flat / temperature) @ flat.mT).reshape(b, n, b, n)
     normaliser = logits.masked_fill(~recordings.valid, NEVER).logsumexp(3)
     targets = targets.permute(0, 2, 1, 3)
     mass = targets.sum(3)
