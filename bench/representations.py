@@ -38,8 +38,8 @@ VARIANTS: dict[str, Settings] = {
     NO_CONSENSUS: {"loss.consensus_weight": 0.0},
     CONTRAST: {"loss.sequence_weight": 0.0, "loss.consensus_weight": 0.0},
     NO_GUIDE: {"train.reach": 0.0},
-    "alignment of the two views: weight 0": {"loss.sequence_weight": 0.0},
-    **{f"consensus: weight {w:g}": {"loss.consensus_weight": w} for w in (0.5, 2.0)},
+    **{f"alignment of the two views: weight {w:g}": {"loss.sequence_weight": w} for w in (0.0, 0.3)},
+    **{f"consensus: weight {w:g}": {"loss.consensus_weight": w} for w in (0.5, 1.0, 4.0)},
     **{f"teacher: {kept:g}": {"train.teacher": kept} for kept in (0.0, 0.95)},
 }
 # What differs from the defaults of lac.Consensus.
@@ -49,6 +49,7 @@ CONSENSUS: dict[str, Settings] = {
     **{f"temperature: {t:g}": {"temperature": t} for t in (0.4, 0.9)},
     **{f"gaps: {o:g}, {e:g}": {"gap_open": o, "gap_extend": e} for o, e in ((0.75, 0.15), (3.0, 0.6))},
     **{f"spread: {w:g}": {"spread": w} for w in (0.0, 1.0, 3.0)},
+    "16 thirds": {"n_thirds": 16},
 }
 PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
 COMPARED = ("LACLoss", *PUBLISHED)

@@ -133,9 +133,10 @@ class Consensus:
        these are in no unit of the data. A path is whole again, and a frame that has no partner is let go.
     5. Q, this posterior, is spread by a Gaussian of `spread` mean intervals along both recordings: positions are known
        no better, and targets that are a little wrong do no harm where they are wide.
-    6. How far is a pair to be trusted? With D[t,s] the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval
-       along j, and what it leaves open shared among all M frames, I = sum Q log(D M) / sum Q says in nats how much
-       likelier a match is by the word of the others than by chance. The trust is I - 1/2, at least 0 and at most 1.
+    6. How far is a pair to be trusted? D is the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval; r[t] and
+       c[s] are what it leaves open of row t and of column s. For recordings of N and M frames
+       I = sum Q log(D[t,s] sqrt(N M) + r[t] c[s]) / sum Q says in nats how much likelier the matches are by the word
+       of the others than by chance. The trust is I - 1/2, at least 0 and at most 1.
 
     Args:
         guide_weight: of d, in [0, 1]. Default 0.3.
@@ -144,7 +145,7 @@ class Consensus:
         gap_extend: >= 0. Default 0.3.
         temperature: > 0. Default 0.6.
         spread: see 5, >= 0, in mean intervals between frames. Default 2.
-        n_thirds: recordings that take part as thirds, drawn by torch's generator where there are more. Default 16.
+        n_thirds: recordings that take part as thirds, drawn by torch's generator where there are more. Default 8.
 
     Raises:
         ValueError, TypeError: an argument out of its range.
@@ -161,7 +162,7 @@ class Consensus:
     gap_extend: float = 0.3
     temperature: float = 0.6
     spread: float = 2.0
-    n_thirds: int = 16
+    n_thirds: int = 8
 
     def __post_init__(self) -> None:
         if not 0 <= checks.finite("guide_weight", self.guide_weight) <= 1:
@@ -250,10 +251,11 @@ class Consensus:
 
     def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
         """Step 6 of the pairs (i[k], j[k]): (K,)."""
-        support = support @ _near(seen, _WIDTH)[j].mT.to(support.dtype)
-        left = (1 - support.sum(2, keepdim=True)).clamp(min=0)
-        frames = seen.divisor()[j, None, None].to(support.dtype)
-        nats = torch.addcmul(left, support, frames).clamp(min=_LEAST).log()
+        near = _near(seen, _WIDTH).to(support.dtype)
+        support = near[i] @ support @ near[j].mT
+        rows, columns = (1 - support.sum(dim, keepdim=True).clamp(max=1) for dim in (2, 1))
+        frames = (seen.divisor()[i] * seen.divisor()[j])[:, None, None].to(support.dtype).sqrt()
+        nats = torch.addcmul(rows * columns, support, frames).clamp(min=_LEAST).log()
         mass = posterior.sum((1, 2))
         information = (posterior * nats).sum((1, 2)) / torch.where(mass > 0, mass, 1)
         return (information - _DOUBT).clamp(0, 1)

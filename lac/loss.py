@@ -135,7 +135,7 @@ class LACLoss(nn.Module):
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
         sequence_weight: of the sequence part, >= 0; at 0 it is not computed. Default 1.
         frame_weight: of the frame part, >= 0; at 0 it is not computed. Default 1.
-        consensus_weight: of the consensus part, >= 0; at 0 it is not computed. Default 1.
+        consensus_weight: of the consensus part, >= 0; at 0 it is not computed. Default 2.
         consensus: how recordings of a group are aligned, a `lac.Consensus`. Default: `lac.Consensus()`.
         reduction: of the call, over the pairs that have frames: "mean" (default), "sum", or "none" for a value per
             pair, (B,).
@@ -196,7 +196,7 @@ class LACLoss(nn.Module):
         sigma: float = 1.3,
         sequence_weight: float = 1.0,
         frame_weight: float = 1.0,
-        consensus_weight: float = 1.0,
+        consensus_weight: float = 2.0,
         consensus: Consensus | None = None,
         reduction: str = "mean",
         backend: str = "auto",
