@@ -9,6 +9,8 @@ import torch
 from embedded import FORMS, cosine, embeddings, frame_numbers, similarity
 
 from lac import LACLoss, smith_waterman, soft_alignment
+from lac.parts import cross_entropy, frame_target
+from lac.sequences import sequence_pairs
 
 
 def gaussian(times1: list[float], times2: list[float], sigma: float) -> list[list[float]]:
@@ -139,27 +141,57 @@ def test_the_posterior_form_is_never_flat(backend, dtype, n):
         pair = [z.clone().requires_grad_(), z.roll(shift, 1).requires_grad_()]
         value = loss(*pair, **frame_numbers(*pair))
         gradients = torch.autograd.grad(value, pair)
+        # Shifted by half, either half may be matched: each frame is let go as likely as not, at a price near log M.
+        half = shift == n // 2
         for gradient in gradients:
             assert gradient.isfinite().all()
-            assert gradient.norm(dim=2).min() > 1e-3 / n  # every frame is told where to go
+            assert gradient.norm(dim=2).min() > (1e-6 if half else 3e-4) / n  # every frame is told where to go
         with torch.no_grad():
             step = [x - 0.1 * x.norm() / g.norm() * g for x, g in zip(pair, gradients, strict=True)]
-            assert loss(*step, **frame_numbers(*step)) < value - 0.05
+            assert loss(*step, **frame_numbers(*step)) < value - (0 if half else 0.02)
 
 
-def test_a_shifted_sequence_finds_its_way_back():
+@pytest.mark.parametrize(("shift", "frame_weight", "start"), [(15, 0, 9), (30, 1, 12)])
+def test_a_shifted_sequence_finds_its_way_back(shift, frame_weight, start):
     z = embeddings(b=1, n=60, e=16)[0].detach().float()
-    pair = [z.clone().requires_grad_(), z.roll(30, 1).requires_grad_()]
-    loss = LACLoss(frame_weight=0)
+    pair = [z.clone().requires_grad_(), z.roll(shift, 1).requires_grad_()]
+    loss, clock = LACLoss(frame_weight=frame_weight), frame_numbers(*pair)
     optimiser = torch.optim.Adam(pair, lr=0.05)
-    clock = frame_numbers(*pair)
-    start = loss(*pair, **clock).item()
+    assert loss(*pair, **clock) > start
     for _ in range(60):
         optimiser.zero_grad()
         loss(*pair, **clock).backward()
         optimiser.step()
-    assert start > 15
-    assert loss(*pair, **clock) < 5  # a sequence against itself, not trained, has 9
+    assert loss(*pair, **clock) < 4  # a sequence against itself, not trained, has 7.5 and 12.5
+
+
+def test_a_frame_that_is_let_go_costs_as_much_as_guessing():
+    """Nothing in common: no frame is matched, and none costs more than log M, however little the clock agrees."""
+    z1, z2 = (z.detach() for z in embeddings(n=30, m=20))
+    loss = LACLoss(margin=3.0, learn_similarity=False, frame_weight=0)
+    for clock in (frame_numbers(z1, z2), {name: t // 3 for name, t in frame_numbers(z1, z2).items()}):
+        assert loss.align(z1, z2, **clock).posterior.sum(2).max() < 1e-3
+        torch.testing.assert_close(
+            loss.terms(z1, z2, **clock).sequence,
+            torch.full((3,), 0.5 * (math.log(30) + math.log(20)), dtype=torch.float64),
+            rtol=1e-4,
+            atol=0,
+        )
+
+
+def test_of_all_posteriors_the_clock_s_own_costs_least():
+    """A proper score: rows of any mass are charged as the probabilities they stand for."""
+    z1, z2 = (z.detach() for z in embeddings(b=1, n=12, m=9))
+    first, second = sequence_pairs(z1, z2, *frame_numbers(z1, z2).values(), None, None)
+    clock, scores = frame_target(first, second, 1.3), torch.zeros(1, 12, 9, dtype=torch.float64)
+    best = cross_entropy(clock, clock, scores, first, second)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        other = torch.rand(1, 12, 9, generator=g, dtype=torch.float64)
+        other *= torch.rand(1, 12, 1, generator=g) / other.sum(2, keepdim=True)
+        assert cross_entropy(clock, 0.9 * clock + 0.1 * other, scores, first, second) > best
+        assert cross_entropy(clock, other, scores, first, second) > best
+    torch.testing.assert_close(cross_entropy(clock, torch.zeros_like(clock), scores, first, second).item(), math.log(9))
 
 
 def test_gradients_where_the_alignment_is_wrong_equal_differences():
@@ -188,7 +220,8 @@ def test_dividing_by_small_probabilities_amplifies_nothing(backend, temperature,
             pair = [x.to(dtype).clone().requires_grad_() for x in (z, second)]
             result[dtype] = torch.autograd.grad(loss(*pair, **frame_numbers(*pair)), pair)
         for single, double in zip(result[torch.float32], result[torch.float64], strict=True):
-            assert (single - double).norm() < 1e-4 * double.norm()
+            rounding = 2**-24 * scale / temperature  # where the gradient is next to nothing: of a score, by T
+            assert (single - double).norm() < 1e-4 * double.norm() + rounding
         assert result[torch.float32][0].norm(dim=2).sum() < scale * 2 * 51 / temperature
 
 
@@ -305,7 +338,8 @@ def test_embeddings_of_any_size_have_a_direction_and_a_gradient(form, size):
         torch.testing.assert_close(gradient * size, expected, rtol=1e-3, atol=1e-6)
     else:
         assert gradient.double().norm() < 1e3 * expected.norm() * 10
-    assert (gradient != 0).all()
+    if form is not None or size > 1e-9:  # without a clock it is less than float32 can hold
+        assert (gradient != 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from embedded import FORMS, RAGGED, embeddings, frame_numbers, in_seconds
+from embedded import FORMS, RAGGED, embeddings, frame_numbers
 
 from lac import LACLoss
 from lac.gaps import ContextualGaps
