@@ -288,4 +288,4 @@ def both_or_none(first: str, x: object, second: str, y: object) -> None:
     """Of two arguments both must have come, or neither."""
     if (x is None) != (y is None):
         present, missing = (first, second) if y is None else (second, first)
-        raise ValueError(f"{present} came without {missing}: give both (in one unit), or neither for frame numbers")
+        raise ValueError(f"{present} came without {missing}: give both (in one unit), or neither")

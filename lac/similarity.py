@@ -26,10 +26,13 @@ def centred(sequences: Sequences) -> Tensor:
 
     What is taken off is (1 - 1 / T) times the mean over the T frames: so a sequence of one frame, which has nothing to
     be told apart from, stays as it is. What is the recording's own (a camera, a person, a room) drops out.
+
+    A frame that has less and less of a direction, see `unit`, keeps that little: its length before is its length after.
     """
     count = sequences.divisor()[:, None, None]
     shared = sequences.z.sum(1, keepdim=True) / count * (1 - 1 / count)
-    return torch.where(sequences.valid[:, :, None], unit(sequences.z - shared), 0)
+    length = sequences.z.square().sum(2, keepdim=True)  # its square: 1 is 1, and near 0 it has a derivative
+    return torch.where(sequences.valid[:, :, None], length * unit(sequences.z - shared), 0)
 
 
 def self_similarity(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from embedded import frame_numbers
 from oracle import ENGINES, leaves
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -219,15 +220,16 @@ def test_under_fake_tensors():
         assert hessian(lambda x: smith_waterman(x).sum())(fake).shape == (2, 4, 5, 2, 4, 5)
 
 
-@pytest.mark.parametrize("form", ["posterior", "contrast", "score"])
+@pytest.mark.parametrize("form", ["posterior", "contrast", "score", None])
 def test_the_loss(form):
     """Per-sample gradients of the loss's parameters, and directional derivatives by the embeddings."""
     loss = LACLoss(sequence_form=form).double()
     parameters = {name: p.detach() for name, p in loss.named_parameters()}
     z1, z2 = torch.randn(3, 5, 4, dtype=torch.float64), torch.randn(3, 6, 4, dtype=torch.float64)
+    clock = frame_numbers(z1[:1], z2[:1], form)
 
     def f(parameters: dict[str, Tensor], z1: Tensor, z2: Tensor) -> Tensor:
-        return functional_call(loss, parameters, (z1[None], z2[None]))
+        return functional_call(loss, parameters, (z1[None], z2[None]), clock)
 
     each = vmap(grad(f), in_dims=(None, 0, 0))(parameters, z1, z2)
     for k in range(3):

@@ -67,7 +67,7 @@ def test_a_teacher_is_what_recordings_are_aligned_by():
 
 def test_without_a_clock_both_sequences_are_recordings():
     z1, z2 = pairs(m=12)
-    loss = LACLoss()
+    loss = LACLoss(consensus=Consensus(n_thirds=99))
     both = by_loops(loss, torch.cat((z1, z2)), torch.cat((GROUPS, GROUPS))).reshape(2, -1).mean(0)
     torch.testing.assert_close(loss.terms(z1, z2, groups=GROUPS).consensus, both, atol=1e-4, rtol=1e-4)
     own_clocks = loss.terms(z1, z2, groups=GROUPS, same_clock=False, **clock(z1, z2)).consensus
@@ -82,7 +82,7 @@ def test_without_a_clock_both_sequences_are_recordings():
 
 def test_recordings_of_unequal_lengths_are_padded_alike():
     z1, z2 = pairs()
-    loss = LACLoss()
+    loss = LACLoss(consensus=Consensus(n_thirds=99))
     wide = torch.cat((z1, torch.full((6, 2, 8), float("nan"), dtype=z1.dtype)), 1)
     lengths = {"lengths1": [12] * 6, "lengths2": [14] * 6}
     torch.testing.assert_close(
