@@ -92,7 +92,7 @@ def test_the_form_posterior_needs_a_clock(arguments):
     loss = LACLoss(sequence_form="posterior")
     for call in (loss, loss.terms):
         with pytest.raises(
-            ValueError, match="'posterior' compares the alignment with the clock.*give times1 and times2"
+            ValueError, match=r"'posterior' compares the alignment with the clock.*give times1 and times2"
         ):
             call(z1, z2, **arguments)
     assert LACLoss(sequence_form="posterior", sequence_weight=0)(z1, z2, **arguments) == 0  # nothing is asked for
