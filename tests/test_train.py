@@ -16,6 +16,7 @@ from tiny_run import SETTINGS, write_clips
 import lac
 import lac.data
 from lac import pairs, system
+from lac.data import Clip
 from lac.errors import CheckpointError, ConfigError, Diverged
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
