@@ -9,6 +9,7 @@ from tiny_run import SETTINGS, write_clips
 from torch import Tensor, nn
 
 import lac.data
+from bench.consensus import PartnerViews
 from bench.losses import LOSSES
 from bench.losses.sal import draw_frames
 from lac import LACLoss, smith_waterman
@@ -181,11 +182,12 @@ def dataset(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_in_place_of_lac(name, dataset):
     loss = LOSSES[name]
-    config = TrainConfig.read(None, SETTINGS | {"train.views": loss.views, "train.steps": 4})
+    config = TrainConfig.read(None, SETTINGS | {"train.steps": 4})
     size = {"embed_dim": config.model["embed_dim"]} if name == "SaL" else {}
     state = start(config, dataset, torch.device("cpu"), lambda: loss(**size))
     before = {k: v.clone() for k, v in state.encoder.state_dict().items()}
-    fit.fit(state, Sampler.of(config, dataset.train), config.train)
+    sampler = {"same": Sampler, "action": PartnerViews}[loss.views]
+    fit.fit(state, sampler.of(config, dataset.train), config.train)
     assert state.step == 4
     assert not torch.equal(state.encoder.state_dict()["head.weight"], before["head.weight"])
 

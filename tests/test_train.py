@@ -17,7 +17,6 @@ import lac
 import lac.data
 from lac import pairs, system
 from lac.data import Clip
-from lac.data.augment import view_batches
 from lac.errors import CheckpointError, ConfigError, Diverged
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
@@ -54,7 +53,7 @@ def straight(dataset):
 
 
 def same(one, two):
-    for module in ("encoder", "loss"):
+    for module in ("encoder", "loss", "teacher"):
         weights = [getattr(state, module).state_dict() for state in (one, two)]
         assert weights[0].keys() == weights[1].keys()
         for name in weights[0]:
@@ -245,52 +244,6 @@ def test_the_loss_learns_at_its_own_rate(dataset):
     fit.fit(state, Sampler.of(config, dataset.train), config.train)
     rates = [group["lr"] for group in state.optimiser.param_groups]
     assert rates == [config.train.lr, config.train.lr, 10 * config.train.lr]
-
-
-def clips_of(actions):
-    rng = np.random.default_rng(0)
-    return [
-        Clip(f"{k}", rng.normal(k, 0.01, (20, 2)), np.arange(20) / 25, None, action) for k, action in enumerate(actions)
-    ]
-
-
-def clip_numbers(batch):
-    """Which clip each view was drawn from; clip k lies around k."""
-    return batch.frames.mean(dim=(1, 2)).round().int().tolist()
-
-
-def test_views_of_one_clip_or_of_one_action():
-    actions = "aabbbc"
-    clips = clips_of(actions)
-    first, second = Sampler.of(settings(train_batch=6), clips)(3)
-    assert clip_numbers(first) == clip_numbers(second)
-    assert sorted(clip_numbers(first)) == [0, 1, 2, 3, 4, 5]
-    first, second = Sampler.of(settings(train_batch=6, train_views="action"), clips)(3)
-    for one, two in zip(clip_numbers(first), clip_numbers(second), strict=True):
-        assert actions[one] == actions[two]
-        assert (one == two) == (actions[one] == "c")
-
-
-def test_views_of_one_action_are_the_first_of_one_clip_and_the_second_of_the_other():
-    clips, config = clips_of("aaaabbbb"), settings(train_batch=6, train_views="action")
-    for k, batch in enumerate(Sampler.of(config, clips)(3)):
-        alike = view_batches(clips, clip_numbers(batch), seed=0, step=3, **config.augment)[k]
-        assert torch.equal(batch.frames, alike.frames)
-        assert torch.equal(batch.times, alike.times)
-
-
-def test_a_batch_depends_on_seed_and_step_only():
-    clips = clips_of("aaaa")
-    config = settings(train_batch=10)
-    again = Sampler.of(config, clips)(3)
-    assert all(torch.equal(a.frames, b.frames) for a, b in zip(Sampler.of(config, clips)(3), again, strict=True))
-    for other in (Sampler.of(config, clips)(4), Sampler.of(settings(train_batch=10, train_seed=1), clips)(3)):
-        assert not torch.equal(other[0].frames, again[0].frames)
-
-
-def test_distractors_surround_views():
-    first, _ = Sampler.of(settings(train_batch=4, augment_max_distractors=5), clips_of("abcd"))(0)
-    assert not first.source.all()
 
 
 @pytest.fixture(scope="module")
@@ -642,7 +595,7 @@ def test_a_checkpoint_of_another_model_is_named(copy_of_run, dataset):
     with pytest.raises(CheckpointError, match=r"trainer\.pt does not fit FrameEncoder: .*size mismatch|Missing"):
         gone_on(copy_of_run, dataset, settings(model_width=16))
     checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3})
-    words = r"lacks encoder, history, init, lac, loss, optimiser: .*by something else"
+    words = r"lacks encoder, history, init, lac, loss, optimiser, teacher: .*by something else"
     with pytest.raises(CheckpointError, match=words):
         gone_on(copy_of_run, dataset)
     checkpoint.write_state(copy_of_run / "trainer.pt", {"step": 3, "lac": "7.0"})
