@@ -1,4 +1,4 @@
-"""What training knows of clips beside their frames: which show the same action, and their self-similarity."""
+"""What aligning knows of clips beside their frames: which show the same action, and their self-similarity."""
 
 from __future__ import annotations
 
