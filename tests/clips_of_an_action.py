@@ -40,7 +40,7 @@ def clips(count: int, seed: int, *, offset: float = 0.0, frames: int = 64) -> tu
 
 
 def path_error(path: np.ndarray, phases1: np.ndarray, phases2: np.ndarray) -> tuple[float, float]:
-    """Mean difference in phase along a path within the action (by chance 1/3), and the share of the action it covers."""
+    """Mean difference in phase along a path within the action (by chance 1/3), and the share of the action covered."""
     first, second = phases1[path[:, 0]], phases2[path[:, 1]]
     both = ~np.isnan(first) & ~np.isnan(second)
     error = np.abs(first - second)[both].mean() if both.any() else 1 / 3

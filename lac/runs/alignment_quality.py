@@ -21,7 +21,7 @@ from lac.runs.evaluate import Embed, checked_embeddings
 from lac.runs.matching import Matching, judge, mean, phase_positions
 
 CLIPS = 24  # of the table by default: under a minute on a CPU thread for clips of some 150 frames
-FRAMES = 8000  # of an action, its clips padded to the longest: bounds memory, some 25 FRAMES^2 bytes, to 1.6 GB
+FRAMES = 6000  # of an action, its clips padded to the longest: bounds memory, some 60 FRAMES^2 bytes, to 2.1 GB
 
 
 class AlignmentQuality(NamedTuple):
@@ -114,8 +114,8 @@ def consensus_rows(consensus: Consensus, clips: ActionClips) -> dict[str, float]
 def choose_clips(dataset: Dataset, count: int) -> list[list[Clip]]:
     """Up to `count` validation clips that have phases, by action: always the same, spread over people.
 
-    Of `count` each action gets an equal share, and no more clips than `FRAMES` frames when all are padded to the
-    longest of the action; but 2 at least. Its people are gone through in the order of the data set, again and again,
+    Of `count` each action gets an equal share, and no more clips than `FRAMES` frames when all are padded to their
+    longest; but 2 at least. Its people are gone through in the order of the data set, again and again,
     and each gives its next clip. Actions with a single clip are left out.
 
     Raises:
@@ -134,9 +134,13 @@ def choose_clips(dataset: Dataset, count: int) -> list[list[Clip]]:
             f"action at least; of its {len(dataset.val)} validation clips {len(with_phases)} have labelled frames, in "
             f"{len(by_action)} actions"
         )
-    longest = [max(len(clip) for clip in clips) for clips in actions]
-    shares = [max(2, min(count // len(actions), FRAMES // frames)) for frames in longest]
-    return [_spread(clips)[:share] for clips, share in zip(actions, shares, strict=True)]
+    return [_fitting(_spread(clips)[: max(2, count // len(actions))]) for clips in actions]
+
+
+def _fitting(clips: Sequence[Clip]) -> list[Clip]:
+    """As many of the first clips as are `FRAMES` frames when all are padded to their longest; but 2 at least."""
+    longest = np.maximum.accumulate([len(clip) for clip in clips])
+    return list(clips[: max(2, int((np.arange(1, len(clips) + 1) * longest <= FRAMES).sum()))])
 
 
 def _spread(clips: Sequence[Clip]) -> list[Clip]:
