@@ -116,7 +116,8 @@ def plot_alignments(
     figure = new_figure(4.3 * len(panels) + 0.6, _height(times1, times2) + (0.3 if title else 0.0))
     all_axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (heading, (posterior, path)) in zip(all_axes, panels.items(), strict=True):
-        image = _heat_map(axes, posterior, times1, times2, "magma", 0.0, most)
+        # Square roots, so that an alignment that is unsure is still seen beside one that is sure.
+        image = _heat_map(axes, posterior**0.5, times1, times2, "magma", 0.0, most**0.5)
         _path_line(axes, path, times1, times2, _CYAN)
         if labels is not None:
             _phase_boxes(axes, times1, times2, _array(labels[0]), _array(labels[1]), "white")
@@ -127,7 +128,7 @@ def plot_alignments(
     if labels is not None and label_names is not None:
         _phase_names(all_axes[0].yaxis, times1, _array(labels[0]), label_names)
     all_axes[0].set_ylabel(f"{names[0]}, time (s)")
-    _colour_bar(figure, image, all_axes[-1], "probability of a match")
+    _colour_bar(figure, image, all_axes[-1], "root of the probability of a match")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
