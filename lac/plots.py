@@ -127,6 +127,8 @@ def plot_alignments(
         axes.set_xlabel(f"{names[1]}, time (s)")
     if labels is not None and label_names is not None:
         _phase_names(all_axes[0].yaxis, times1, _array(labels[0]), label_names)
+        for axes in all_axes[1:]:
+            axes.tick_params(axis="y", which="minor", length=0)
     all_axes[0].set_ylabel(f"{names[0]}, time (s)")
     _colour_bar(figure, image, all_axes[-1], "root of the probability of a match")
     if title:
@@ -236,9 +238,11 @@ def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> No
     """The name of each phase on the axis, beyond the numbers, at the middle of its stretch."""
     edges, stretches = _edges(times), _runs(labels)
     axis.set_ticks([(edges[first] + edges[end]) / 2 for first, end, _ in stretches], minor=True)
-    turned = {"rotation": 90, "va": "center"} if axis.axis_name == "y" else {}
+    vertical = axis.axis_name == "y"
+    turned = {"rotation": 90, "va": "center"} if vertical else {"rotation": 25, "ha": "right"}
     axis.set_ticklabels([names[label] for _, _, label in stretches], minor=True, fontsize=8, color=BLUE, **turned)
-    axis.set_tick_params(which="minor", length=0, pad=14 if axis.axis_name == "x" else 22)
+    axis.set_tick_params(which="minor", length=0, pad=22 if vertical else 14)
+    axis.labelpad = 14 if vertical else 0
 
 
 def _phase_boxes(axes: Axes, times1: Any, times2: Any, labels1: Any, labels2: Any, colour: str) -> None:
