@@ -72,13 +72,65 @@ def plot_alignment(
     axes.set_title(f"soft alignment, {matched}" + (", same phase (boxes)" if labels else ""), fontsize=10)
     for drawn in all_axes:
         line, frame = (_CYAN, "white") if drawn is axes else (INK, INK)
-        if len(path):
-            marker = "." if len(path) == 1 else None
-            drawn.plot(times2[path[:, 1]], times1[path[:, 0]], color=line, linewidth=1.2, marker=marker)
+        _path_line(drawn, path, times1, times2, line)
         if labels is not None:
             _phase_boxes(drawn, times1, times2, _array(labels[0]), _array(labels[1]), frame)
         drawn.set_xlabel(f"{names[1]}, time (s)")
     all_axes[0].set_ylabel(f"{names[0]}, time (s)")
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_alignments(
+    alignments: Mapping[str, tuple[Any, Any]],
+    times1: Any,
+    times2: Any,
+    *,
+    labels: tuple[Any, Any] | None = None,
+    label_names: Sequence[str] | None = None,
+    names: tuple[str, str] = ("sequence 1", "sequence 2"),
+    title: str = "",
+) -> Figure:
+    """Several soft alignments of the same two sequences side by side, each with its path, all in the same colours.
+
+    Args:
+        alignments: by heading posterior (N, M) and path (K, 2), as in `plot_alignment`.
+        times1: (N,) times of the frames in seconds, increasing.
+        times2: (M,) the same for the second sequence.
+        labels: phases (N,) and (M,) of the frames, as in `plot_alignment`.
+        label_names: of phase 0, 1 ...: written at the margins beside their stretches; `None`: not written.
+        names: what the two axes show.
+        title: a line above the picture.
+
+    Raises:
+        ValueError: as in `plot_alignment`, or there is no alignment.
+    """
+    if not alignments:
+        raise ValueError("alignments must hold one at least, got none")
+    times1, times2 = _array(times1), _array(times2)
+    panels = {name: (_array(p), _array(path).reshape(-1, 2).astype(int)) for name, (p, path) in alignments.items()}
+    for posterior, path in panels.values():
+        _check_alignment(posterior, path, times1, times2, None)
+    most = max(*(_greatest(posterior) for posterior, _ in panels.values()), 1e-6)
+    figure = new_figure(4.3 * len(panels) + 0.6, _height(times1, times2) + (0.3 if title else 0.0))
+    all_axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, (heading, (posterior, path)) in zip(all_axes, panels.items(), strict=True):
+        # Square roots, so that an alignment that is unsure is still seen beside one that is sure.
+        image = _heat_map(axes, posterior**0.5, times1, times2, "magma", 0.0, most**0.5)
+        _path_line(axes, path, times1, times2, _CYAN)
+        if labels is not None:
+            _phase_boxes(axes, times1, times2, _array(labels[0]), _array(labels[1]), "white")
+        if labels is not None and label_names is not None:
+            _phase_names(axes.xaxis, times2, _array(labels[1]), label_names)
+        axes.set_title(heading if len(path) else f"{heading}: no match", fontsize=10)
+        axes.set_xlabel(f"{names[1]}, time (s)")
+    if labels is not None and label_names is not None:
+        _phase_names(all_axes[0].yaxis, times1, _array(labels[0]), label_names)
+        for axes in all_axes[1:]:
+            axes.tick_params(axis="y", which="minor", length=0)
+    all_axes[0].set_ylabel(f"{names[0]}, time (s)")
+    _colour_bar(figure, image, all_axes[-1], "root of the probability of a match")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -171,9 +223,26 @@ def _height(times1: Any, times2: Any) -> float:
 
 def _heat_map(axes: Axes, values: Any, times1: Any, times2: Any, colours: str, low: float, high: float) -> Any:
     image = axes.pcolormesh(_edges(times2), _edges(times1), values, cmap=colours, vmin=low, vmax=high, rasterized=True)
-    axes.invert_yaxis()
+    axes.set_ylim(*sorted(axes.get_ylim(), reverse=True))
     _quiet(axes)
     return image
+
+
+def _path_line(axes: Axes, path: Any, times1: Any, times2: Any, colour: str) -> None:
+    if len(path):
+        marker = "." if len(path) == 1 else None
+        axes.plot(times2[path[:, 1]], times1[path[:, 0]], color=colour, linewidth=1.2, marker=marker)
+
+
+def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> None:
+    """The name of each phase on the axis, beyond the numbers, at the middle of its stretch."""
+    edges, stretches = _edges(times), _runs(labels)
+    axis.set_ticks([(edges[first] + edges[end]) / 2 for first, end, _ in stretches], minor=True)
+    vertical = axis.axis_name == "y"
+    turned = {"rotation": 90, "va": "center"} if vertical else {"rotation": 25, "ha": "right"}
+    axis.set_ticklabels([names[label] for _, _, label in stretches], minor=True, fontsize=8, color=BLUE, **turned)
+    axis.set_tick_params(which="minor", length=0, pad=22 if vertical else 14)
+    axis.labelpad = 14 if vertical else 0
 
 
 def _phase_boxes(axes: Axes, times1: Any, times2: Any, labels1: Any, labels2: Any, colour: str) -> None:

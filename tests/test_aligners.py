@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from lac import LACLoss
+from lac import Consensus, LACLoss
+from lac.paths import LEAST_MATCH, expected_paths
 from lac.runs import all_pairs
 from lac.runs.aligners import ActionClips, aligners
-from lac.runs.all_pairs import expected_paths, match_all, with_consensus
+from lac.runs.all_pairs import match_all, match_together, with_consensus
 
 SOFT = ("soft-DTW, raw", "soft-DTW, learned", "row softmax", "LACLoss")
 HARD = ("linear stretching", "DTW, raw", "subsequence DTW, raw", "DTW, learned", "subsequence DTW, learned")
@@ -31,8 +32,8 @@ def random_clips(lengths=LENGTHS, seed=0, beyond=0):
     return ActionClips(raw, z, torch.where(inside, torch.arange(t) / 10, 0).double(), counts)
 
 
-def plain_consensus(posteriors, groups):
-    """The transformation as it is written."""
+def plain_consensus(posteriors, groups, lengths):
+    """The transformation as it is written; padding is 0 and stays it."""
     c = len(groups)
     consistent = torch.zeros_like(posteriors)
     for i, j in itertools.permutations(range(c), 2):
@@ -105,7 +106,7 @@ def test_pairs_in_chunks_are_the_same_pairs(name, monkeypatch):
 @pytest.mark.parametrize("name", [*SOFT, *HARD])
 def test_a_clip_and_its_copy_match_frame_by_frame(name):
     clips = random_clips((14, 14))
-    twins = ActionClips(*(x[:1].expand(2, *x.shape[1:]).contiguous() for x in clips))
+    twins = ActionClips(*(x[:1].expand(2, *x.shape[1:]).contiguous() for x in clips[:4]))
     # Frames of a length in all directions, so that each is like itself alone.
     far = torch.nn.functional.normalize(torch.randn(14, 64, generator=torch.Generator().manual_seed(0)), dim=1)
     matched = match_all(aligners(LACLoss())[name], twins._replace(raw=far.expand(2, -1, -1), z=far.expand(2, -1, -1)))
@@ -164,20 +165,12 @@ def test_consensus_is_what_it_says():
     posteriors = match_all(aligners(LACLoss())["row softmax"], random_clips()).posteriors
     symmetric = torch.minimum(posteriors, posteriors.permute(1, 0, 3, 2))
     consistent = with_consensus(posteriors, torch.tensor(LENGTHS))
-    expected = plain_consensus(symmetric, torch.zeros(4))
+    expected = plain_consensus(symmetric, torch.zeros(4), LENGTHS)
     torch.testing.assert_close(consistent.posteriors, expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(
         with_consensus(posteriors, torch.tensor(LENGTHS), plain_consensus).posteriors, expected, rtol=0, atol=0
     )
     assert set(consistent.paths) == set(itertools.permutations(range(4), 2))
-
-
-def test_consensus_stays_within_groups():
-    posteriors = torch.rand(5, 5, 4, 4)
-    posteriors = posteriors + posteriors.permute(1, 0, 3, 2)
-    groups = torch.tensor([7, -1, 7, 7, -1])
-    consistent = all_pairs.consistent_alignments(posteriors, groups)
-    torch.testing.assert_close(consistent, plain_consensus(posteriors, groups))
 
 
 def increasing(n, m):
@@ -191,14 +184,40 @@ def increasing(n, m):
 @pytest.mark.parametrize("seed", range(4))
 def test_expected_paths_gather_the_most(seed):
     posterior = torch.rand(4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 4 / 3
-    both = torch.zeros(2, 2, 6, 6, dtype=torch.float64)
-    both[0, 1, :4, :5], both[1, 0, :5, :4] = posterior, posterior.T
-    paths = expected_paths(both, torch.tensor([4, 5]))
-    best = max(increasing(4, 5), key=lambda path: sum(posterior[cell].item() - all_pairs.LEAST_MATCH for cell in path))
-    assert [tuple(cell) for cell in paths[0, 1].tolist()] == best
-    np.testing.assert_array_equal(paths[1, 0], paths[0, 1][:, ::-1])
+    padded = torch.ones(2, 6, 6, dtype=torch.float64)
+    padded[:, :4, :5] = posterior
+    lengths = (torch.tensor([4, 4]), torch.tensor([5, 5]))
+    best = max(increasing(4, 5), key=lambda path: sum(posterior[cell].item() - LEAST_MATCH for cell in path))
+    for path in (*expected_paths(padded, lengths), *expected_paths(posterior[None])):
+        assert [tuple(cell) for cell in path.tolist()] == best
 
 
 def test_nothing_worth_a_match_has_an_empty_path():
-    paths = expected_paths(torch.full((2, 2, 3, 3), all_pairs.LEAST_MATCH / 2), torch.tensor([3, 3]))
-    assert paths[0, 1].shape == paths[1, 0].shape == (0, 2)
+    (path,) = expected_paths(torch.full((1, 3, 3), LEAST_MATCH / 2))
+    assert path.shape == (0, 2)
+
+
+# The consensus of all clips
+
+
+def test_clips_aligned_together_are_what_the_consensus_says():
+    clips = random_clips()._replace(guide=random_clips(seed=1).raw)
+    for weight in (0.0, 0.4, 1.0):
+        matched = match_together(Consensus(), clips, weight)
+        settings = Consensus(guide_weight=weight, spread=0.0)
+        expected = settings(clips.z, torch.zeros(4).long(), clips.lengths, times=clips.times, guide=clips.guide)
+        torch.testing.assert_close(matched.posteriors, expected.posterior, rtol=0, atol=1e-6)
+        assert set(matched.paths) == set(itertools.permutations(range(4), 2))
+        for i, j in itertools.combinations(range(4), 2):
+            (best,) = expected_paths(matched.posteriors[i, j, : LENGTHS[i], : LENGTHS[j]][None])
+            np.testing.assert_array_equal(matched.paths[i, j], best)
+            np.testing.assert_array_equal(matched.paths[j, i], best.flip(1))
+
+
+def test_all_clips_are_thirds_so_that_chance_has_no_part():
+    clips = random_clips((6,) * 20)
+    runs = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        runs.append(match_together(Consensus(n_thirds=2), clips, 0.0).posteriors)
+    torch.testing.assert_close(*runs, rtol=0, atol=0)

@@ -155,20 +155,37 @@ def test_figures_are_the_mean_over_the_pairs():
     assert row.error > 0
 
 
-def test_consensus_is_called_with_each_action():
+def test_consistency_is_asked_of_each_action():
     calls = []
 
-    def consensus(posteriors, groups):
-        calls.append((tuple(posteriors.shape), groups.tolist()))
+    def consistency(posteriors, groups, lengths):
+        calls.append((tuple(posteriors.shape), groups.tolist(), lengths.tolist()))
         assert (posteriors == posteriors.permute(1, 0, 3, 2)).all()
         return 0 * posteriors
 
     val = [clip(f"{action}{k}", action=action) for action in ("lift", "row") for k in range(3)]
-    rows = alignment_quality(dataset(val), frames_as_embeddings, LACLoss(), consensus=consensus).rows
+    rows = alignment_quality(dataset(val), frames_as_embeddings, LACLoss(), consistency=consistency).rows
     t = len(PHASES)
-    assert calls == [((3, 3, t, t), [0, 0, 0])] * 8  # four aligners with a posterior, two actions
+    assert calls == [((3, 3, t, t), [0, 0, 0], [t, t, t])] * 8  # four aligners with a posterior, two actions
     assert rows["LACLoss + consensus"][:3] == pytest.approx((0, math.nan, 0), nan_ok=True)
     assert rows["LACLoss"].recall > 0
+
+
+def test_consensus_aligns_by_what_is_known_of_the_frames():
+    val = [clip(f"v{k}") for k in range(3)]
+    rows = alignment_quality(dataset(val), frames_as_embeddings, LACLoss()).rows
+    for name in ("Consensus, self-similarity", "Consensus, embeddings", "Consensus, both"):
+        assert rows[name].hit > 0.9, name
+        assert rows[name].error == 0, name
+    # Embeddings that know nothing leave the self-similarity as it is.
+    blind = alignment_quality(dataset(val), lambda clips: [np.zeros((len(c), 2)) for c in clips], LACLoss()).rows
+    assert blind["Consensus, self-similarity"] == pytest.approx(rows["Consensus, self-similarity"])
+    assert blind["Consensus, embeddings"].covered == 0
+
+
+def test_without_self_similarity_its_rows_are_left_out():
+    rows = alignment_quality(dataset([clip("v0"), clip("v1")]), frames_as_embeddings, LACLoss(), reach=0).rows
+    assert [name for name in rows if name.startswith("Consensus")] == ["Consensus, embeddings"]
 
 
 # What is shown and written

@@ -1,4 +1,4 @@
-"""`lac-align`: what two clips have in common, as numbers, as a picture, and as a video."""
+"""`lac-align`: what two clips have in common, alone or by the word of others: numbers, a picture, a video."""
 
 from __future__ import annotations
 
@@ -29,16 +29,19 @@ if TYPE_CHECKING:
     from lac.pairs import AlignedClips
 
 _LETTERS = ("A", "B")  # the two clips, as the help and the report call them
+_CLIP = "file (.npy or video), folder of images, or name of a clip of the run's data set"
 _STILL = "does not change from frame to frame: any path through it is as good as another"
 
 _EXAMPLES = """examples:
   lac-align runs/mine clip03 clip07                    clips of the data set
   lac-align runs/mine clip03 elsewhere/features.npy    a clip and an array
+  lac-align runs/mine clip03 clip07 clip01 clip05      by what all four agree on
   lac-align runs/pour a.mp4 b.mp4 --video both.mp4     of a run on videos
 """
-_WRITES = """what is written to --out (default: RUN/align/A-B):
-  alignment.png        scores, soft alignment, best path
-  alignment.json       scores, matched segments, gaps, path
+_WRITES = """what is written to --out (default: RUN/align/A-B; A-B+n with n others):
+  alignment.png        scores, soft alignment, best path; with others: the soft
+                       alignment and path of A and B alone, and with the others
+  alignment.json       scores, matched segments, gaps, path; with others: trust
 """
 
 
@@ -48,16 +51,18 @@ def _parser() -> argparse.ArgumentParser:
         "Align two clips by a trained encoder: score, matched segment, gaps, heat map.",
         examples=_EXAMPLES,
         writes=_WRITES,
-        usage="lac-align RUN A B [option ...]",
+        usage="lac-align RUN A B [C ...] [option ...]",
     )
     what = parser.add_argument_group("what to align")
     add_run(what)
     for letter in _LETTERS:
-        what.add_argument(
-            f"clip_{letter.lower()}",
-            metavar=letter,
-            help="file (.npy or video), folder of images, or name of a clip of the run's data set",
-        )
+        what.add_argument(f"clip_{letter.lower()}", metavar=letter, help=_CLIP)
+    what.add_argument(
+        "others",
+        metavar="C",
+        nargs="*",
+        help="more clips of the same action: A and B are aligned by what all of them agree about",
+    )
     add_root(what)
     settings = parser.add_argument_group("settings")
     add_set(settings)
@@ -72,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 def _align(arguments: argparse.Namespace) -> int:
     if arguments.video and not arguments.video.lower().endswith(".mp4"):
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
+    _check_given_once((arguments.clip_a, arguments.clip_b, *arguments.others))
 
     from lac.cli.clips import check_frames, read_clips
     from lac.data.side_by_side import write_side_by_side
@@ -86,23 +92,27 @@ def _align(arguments: argparse.Namespace) -> int:
     config = config_of_run(arguments)
     device = pick_device(arguments.device or "auto")
     encoder, loss = read_encoder(folder, device), read_loss(folder, device)
-    names = (arguments.clip_a, arguments.clip_b)
+    names = (arguments.clip_a, arguments.clip_b, *arguments.others)
     sources = read_clips(names, config.data, device)
     for name, source in zip(names, sources, strict=True):
         check_frames(name, source.clip, encoder.config)
-    videos = [_video(name, source) for name, source in zip(names, sources, strict=True)] if arguments.video else []
-    first, second = (source.clip for source in sources)
+    videos = (
+        [_video(name, source) for name, source in zip(names[:2], sources[:2], strict=True)] if arguments.video else []
+    )
+    first, second, *others = (source.clip for source in sources)
 
-    aligned = align_clips(encoder, loss, first, second)
-    if not aligned.best_score.isfinite():
-        raise DataError(
-            f"the scores of {names[0]} and {names[1]} are not finite; the encoder has diverged, or the frames are too "
-            "large for it"
-        )
-    path = aligned.path.cpu().numpy()
+    aligned = align_clips(encoder, loss, first, second, others, reach=config.train.reach)
+    _check_finite(names, aligned)
+    together = aligned.together
+    path = (aligned.path if together is None else together.path).cpu().numpy()
     report = _report(folder, names, (first, second), aligned, path)
-    out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}")
+    if together is not None:
+        report |= {"trust": together.trust.item(), "others": _others(names[2:], others)}
+    with_others = f"+{len(others)}" if others else ""
+    out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}{with_others}")
     title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}"
+    if together is not None:
+        title += f", trust {report['trust']:.2f}"
     if not len(path):
         title += ": nothing in common"
     save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
@@ -116,6 +126,34 @@ def _align(arguments: argparse.Namespace) -> int:
     elif arguments.video:
         print(f"video           none: there is no match to follow; {arguments.video} is not written")
     return 0
+
+
+def _check_given_once(clips: Sequence[str]) -> None:
+    """Others that are one of the clips already would confirm whatever is matched.
+
+    Raises:
+        UsageError: a clip is given twice, beside the two to be aligned.
+    """
+    for place, name in enumerate(clips[2:], start=2):
+        if name in clips[:place]:
+            raise UsageError(f"{name!r} is given twice: it cannot confirm its own alignment; leave it out once")
+
+
+def _check_finite(names: Sequence[str], aligned: AlignedClips) -> None:
+    """Raises:
+    DataError: the scores, or what others make of them, are not finite.
+    """
+    together = aligned.together
+    if aligned.best_score.isfinite() and (together is None or together.posterior.isfinite().all()):
+        return
+    whose = " and ".join(names[:2]) if not aligned.best_score.isfinite() else "the others"
+    raise DataError(
+        f"the scores of {whose} are not finite; the encoder has diverged, or the frames are too large for it"
+    )
+
+
+def _others(names: Sequence[str], clips: Sequence[Clip]) -> list[dict[str, Any]]:
+    return [{"given": name, "name": clip.name, "frames": len(clip)} for name, clip in zip(names, clips, strict=True)]
 
 
 def _video(name: str, source: Source) -> Path:
@@ -146,7 +184,7 @@ def _report(
                 "seconds": [clip.times[0], clip.times[-1]],
                 "matched_segment": [times[0], times[-1]] if times else None,
             }
-            for name, clip, times in zip(names, clips, matched_times, strict=True)
+            for name, clip, times in zip(names[:2], clips, matched_times, strict=True)
         ],
         "gaps": find_gaps(path, first.times, second.times),
         "path": path.tolist(),
@@ -159,8 +197,15 @@ def _show(report: dict[str, Any], out: Path) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    verdict = "" if report["path"] else "   not above 0: nothing in common"
-    console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){verdict}")
+    alone = "trust" not in report
+    verdict = "   not above 0: nothing in common" if alone and not report["path"] else ""
+    whose = "" if alone else "   of the two alone"
+    console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){whose}{verdict}")
+    if not alone:
+        number = len(report["others"])
+        whose = "1 other clip" if number == 1 else f"{number} other clips"
+        agreed = "" if report["path"] else "   nothing in common"
+        console.print(f"trust           {report['trust']:.2f}   from 0 to 1, by {whose}{agreed}")
     console.print(f"matched         {report['matched_frames']} frames")
     for letter, clip in zip(_LETTERS, report["clips"], strict=True):
         whole, part = clip["seconds"], clip["matched_segment"]

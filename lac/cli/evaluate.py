@@ -140,7 +140,10 @@ def _match_clips(arguments: argparse.Namespace, dataset: Dataset, device: torch.
 
     folder = Path(arguments.run)
     encoder, loss = read_encoder(folder, device), read_loss(folder, device)
-    return alignment_quality(dataset, lambda clips: embed_clips(encoder, clips, device), loss, device=device)
+    reach = config_of_run(arguments).train.reach
+    return alignment_quality(
+        dataset, lambda clips: embed_clips(encoder, clips, device), loss, device=device, reach=reach
+    )
 
 
 def _judge_features(arguments: argparse.Namespace, device: torch.device) -> tuple[Dataset, dict[str, EvalResult], int]:

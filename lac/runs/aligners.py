@@ -25,12 +25,14 @@ class ActionClips(NamedTuple):
         z: (C, T, E) float32 embeddings, 0 at padding.
         times: (C, T) float64 seconds since the first frame.
         lengths: (C,) int64.
+        guide: (C, T, K) float32 self-similarity of the frames, 0 at padding; or `None`.
     """
 
     raw: Tensor
     z: Tensor
     times: Tensor
     lengths: Tensor
+    guide: Tensor | None = None
 
 
 class Alignments(NamedTuple):

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lac.consensus import consistent_alignments
+from lac.consensus import Consensus, consistent_alignments
 from lac.data.base import Clip, Dataset
 from lac.errors import DataError
+from lac.guides import with_guides
 from lac.loss import LACLoss
 from lac.runs.aligners import ActionClips, aligners
-from lac.runs.all_pairs import Consensus, Matched, match_all, with_consensus
+from lac.runs.all_pairs import Consistency, Matched, match_all, match_together, with_consensus
 from lac.runs.evaluate import Embed, checked_embeddings
 from lac.runs.matching import Matching, judge, mean, phase_positions
 
 CLIPS = 24  # of the table by default: under a minute on a CPU thread for clips of some 150 frames
-FRAMES = 8000  # of an action, its clips padded to the longest: bounds memory, some 25 FRAMES^2 bytes, to 1.6 GB
+FRAMES = 6000  # of an action, its clips padded to the longest: bounds memory, some 60 FRAMES^2 bytes, to 2.1 GB
 
 
 class AlignmentQuality(NamedTuple):
@@ -51,13 +52,14 @@ def alignment_quality(
     *,
     count: int = CLIPS,
     device: torch.device | str = "cpu",
-    consensus: Consensus = consistent_alignments,
+    reach: float = 0.8,
+    consistency: Consistency = consistent_alignments,
 ) -> AlignmentQuality:
     """Match validation clips of one action by each of `lac.runs.aligners.aligners`, and judge the matching by phases.
 
     Each ordered pair of clips of different people counts, or of different clips where people are not known. An aligner
     with a posterior has a second row, "+ consensus": its posteriors made consistent over all chosen clips of the
-    action.
+    action. Rows "Consensus, ..." align these clips by `lac.Consensus`, by what `consensus_rows` says.
 
     Args:
         dataset: its validation clips are matched, see `choose_clips`.
@@ -65,7 +67,8 @@ def alignment_quality(
         loss: that of the run.
         count: of the clips, >= 2; fewer where they are long, see `choose_clips`.
         device: where the clips are aligned.
-        consensus: takes symmetric posteriors (C, C, T, T) and groups (C,), as the default does.
+        reach: of the frames' self-similarity, in seconds, see `lac.self_similarity`; 0: rows that need it are left out.
+        consistency: see `lac.runs.all_pairs.with_consensus`.
 
     Raises:
         ValueError: there is no pair of validation clips of one action with phases, or an embedding is not what it must
@@ -77,13 +80,16 @@ def alignment_quality(
     people = len(persons) if len(persons) > 1 and all(persons) else 0
     rows: dict[str, list[Matching]] = {}
     for members in actions:
-        padded = _padded(members, embed, device)
+        padded = _padded(members, embed, reach, device)
         for name, aligner in aligners(loss).items():
             matched = match_all(aligner, padded)
             rows.setdefault(name, []).extend(_judged(members, matched, people))
             if matched.posteriors is not None:
-                consistent = with_consensus(matched.posteriors, padded.lengths, consensus)
+                consistent = with_consensus(matched.posteriors, padded.lengths, consistency)
                 rows.setdefault(f"{name} + consensus", []).extend(_judged(members, consistent, people))
+        for name, guide_weight in consensus_rows(loss.consensus, padded).items():
+            matched = match_together(loss.consensus, padded, guide_weight)
+            rows.setdefault(name, []).extend(_judged(members, matched, people))
     pairs = len(next(iter(rows.values())))
     if pairs == 0:
         raise DataError(
@@ -94,11 +100,22 @@ def alignment_quality(
     return AlignmentQuality(figures, [clip.name for clip in clips], people, pairs)
 
 
+def consensus_rows(consensus: Consensus, clips: ActionClips) -> dict[str, float]:
+    """The rows of `lac.Consensus`, and the weight of the self-similarity beside the embeddings in each."""
+    if clips.guide is None:
+        return {"Consensus, embeddings": 0.0}
+    return {
+        "Consensus, self-similarity": 1.0,
+        "Consensus, embeddings": 0.0,
+        "Consensus, both": consensus.guide_weight,
+    }
+
+
 def choose_clips(dataset: Dataset, count: int) -> list[list[Clip]]:
     """Up to `count` validation clips that have phases, by action: always the same, spread over people.
 
-    Of `count` each action gets an equal share, and no more clips than `FRAMES` frames when all are padded to the
-    longest of the action; but 2 at least. Its people are gone through in the order of the data set, again and again,
+    Of `count` each action gets an equal share, and no more clips than `FRAMES` frames when all are padded to their
+    longest; but 2 at least. Its people are gone through in the order of the data set, again and again,
     and each gives its next clip. Actions with a single clip are left out.
 
     Raises:
@@ -117,9 +134,13 @@ def choose_clips(dataset: Dataset, count: int) -> list[list[Clip]]:
             f"action at least; of its {len(dataset.val)} validation clips {len(with_phases)} have labelled frames, in "
             f"{len(by_action)} actions"
         )
-    longest = [max(len(clip) for clip in clips) for clips in actions]
-    shares = [max(2, min(count // len(actions), FRAMES // frames)) for frames in longest]
-    return [_spread(clips)[:share] for clips, share in zip(actions, shares, strict=True)]
+    return [_fitting(_spread(clips)[: max(2, count // len(actions))]) for clips in actions]
+
+
+def _fitting(clips: Sequence[Clip]) -> list[Clip]:
+    """As many of the first clips as are `FRAMES` frames when all are padded to their longest; but 2 at least."""
+    longest = np.maximum.accumulate([len(clip) for clip in clips])
+    return list(clips[: max(2, int((np.arange(1, len(clips) + 1) * longest <= FRAMES).sum()))])
 
 
 def _spread(clips: Sequence[Clip]) -> list[Clip]:
@@ -132,15 +153,17 @@ def _spread(clips: Sequence[Clip]) -> list[Clip]:
     return [clips[k] for k in sorted(range(len(clips)), key=lambda k: turns[k])]
 
 
-def _padded(clips: Sequence[Clip], embed: Embed, device: torch.device | str) -> ActionClips:
+def _padded(clips: Sequence[Clip], embed: Embed, reach: float, device: torch.device | str) -> ActionClips:
     def batch(arrays: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
         return pad_sequence([torch.from_numpy(array).to(dtype) for array in arrays], batch_first=True).to(device)
 
+    guides = [clip.guide for clip in with_guides(clips, reach) if clip.guide is not None]
     return ActionClips(
         batch([clip.frames.reshape(len(clip), -1) for clip in clips], torch.float32),
         batch(checked_embeddings(embed, clips), torch.float32),
         batch([clip.times - clip.times[0] for clip in clips], torch.float64),
         torch.tensor([len(clip) for clip in clips], device=device),
+        batch(guides, torch.float32) if len(guides) == len(clips) else None,
     )
 
 

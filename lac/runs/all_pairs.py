@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lac.consensus import consistent_alignments
-from lac.functional import hard_alignment
+from lac.consensus import Consensus, consistent_alignments
+from lac.paths import expected_paths
 from lac.runs.aligners import ActionClips, Aligner
 
-LEAST_MATCH = 0.05  # the probability below which the path of a posterior rather leaves two frames out
 _PAIRS = 64  # aligned at once, which bounds the memory
 
-Consensus = Callable[[Tensor, Tensor], Tensor]
+Consistency = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Matched(NamedTuple):
@@ -32,7 +32,7 @@ class Matched(NamedTuple):
 
 
 def match_all(aligner: Aligner, clips: ActionClips) -> Matched:
-    """Align every pair of the clips, in both directions; a posterior without a path gets `expected_paths`."""
+    """Align every pair of the clips, in both directions; a posterior without a path gets `lac.paths.expected_paths`."""
     c, t = clips.raw.shape[:2]
     posteriors, paths = None, {}
     for pairs in torch.triu_indices(c, c, 1).split(_PAIRS, dim=1):
@@ -47,11 +47,11 @@ def match_all(aligner: Aligner, clips: ActionClips) -> Matched:
             for a, b, path, path_back in zip(i.tolist(), j.tolist(), aligned.paths, back, strict=True):
                 paths[a, b], paths[b, a] = path.cpu().numpy(), path_back.cpu().numpy()
     if posteriors is not None and not paths:
-        paths = expected_paths(_symmetric(posteriors), clips.lengths)
+        paths = _all_paths(_symmetric(posteriors), clips.lengths)
     return Matched(posteriors, paths)
 
 
-def with_consensus(posteriors: Tensor, lengths: Tensor, consensus: Consensus = consistent_alignments) -> Matched:
+def with_consensus(posteriors: Tensor, lengths: Tensor, consistency: Consistency = consistent_alignments) -> Matched:
     """The posteriors of clips of one action made consistent with each other, and the paths of what comes out.
 
     Where the posteriors of a pair's two directions differ, the lesser of both enters.
@@ -59,30 +59,35 @@ def with_consensus(posteriors: Tensor, lengths: Tensor, consensus: Consensus = c
     Args:
         posteriors: (C, C, T, T) as in `Matched`.
         lengths: (C,).
-        consensus: takes symmetric posteriors and groups (C,) as `lac.consensus.consistent_alignments`.
+        consistency: takes symmetric posteriors, groups (C,) and lengths (C,), as `lac.consistent_alignments` does.
     """
-    consistent = consensus(_symmetric(posteriors), torch.zeros_like(lengths))
-    return Matched(consistent, expected_paths(consistent, lengths))
+    consistent = consistency(_symmetric(posteriors), torch.zeros_like(lengths), lengths)
+    return Matched(consistent, _all_paths(consistent, lengths))
 
 
-def expected_paths(posteriors: Tensor, lengths: Tensor) -> dict[tuple[int, int], np.ndarray]:
-    """The path of every ordered pair that gathers the most probability, less `LEAST_MATCH` for each of its cells.
-
-    The alignment of maximum expected accuracy, as ProbCons has it (Do et al., Genome Research 15, 2005): the hard
-    alignment of P - `LEAST_MATCH`, gaps at no cost. Empty where no cell is worth that.
+def match_together(consensus: Consensus, clips: ActionClips, guide_weight: float) -> Matched:
+    """All clips aligned by `lac.Consensus`: by every third clip, and not spread.
 
     Args:
-        posteriors: (C, C, T, T), [j, i] the transpose of [i, j].
-        lengths: (C,).
+        consensus: the settings; the three that are named here do not count.
+        clips: of one action.
+        guide_weight: of the self-similarity beside the embeddings; 0 where the clips have none.
     """
+    c = len(clips.lengths)
+    settings = dataclasses.replace(consensus, guide_weight=guide_weight, spread=0.0, n_thirds=c)
+    groups = torch.zeros_like(clips.lengths)
+    posteriors = settings(clips.z, groups, clips.lengths, times=clips.times, guide=clips.guide).posterior
+    return Matched(posteriors, _all_paths(posteriors, clips.lengths))
+
+
+def _all_paths(posteriors: Tensor, lengths: Tensor) -> dict[tuple[int, int], np.ndarray]:
+    """`expected_paths` of every ordered pair of clips, posteriors[j, i] the transpose of posteriors[i, j]."""
     paths = {}
     for i, j in torch.triu_indices(len(lengths), len(lengths), 1).split(_PAIRS, dim=1):
-        scores = posteriors[i, j] - LEAST_MATCH
-        best = hard_alignment(scores, gap_open=0.0, gap_extend=0.0, lengths=(lengths[i], lengths[j]))
-        worth = (best.score > 0).tolist()
-        for a, b, path, some in zip(i.tolist(), j.tolist(), best.paths, worth, strict=True):
-            cells = path.cpu().numpy() if some else np.empty((0, 2), np.int64)
-            paths[a, b], paths[b, a] = cells, cells[:, ::-1]
+        best = expected_paths(posteriors[i, j], (lengths[i], lengths[j]))
+        for a, b, path in zip(i.tolist(), j.tolist(), best, strict=True):
+            paths[a, b] = path.cpu().numpy()
+            paths[b, a] = paths[a, b][:, ::-1]
     return paths
 
 

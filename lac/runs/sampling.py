@@ -11,8 +11,8 @@ import torch
 
 from lac.data import Clip
 from lac.data.augment import Batch, view_batches
+from lac.guides import groups_of, with_guides
 from lac.runs.config import TrainConfig
-from lac.runs.guides import groups_of, with_guides
 
 TOGETHER = 8  # clips of an action in a batch: fewer would have few others to agree with
 

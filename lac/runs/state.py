@@ -13,10 +13,10 @@ from torch import nn
 
 from lac.data import Dataset
 from lac.errors import ConfigError
+from lac.guides import groups_of
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.runs.config import CONFIG, TrainConfig, TrainSection, blaming
-from lac.runs.guides import groups_of
 from lac_kernels import engines
 
 # The loss has a few scalars to learn. At the encoder's rate they would hardly leave their start in a short run.

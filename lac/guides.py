@@ -1,4 +1,4 @@
-"""What training knows of clips beside their frames: which show the same action, and their self-similarity."""
+"""What aligning knows of clips beside their frames: which show the same action, and their self-similarity."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from torch.nn.utils.rnn import pad_sequence
 
 from lac.data import Clip
+from lac.errors import DataError
 from lac.similarity import frame_distances, standardised
 
 _SMALL = 16  # height and width, in pixels, of the pictures whose self-similarity is taken
@@ -30,6 +31,9 @@ def with_guides(clips: Sequence[Clip], reach: float) -> list[Clip]:
     Args:
         clips: all that are trained on.
         reach: of `lac.self_similarity`, in seconds; 0: no guide is made.
+
+    Raises:
+        DataError: frames so large that their distances overflow; the message names the clip.
     """
     if reach == 0 or all(clip.guide is not None for clip in clips):
         return list(clips)
@@ -44,4 +48,10 @@ def _distances(clip: Clip, reach: float) -> torch.Tensor:
     if frames.ndim == 4 and min(frames.shape[2:]) > _SMALL:
         frames = adaptive_avg_pool2d(frames, _SMALL)
     times = torch.from_numpy(clip.times)[None]
-    return frame_distances(frames[None], torch.tensor([len(clip)]), times=times, reach=reach)[0]
+    distances = frame_distances(frames[None], torch.tensor([len(clip)]), times=times, reach=reach)[0]
+    if not distances.isfinite().all():
+        raise DataError(
+            f"clip {clip.name!r}: its frames are too large for their distances, up to {frames.abs().max():.3g}; "
+            "scale the frames of all clips down"
+        )
+    return distances
