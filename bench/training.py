@@ -37,13 +37,15 @@ def step_times(backend: str | None, batch: int, frames: int, device, seconds: fl
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
+    times = torch.arange(frames, device=device).expand(batch, frames)
+
     def step() -> tuple[float, ...]:
         views = [torch.randn(batch, frames, 51, device=device).cumsum(1) for _ in range(2)]
         began = now()
         z = [encoder(view) for view in views]
         leaves = [x.detach().requires_grad_() for x in z]
         encoded = now()
-        value = loss(*leaves)
+        value = loss(*leaves, times1=times, times2=times)
         forward = now()
         value.backward()
         backward = now()
@@ -53,10 +55,10 @@ def step_times(backend: str | None, batch: int, frames: int, device, seconds: fl
         return forward - encoded, backward - forward, encoded - began + now() - backward
 
     step()
-    times: list[tuple[float, ...]] = []
-    while sum(sum(parts) for parts in times) < seconds or len(times) < 3:
-        times.append(step())
-    return times
+    measured: list[tuple[float, ...]] = []
+    while sum(sum(parts) for parts in measured) < seconds or len(measured) < 3:
+        measured.append(step())
+    return measured
 
 
 def main() -> None:
