@@ -237,6 +237,7 @@ def _path_line(axes: Axes, path: Any, times1: Any, times2: Any, colour: str) -> 
 def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> None:
     """The name of each phase on the axis, beyond the numbers, at the middle of its stretch."""
     edges, stretches = _edges(times), _runs(labels)
+    axis.remove_overlapping_locs = False  # a number at the same place is no reason to leave a name out
     axis.set_ticks([(edges[first] + edges[end]) / 2 for first, end, _ in stretches], minor=True)
     vertical = axis.axis_name == "y"
     turned = {"rotation": 90, "va": "center"} if vertical else {"rotation": 25, "ha": "right"}

@@ -125,3 +125,43 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_pyplot_is_not_imported():
     alignment().canvas.draw()
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def alignments(**changes):
+    generator = torch.Generator().manual_seed(0)
+    before, after = torch.rand(2, 12, 9, generator=generator)
+    arguments = {"times1": TIMES1, "times2": TIMES2} | changes
+    path = torch.tensor([[2, 1], [3, 2], [5, 3]])
+    return plots.plot_alignments({"before": (before / 2, path), "after": (after, path + 1)}, **arguments)
+
+
+def test_alignments_stand_side_by_side_in_the_same_colours():
+    labels = np.repeat([-1, 0, 1], 4), np.repeat([1, 0, 2], 3)
+    figure = alignments(labels=labels, label_names=["up", "down", "over"], names=("a", "b"), title="both")
+    figure.canvas.draw()
+    before, after = figure.axes[:2]
+    assert before.collections[0].get_clim() == after.collections[0].get_clim()
+    for axes, rows in ((before, [2, 3, 5]), (after, [3, 4, 6])):
+        (line,) = axes.lines
+        np.testing.assert_allclose(line.get_ydata(), TIMES1[rows])
+        assert axes.yaxis_inverted()
+        assert len(axes.patches) == 2
+        assert [text.get_text() for text in axes.get_xticklabels(minor=True)] == ["down", "up", "over"]
+        np.testing.assert_allclose(axes.xaxis.get_minorticklocs()[1], TIMES2[4], atol=0.02)
+    assert [text.get_text() for text in before.get_yticklabels(minor=True)] == ["up", "down"]
+    assert (before.get_title(), before.get_ylabel(), figure.get_suptitle()) == ("before", "a, time (s)", "both")
+
+
+def test_an_alignment_without_a_path_among_others():
+    empty = (np.zeros((12, 9)), torch.empty(0, 2))
+    figure = plots.plot_alignments({"before": empty, "after": empty}, TIMES1, TIMES2)
+    figure.canvas.draw()
+    assert figure.axes[0].get_title() == "before: no match"
+    assert not figure.axes[0].lines
+
+
+def test_alignments_that_cannot_be():
+    with pytest.raises(ValueError, match="alignments must hold one at least"):
+        plots.plot_alignments({}, TIMES1, TIMES2)
+    with pytest.raises(ValueError, match=r"posterior must be \(len\(times1\), len\(times2\)\), here \(12, 8\)"):
+        alignments(times2=TIMES2[:8])
