@@ -39,7 +39,9 @@ class Alignment(lightning.LightningModule):
         self.loss = LACLoss()
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        value = self.loss(*map(self.encoder, batch))
+        z1, z2 = map(self.encoder, batch)
+        times = torch.arange(FRAMES, device=z1.device).expand(len(z1), FRAMES)  # both views have one clock
+        value = self.loss(z1, z2, times1=times, times2=times)
         self.log("loss", value, prog_bar=True)
         self.log_dict(self.loss.learned())
         return value

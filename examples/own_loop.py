@@ -1,7 +1,8 @@
 """A training loop of your own: pairs of clips in, an encoder and a loss that learned out. `python examples/own_loop.py`
 
 Put your data in the place of `pairs`: two batches of sequences, row k of one showing the same thing as row k of the
-other, with the time of every frame and the number of frames that are not padding.
+other, with the time of every frame and the number of frames that are not padding. Here both rows have one clock, as two
+views of a recording have: equal times match. Give `same_clock=False` where each is a recording with a clock of its own.
 """
 
 import argparse
@@ -21,10 +22,10 @@ def recording(phases: Tensor, weights: Tensor) -> Tensor:
 
 
 def pairs(weights: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Two recordings of the same movements: frames (B, T, FEATURES), times (B, T) in seconds, lengths (B,)."""
+    """Two views of the same movements: frames (B, T, FEATURES), times (B, T) in seconds, lengths (B,)."""
     sides = []
     for _ in range(2):
-        start = torch.rand(PAIRS, 1) * 0.3  # each recording begins elsewhere
+        start = torch.rand(PAIRS, 1) * 0.3  # each view begins elsewhere
         phases = start + (1 - start) * torch.linspace(0, 1, FRAMES)
         lengths = torch.randint(FRAMES // 2, FRAMES + 1, (PAIRS,))
         sides.append((recording(phases, weights), 4 * phases, lengths))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from embedded import FORMS, frame_numbers
 from oracle import ENGINES, leaves
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -113,15 +114,16 @@ def test_compiles_without_a_graph_break():
             torch.testing.assert_close(x, y)
 
 
-@pytest.mark.parametrize("form", ["contrast", "score", "posterior"])
+@pytest.mark.parametrize("form", [*FORMS, None])
 def test_the_loss_compiles_without_a_graph_break(form):
     torch._dynamo.reset()
     loss = LACLoss(sequence_form=form)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     z1, z2 = torch.randn(3, 8, 16, requires_grad=True), torch.randn(3, 9, 16)
-    lengths = (torch.tensor([8, 4, 1]), torch.tensor([9, 9, 2]))
-    expected = torch.autograd.grad(loss(z1, z2, lengths1=lengths[0], lengths2=lengths[1]), z1)[0]
-    result = torch.autograd.grad(compiled(z1, z2, lengths1=lengths[0], lengths2=lengths[1]), z1)[0]
+    lengths = {"lengths1": torch.tensor([8, 4, 1]), "lengths2": torch.tensor([9, 9, 2])}
+    arguments = lengths | frame_numbers(z1, z2, form)
+    expected = torch.autograd.grad(loss(z1, z2, **arguments), z1)[0]
+    result = torch.autograd.grad(compiled(z1, z2, **arguments), z1)[0]
     torch.testing.assert_close(result, expected)
 
 
