@@ -97,10 +97,10 @@ class LACLoss(nn.Module):
                      those of its group, or "both".
         "posterior": the default with one clock, which it needs. Cross-entropy of the soft alignment p against the
                      clock, in both directions: the mean of -mean_i sum_j P[i,j] log q[i,j] and of the same from
-                     sequence 2 to 1, with q = p + (1 - e - r_i)+ / M + e softmax_j(S), r_i the mass of row i of p,
-                     (x)+ = max(x, 0), e = 1e-6. A frame that looks alike elsewhere is told apart by what surrounds it;
-                     one that is let go costs as much as guessing, and learns little here; and where p is sure of a
-                     wrong match the frame's own similarities are left: its gradient does not vanish.
+                     sequence 2 to 1, with q = p + ((1 - e - r_i)+ + e) softmax_j(S), r_i the mass of row i of
+                     p, (x)+ = max(x, 0), e = 1e-6. A frame that looks alike elsewhere is told apart by what surrounds
+                     it; one that is let go is guessed by its own similarities, and so it is where p is sure of a wrong
+                     match: the gradient never vanishes.
         "score":     -a(z1_k, z2_k), the plain form.
 
     *By consensus*, with groups: `lac.Consensus` aligns all recordings of a group with each other; true matches agree by

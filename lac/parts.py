@@ -21,20 +21,21 @@ def frame_target(first: Sequences, second: Sequences, sigma: float) -> Tensor:
 
 
 _SHARE = 1e-6  # e of the form "posterior": of the frames' own similarities in what stands for the alignment
-_LEAST = 1e-30  # of q, below which its logarithm is that of the last term alone; no gradient is divided by less
+_LEAST = 1e-30  # of q, below which the alignment is left out of its logarithm; no gradient is divided by less
 
 
 def cross_entropy(clock: Tensor, posterior: Tensor, scores: Tensor, first: Sequences, second: Sequences) -> Tensor:
-    """-mean_i sum_j P[i,j] log q[i,j] per pair, (B,): q = p + (1 - e - r_i)+ / M + e softmax_j(S), e = _SHARE.
+    """-mean_i sum_j P[i,j] log q[i,j] per pair, (B,): q = p + ((1 - e - r_i)+ + e) softmax_j(S), e = _SHARE.
 
-    r_i = sum_j p[i,j], so that q adds up to 1 over the M frames: a frame that is let go costs as much as guessing.
-    What is left of a row is known to a rounding of 1 only; below e it is 0, and has no gradient, which would be of
-    noise over next to nothing. Where q underflows its last term alone is left, and it has a gradient at any distance,
-    for its logarithm is taken before the exponential.
+    r_i = sum_j p[i,j]: what the alignment leaves of a frame is guessed by the frame's own similarities, so that q adds
+    up to 1 over the frames of the other sequence. What is left of a row is known to a rounding of 1 only; below e it is
+    e. Where q underflows its logarithm is that of e softmax_j(S), taken before the exponential, and has a gradient at
+    any distance.
     """
-    log_own = log_softmax(scores.masked_fill(~second.valid[:, None, :], NEVER), dim=2) + math.log(_SHARE)
-    left = (1 - _SHARE - posterior.sum(2, keepdim=True)).clamp(min=0)
-    q = posterior + left / second.divisor()[:, None, None] + log_own.exp()
+    log_own = log_softmax(scores.masked_fill(~second.valid[:, None, :], NEVER), dim=2)
+    left = (1 - _SHARE - posterior.sum(2, keepdim=True)).clamp(min=0) + _SHARE
+    q = posterior + left * log_own.exp()
+    log_own = log_own + math.log(_SHARE)
     log_q = torch.where(q < _LEAST, log_own, q.clamp(min=_LEAST).log())
     return -(clock * torch.where(clock > 0, log_q, 0.0)).sum((1, 2)) / first.divisor()
 
