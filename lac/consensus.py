@@ -32,7 +32,8 @@ def consistent_alignments(
     Frames that truly match are matched by way of every third recording; wrong matches scatter. A recording that is
     alone in its group, pairs of different groups and the diagonal [i, i] stay as they are.
 
-    Memory: two more tensors of the size of `posteriors`, 4 (B N)^2 bytes each. Time: (B N)^2 K N products for K thirds.
+    Memory: about six more tensors of the size of `posteriors`, 4 (B N)^2 bytes each. Time: (B N)^2 K N products for K
+    thirds.
 
     Args:
         posteriors: (B, B, N, N) floating point, posteriors[j, i] the transpose of posteriors[i, j].
@@ -131,12 +132,12 @@ class Consensus:
     3. `consistent_alignments` makes C of P: true matches agree by every third recording, wrong ones scatter.
     4. They are aligned once more, by scores 6 (C - 0.05) with gaps 0.3, 0.05 at temperature 0.1. C is a probability, so
        these are in no unit of the data. A path is whole again, and a frame that has no partner is let go.
-    5. Q, this posterior, is spread by a Gaussian of `spread` mean intervals along both recordings: positions are known
-       no better, and targets that are a little wrong do no harm where they are wide.
+    5. The targets are this posterior, Q, spread by a Gaussian of `spread` mean intervals along both recordings:
+       positions are known no better, and targets that are a little wrong do no harm where they are wide.
     6. How far is a pair to be trusted? D is the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval; r[t] and
        c[s] are what it leaves open of row t and of column s. For recordings of N and M frames
-       I = sum Q log(D[t,s] sqrt(N M) + r[t] c[s]) / sum Q says in nats how much likelier the matches are by the word
-       of the others than by chance. The trust is I - 1/2, at least 0 and at most 1.
+       I = sum Q log(D[t,s] sqrt(N M) + r[t] c[s]) / sum Q, before Q is spread, says how much likelier its matches are
+       by the word of the others than by chance. The trust is 4 I / log sqrt(N M) - 1/2, at least 0 and at most 1.
 
     Args:
         guide_weight: of d, in [0, 1]. Default 0.3.
@@ -256,13 +257,13 @@ class Consensus:
         rows, columns = (1 - support.sum(dim, keepdim=True).clamp(max=1) for dim in (2, 1))
         frames = (seen.divisor()[i] * seen.divisor()[j])[:, None, None].to(support.dtype).sqrt()
         nats = torch.addcmul(rows * columns, support, frames).clamp(min=_LEAST).log()
-        mass = posterior.sum((1, 2))
+        mass, most = posterior.sum((1, 2)), frames[:, 0, 0].log()
         information = (posterior * nats).sum((1, 2)) / torch.where(mass > 0, mass, 1)
-        return (information - _DOUBT).clamp(0, 1)
+        return (_SURE * information / torch.where(most > 0, most, 1) - _DOUBT).clamp(0, 1)
 
 
 _SHARPNESS, _WORTH, _GAPS, _TEMPERATURE = 6.0, 0.05, {"gap_open": 0.3, "gap_extend": 0.05}, 0.1  # of step 4
-_WIDTH, _DOUBT, _LEAST = 1.0, 0.5, 1e-6  # of step 6: intervals, nats, and the least probability
+_WIDTH, _SURE, _DOUBT, _LEAST = 1.0, 4.0, 0.5, 1e-6  # of step 6: intervals, and the least probability
 
 
 def _posterior(

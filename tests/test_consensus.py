@@ -1,5 +1,7 @@
 """consistent_alignments and Consensus against plain loops, and their laws."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -142,7 +144,8 @@ def together_by_loops(setting: Consensus, z: Tensor, d: Tensor) -> tuple[Tensor,
                 support = gaussian(rows, 1.0) @ support @ gaussian(columns, 1.0).T
                 left = (1 - support.sum(1))[:, None] * (1 - support.sum(0))[None, :]
                 nats = (support * (rows * columns) ** 0.5 + left).clamp(min=1e-6).log()
-                trust[i, j] = ((q * nats).sum() / q.sum() - 0.5).clamp(0, 1)
+                information = (q * nats).sum() / q.sum() / math.log((rows * columns) ** 0.5)
+                trust[i, j] = (4 * information - 0.5).clamp(0, 1)
             posterior[i, j, :rows, :columns] = gaussian(rows, setting.spread) @ q @ gaussian(columns, setting.spread).T
     return posterior, trust
 

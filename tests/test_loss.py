@@ -64,7 +64,7 @@ def test_posterior_form_is_a_cross_entropy_against_the_clock():
             total = sum(math.exp(x) for x in logits[i].tolist())
             left = max(1 - 1e-6 - sum(p[i].tolist()), 0)
             for j in range(m):
-                q = p[i, j].item() + left / m + 1e-6 * math.exp(logits[i, j].item()) / total
+                q = p[i, j].item() + (left + 1e-6) * math.exp(logits[i, j].item()) / total
                 expected -= 0.5 * target[i][j] * math.log(q) / n
     assert abs(loss(z1, z2, **frame_numbers(z1, z2)).item() - expected) < 1e-6
 
@@ -140,46 +140,42 @@ def test_the_posterior_form_is_never_flat(backend, dtype, n):
         pair = [z.clone().requires_grad_(), z.roll(shift, 1).requires_grad_()]
         value = loss(*pair, **frame_numbers(*pair))
         gradients = torch.autograd.grad(value, pair)
-        # Shifted by half, either half may be matched: each frame is let go as likely as not, at a price near log M.
-        half = shift == n // 2
         for gradient in gradients:
             assert gradient.isfinite().all()
-            assert gradient.norm(dim=2).min() > (1e-6 if half else 3e-4) / n  # every frame is told where to go
-        if half and dtype == torch.float32:
-            continue  # a step short enough to follow that gradient changes no digit
+            assert gradient.norm(dim=2).min() > 1e-3 / n  # every frame is told where to go
         with torch.no_grad():
-            length = 1e-3 if half else 0.1
-            step = [x - length * x.norm() / g.norm() * g for x, g in zip(pair, gradients, strict=True)]
-            assert loss(*step, **frame_numbers(*step)) < value - (0 if half else 0.02)
+            step = [x - 0.1 * x.norm() / g.norm() * g for x, g in zip(pair, gradients, strict=True)]
+            assert loss(*step, **frame_numbers(*step)) < value - 0.05
 
 
-@pytest.mark.parametrize(("shift", "frame_weight", "start"), [(15, 0, 9), (30, 1, 12)])
-def test_a_shifted_sequence_finds_its_way_back(shift, frame_weight, start):
+@pytest.mark.parametrize(("shift", "start"), [(15, 9), (30, 4.7)])
+def test_a_shifted_sequence_finds_its_way_back(shift, start):
     z = embeddings(b=1, n=60, e=16)[0].detach().float()
     pair = [z.clone().requires_grad_(), z.roll(shift, 1).requires_grad_()]
-    loss, clock = LACLoss(frame_weight=frame_weight), frame_numbers(*pair)
+    loss, clock = LACLoss(frame_weight=0), frame_numbers(*pair)
     optimiser = torch.optim.Adam(pair, lr=0.05)
     assert loss(*pair, **clock) > start
     for _ in range(60):
         optimiser.zero_grad()
         loss(*pair, **clock).backward()
         optimiser.step()
-    assert loss(*pair, **clock) < 4  # a sequence against itself, not trained, has 7.5 and 12.5
+    assert loss(*pair, **clock) < 4  # a sequence against itself, not trained, has 7.5
 
 
 @pytest.mark.parametrize("temperature", [0.02, 0.2])
 def test_a_frame_that_is_let_go_costs_as_much_as_guessing(temperature):
-    """log M, of the M frames of its own pair."""
+    """log M, of the M frames of its own pair, where its own similarities say nothing."""
     z1, z2 = (z.detach() for z in embeddings(b=2, n=12, m=9))
     first, second = sequence_pairs(z1, z2, *frame_numbers(z1, z2).values(), [12, 7], [9, 5])
     clock = frame_target(first, second, 1.3)
-    scores = torch.randn(2, 12, 9, dtype=torch.float64)
+    scores = torch.zeros(2, 12, 9, dtype=torch.float64)
     value = cross_entropy(clock, torch.zeros_like(clock), scores, first, second)
     torch.testing.assert_close(value, torch.tensor([9.0, 5.0], dtype=torch.float64).log(), rtol=1e-4, atol=0)
     # An alignment has one match at least: of two sequences with nothing in common all frames but one are let go.
     loss = LACLoss(margin=30.0, learn_similarity=False, frame_weight=0, temperature=temperature, gaps="constant")
     sequence = loss.terms(z1, z2, **frame_numbers(z1, z2)).sequence
-    assert (sequence < 0.5 * (math.log(12) + math.log(9)) + (14 + 3) / 9).all()  # that one at -log e, and twice log M
+    # That one costs -log e, the others log M and, for their own similarities are random cosines, 2 more at most.
+    assert (sequence < 0.5 * (math.log(12) + math.log(9)) + (14 + 3) / 9 + 2).all()
 
 
 def test_of_all_posteriors_the_clock_s_own_costs_least():
