@@ -8,7 +8,7 @@ from lac import self_similarity
 from lac.data import Clip
 from lac.data.augment import collate, two_views, whole
 from lac.errors import DataError
-from lac.runs.guides import groups_of, with_guides
+from lac.guides import groups_of, with_guides
 
 
 def clip(name: str, frames: int = 30, action: str = "", shape: tuple[int, ...] = (5,), **more) -> Clip:
