@@ -103,7 +103,7 @@ class _Recording:
 def load(
     root: str | Path | None = None,
     *,
-    movement: str | int | list[str] = "deep_squat",
+    movement: str | int | list[str | int] = "deep_squat",
     untrimmed: bool = True,
     max_distractors: int = 75,
     speed: tuple[float, float] = (0.6, 1.6),
@@ -127,7 +127,7 @@ def load(
         root: the packed `.npz`, or the publisher's folder (the one that holds `Segmented Movements`),
             whose 100 Hz are taken down to 25 by every fourth frame. `None`: the environment variable
             `LAC_UIPRMD`.
-        movement: name or number 1 to 10 of `MOVEMENTS`, a list of them, or "all". Of several movements each has
+        movement: name or number 1 to 10 of `MOVEMENTS`, a list of these, or "all". Of several movements each has
             labels of its own, distractors are of none of them as long as others are left, and training clips are in the
             order of repetition, person and movement, so that their first tenth holds all movements.
         untrimmed: put frames of other movements of the same person (label -1) before and after, see
@@ -220,7 +220,7 @@ def _recorded(frames: np.ndarray, recording: _Recording, camera: str | None, hid
     return frames
 
 
-def _movement_numbers(movement: str | int | Sequence[str]) -> list[int]:
+def _movement_numbers(movement: str | int | Sequence[str | int]) -> list[int]:
     """In the order of MOVEMENTS, each once."""
     if movement == "all":
         return list(range(1, len(MOVEMENTS) + 1))
