@@ -152,7 +152,9 @@ def test_hidden_joints_are_hidden_after_all(root, camera):
         gone, total = gone + (~shown[:, 1:]).sum(), total + shown[:, 1:].size
     pelvis = 1 / 16  # which is at 0 anyway
     assert gone / total == pytest.approx(0.3 * (1 - pelvis) + pelvis, abs=0.02)
-    assert len({clip.frames[:20].tobytes() for clip in hidden.train + other.train}) == 2 * len(hidden.train)
+    # Other joints in each clip, and by each seed.
+    patterns = {(clip.frames[:20] == 0).all(axis=2).tobytes() for clip in hidden.train + other.train}
+    assert len(patterns) == 2 * len(hidden.train)
 
 
 # The published data
