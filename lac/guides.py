@@ -24,9 +24,10 @@ def groups_of(clips: Sequence[Clip]) -> np.ndarray | None:
 
 
 def with_guides(clips: Sequence[Clip], reach: float) -> list[Clip]:
-    """The clips, with the self-similarity of their frames for a guide where there is not one already.
+    """The clips, with the self-similarity of their frames for a guide; as they are where each brings one of its own.
 
-    Of whole clips, and standardised over all of them: a view of a few frames has its rows from here.
+    Of whole clips, and standardised over all of them: a view of a few frames has its rows from here. Guides are
+    compared among clips, so if one clip has none, as a file beside a data set, the guides of the others are not used.
 
     Args:
         clips: all that are trained on.

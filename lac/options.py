@@ -36,10 +36,10 @@ def converted(value: Any, hint: Any, where: str) -> Any:
     Raises:
         ConfigError: it has another type.
     """
-    for kind in _alternatives(hint):
-        with suppress(_Other):
-            return _as(value, kind)
-    raise ConfigError(f"{where} must be {_describe(hint)}, got {value!r}")
+    try:
+        return _as_any(value, hint)
+    except _Other:
+        raise ConfigError(f"{where} must be {_describe(hint)}, got {value!r}") from None
 
 
 class _Other(Exception):
@@ -62,6 +62,18 @@ _ACCEPTED = {
     dict: dict,
     Mapping: dict,
 }
+
+
+def _as_any(value: Any, hint: Any) -> Any:
+    """`value` in the first kind of a hint that takes it.
+
+    Raises:
+        _Other: none does.
+    """
+    for kind in _alternatives(hint):
+        with suppress(_Other):
+            return _as(value, kind)
+    raise _Other
 
 
 def _as(value: Any, kind: Any) -> Any:
@@ -98,14 +110,14 @@ def _as_float(value: Any) -> float:
 
 
 def _as_list(value: list[Any] | tuple[Any, ...], origin: Any, kinds: tuple[Any, ...]) -> Any:
-    """`_as` for a list of `kinds[0]`, or for a tuple of just these kinds."""
+    """`_as_any` for a list of `kinds[0]`, or for a tuple of just these kinds."""
     if not kinds:
         return value
     if origin is not tuple or kinds[1:] == (...,):
         kinds = kinds[:1] * len(value)
     if len(kinds) != len(value):
         raise _Other
-    return type(value)(_as(item, kind) for item, kind in zip(value, kinds, strict=True))
+    return type(value)(_as_any(item, kind) for item, kind in zip(value, kinds, strict=True))
 
 
 def _describe(hint: Any) -> str:

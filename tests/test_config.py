@@ -87,3 +87,13 @@ def test_numbers_of_numpy_are_numbers():
     for wrong in ({"size": [4, "x"]}, {"span": [1]}, {"span": [1, 2, 3]}, {"rate": True}, {"rate": "fast"}):
         with pytest.raises(ConfigError, match=rf"data\.options\.{next(iter(wrong))} must be"):
             checked_options(load, wrong)
+
+
+def test_items_of_a_list_may_be_of_several_kinds():
+    def loader(root=None, *, chosen: str | list[str | int] = "all", pair: tuple[int, float | None] = (1, None)):
+        """A loader."""
+
+    assert checked_options(loader, {"chosen": ["a", 3], "pair": [2, "1e-3"]}) == {"chosen": ["a", 3], "pair": [2, 1e-3]}
+    for wrong in ({"chosen": ["a", 1.5]}, {"chosen": [True]}, {"pair": [1, "x"]}, {"pair": [1]}):
+        with pytest.raises(ConfigError, match=r"data\.options\..* must be .*a list"):
+            checked_options(loader, wrong)

@@ -20,6 +20,7 @@ from lac.data import reading
 from lac.data.convert.mat import read_mat
 from lac.data.convert.plain import LeftOut
 from lac.data.folder import read_clip
+from lac.data.pickles import read_pickle
 from lac.data.reading import number, read_json, read_npz, read_table
 
 
@@ -255,6 +256,26 @@ def test_a_header_within_an_archive_is_not_believed(tmp_path):
         archive.writestr("one.npy", header.getvalue() + bytes(80))
     with pytest.raises(ValueError, match=r"its header promises 8000000000000 bytes, but 80 follow"):
         read_npz(tmp_path / "a.npz", ("one",))
+
+
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ("lac.data.reading._array", lambda path: reading.read_npy(path)),
+        ("lac.data.reading._array", lambda path: read_npz(path, ["a"])),
+        ("lac.data.watch._unpickle", lambda path: lac.data.load("watch", path)),
+        ("lac.data.pickles.ArraysOnly.load", read_pickle),
+    ],
+)
+def test_an_error_without_words_is_named_by_its_type(tmp_path, monkeypatch, place, read):
+    def silent(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(place, silent)
+    path = tmp_path / "some.npz"
+    np.savez(path, a=np.zeros(3))
+    with pytest.raises(ValueError, match=r"some\.npz.*: MemoryError$"):
+        read(path)
 
 
 def test_json_and_tables_with_marks(tmp_path):

@@ -78,7 +78,7 @@ def collate(views: Sequence[View]) -> Batch:
     """Pad views to the longest and stack them.
 
     Raises:
-        ValueError: no view, or views whose frames differ in shape.
+        ValueError: no view, or views whose frames or guides differ in shape.
     """
     if not views:
         raise ValueError("collate needs at least one view, got none")
@@ -104,6 +104,9 @@ def collate(views: Sequence[View]) -> Batch:
     guides = [view.guide for view in views if view.guide is not None]
     guide = None
     if len(guides) == len(views):
+        widths = {rows.shape[1] for rows in guides}
+        if len(widths) > 1:
+            raise ValueError(f"views of one batch need guides of one width, got {sorted(widths)}")
         guide = np.zeros((*size, guides[0].shape[1]), dtype=np.float32)
         for row, rows in enumerate(guides):
             guide[row, : len(rows)] = rows

@@ -72,7 +72,7 @@ class Clip:
         object.__setattr__(self, "times", times)
         if self.guide is not None:
             guide = _numbers(self.guide, np.float32, f"clip {self.name!r}: guide")
-            if guide.ndim != 2 or len(guide) != len(frames):
+            if guide.ndim != 2 or len(guide) != len(frames) or not guide.size:
                 raise DataError(
                     f"clip {self.name!r}: guide must have a row for each of {len(frames)} frames, got {guide.shape}"
                 )
@@ -109,8 +109,8 @@ class Dataset:
         videos: where the video of a clip lies (a file, or a folder of images), by the clip's name.
 
     Raises:
-        ValueError: a split is empty, two clips share a name, the clips' features differ in shape, or a label
-            has no name. The message names the clip.
+        ValueError: a split is empty, two clips share a name, the clips' features or guides differ in shape, some clips
+            have a guide and some none, or a label has no name. The message names the clip.
     """
 
     name: str
@@ -137,6 +137,12 @@ class Dataset:
                     f"{clip.frames.shape[1:]}, a frame of {self.train[0].name!r} {self.feature_shape}; all "
                     "clips of a data set need the same features"
                 )
+            if _width(clip) != _width(self.train[0]):
+                raise DataError(
+                    f"data set {self.name!r}: clip {clip.name!r} has {_width(clip) or 'no'} numbers a frame in its "
+                    f"guide, {self.train[0].name!r} {_width(self.train[0]) or 'none'}; guides are compared among "
+                    "clips: give each clip one of the same width, or none"
+                )
             if clip.labels is not None and clip.labels.max() >= len(self.label_names):
                 raise DataError(
                     f"data set {self.name!r}: clip {clip.name!r} has label {clip.labels.max()}, but only "
@@ -147,6 +153,11 @@ class Dataset:
     def feature_shape(self) -> tuple[int, ...]:
         """Shape of one frame."""
         return tuple(self.train[0].frames.shape[1:])
+
+
+def _width(clip: Clip) -> int | None:
+    """Numbers a frame in the guide of a clip."""
+    return None if clip.guide is None else clip.guide.shape[1]
 
 
 Loader = Callable[..., Dataset]

@@ -7,6 +7,7 @@ A folder has one file a clip, of features or of video:
     root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional, for each clip
     root/labels/NAME.csv     time,label: the phase from that time on     optional, instead of the .npy
     root/times/NAME.npy      (T,) seconds, increasing                    optional, with `features` only
+    root/clips.csv           name,action,person: a line for each clip    optional
     root/split.json          {"train": [NAME, ...], "val": [NAME, ...]}  optional
     root/label_names.json    ["first phase", ...]                        optional
 
@@ -14,6 +15,10 @@ Reading these files never runs code from them. A CSV names its columns in its fi
 (whole numbers) among them, see `lac.data.reading.read_table`; frames before its first time have no phase.
 `labels/NAME.npy` counts the frames of the file: of a video all that it shows, of a folder all its images. Where `fps`
 thins the frames, their labels are thinned with them.
+
+`clips.csv` says what a clip shows and whose it is: clips of one action are aligned with each other, and retrieval over
+other people knows who they are. One of the two columns may be missing; without an action in it, or without the file,
+all clips show the same action. It has a line for each clip; a person who is not known is left empty, an action is not.
 
 A clip is left out, and the others go on, where its file or that of its times is damaged or cut short, holds no frames,
 has values that are not finite, or another number of times than of frames: see `Dataset.left_out`. Where its labels
@@ -30,7 +35,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -76,9 +81,9 @@ def load(
 
     Raises:
         FileNotFoundError: no root, neither features nor videos in it.
-        DataError: labels or times without a clip, times of some clips only, two files for one clip, clips of different
-            features, a split or names of labels that do not fit, a single clip, or a split of which all clips are left
-            out. The message names the file.
+        DataError: labels or times without a clip, times of some clips only, two files for one clip, a line of
+            `clips.csv` without a clip or a clip without a line, clips of different features, a split or names of labels
+            that do not fit, a single clip, or a split of which all clips are left out. The message names the file.
         ConfigError: an option out of range.
         ImportError: videos, and PyAV or the package of the backbone is not installed.
     """
@@ -116,6 +121,7 @@ class _Files(NamedTuple):
     sources: dict[str, Path]
     labels: dict[str, Path]
     times: dict[str, Path]
+    shown: dict[str, _Shown]
 
     @classmethod
     def of(cls, base: Path) -> _Files:
@@ -135,7 +141,37 @@ class _Files(NamedTuple):
             raise DataError(
                 f"{base / 'times'} is for features: a video brings the times of its frames; remove the folder"
             )
-        return cls(base, kind, sources, labels, times)
+        return cls(base, kind, sources, labels, times, _shown(base, kind, sources))
+
+
+class _Shown(NamedTuple):
+    """What a clip shows, and whose it is; "" where that is not said."""
+
+    action: str = ""
+    person: str = ""
+
+
+def _shown(base: Path, kind: str, sources: Mapping[str, Path]) -> dict[str, _Shown]:
+    """The lines of `clips.csv` by clip, each of `sources` among them; none without that file."""
+    path = base / "clips.csv"
+    if not path.is_file():
+        return {}
+    shown: dict[str, _Shown] = {}
+    columns, lines = read_table(path, ("name", "action", "person"), ("name", "action"), ("name", "person"))
+    for line, row in lines:
+        name = row["name"]
+        if name not in sources:
+            ending = ".npy" if kind == "features" else ".*"
+            raise DataError(f"{path}, line {line} names {name!r}, but there is no {kind}/{name}{ending}")
+        if name in shown:
+            raise DataError(f"{path}, line {line}: clip {name!r} has a line already; remove one of them")
+        if "action" in columns and not row["action"]:
+            raise DataError(f"{path}, line {line}: clip {name!r} has no action; say what it shows")
+        shown[name] = _Shown(row.get("action", ""), row.get("person", ""))
+    silent = sorted(set(sources) - set(shown))
+    if silent:
+        raise DataError(f"{path} has no line for clip {silent[0]!r} ({len(silent)} such clips); give one for each clip")
+    return shown
 
 
 def _read_all(
@@ -172,10 +208,11 @@ def _with_times(
 ) -> _Numbered:
     with naming(files.sources[name]):
         numbered = _read_clip(name, files.sources[name], network, rate=rate, fps=fps, size=size)
+    clip = replace(numbered.clip, **files.shown.get(name, _Shown())._asdict())
     if files.times:
         with naming(files.times[name]):
-            return numbered._replace(clip=replace(numbered.clip, times=read_npy(files.times[name])))
-    return numbered
+            clip = replace(clip, times=read_npy(files.times[name]))
+    return numbered._replace(clip=clip)
 
 
 def _labelled(numbered: _Numbered, files: _Files) -> Clip:

@@ -40,7 +40,7 @@ def read_pickle(path: str | Path) -> Any:
         except Exception as error:  # a damaged pickle can raise anything
             raise DataError(
                 f"{path} is not a pickle of plain arrays and tensors, and nothing else is read, because that would "
-                f"run code from the file: {error or type(error).__name__}"
+                f"run code from the file: {str(error) or type(error).__name__}"
             ) from error
 
 

@@ -62,7 +62,7 @@ def read_npy(path: Path) -> np.ndarray:
         try:
             return _array(file, path.stat().st_size)
         except Exception as error:  # a damaged header can raise anything
-            raise DataError(f"{path} is not a plain NumPy array: {error or type(error).__name__}") from error
+            raise DataError(f"{path} is not a plain NumPy array: {str(error) or type(error).__name__}") from error
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -85,7 +85,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                         found[name] = _array(part, member.file_size)
                 return found
         except Exception as error:  # a damaged archive can raise anything
-            reason = error.args[0] if isinstance(error, KeyError) else error or type(error).__name__
+            reason = error.args[0] if isinstance(error, KeyError) else str(error) or type(error).__name__
             raise DataError(f"{path} is not an archive of the arrays {', '.join(names)}: {reason}") from error
 
 

@@ -103,7 +103,7 @@ class _Recording:
 def load(
     root: str | Path | None = None,
     *,
-    movement: str | int | list[str] = "deep_squat",
+    movement: str | int | list[str | int] = "deep_squat",
     untrimmed: bool = True,
     max_distractors: int = 75,
     speed: tuple[float, float] = (0.6, 1.6),
@@ -127,8 +127,9 @@ def load(
         root: the packed `.npz`, or the publisher's folder (the one that holds `Segmented Movements`),
             whose 100 Hz are taken down to 25 by every fourth frame. `None`: the environment variable
             `LAC_UIPRMD`.
-        movement: name or number 1 to 10 of `MOVEMENTS`, a list of them, or "all". Of several movements each has
-            labels of its own, and distractors are of none of them as long as others are left.
+        movement: name or number 1 to 10 of `MOVEMENTS`, a list of these, or "all". Of several movements each has
+            labels of its own, distractors are of none of them as long as others are left, and training clips are in the
+            order of repetition, person and movement, so that their first tenth holds all movements.
         untrimmed: put frames of other movements of the same person (label -1) before and after, see
             `lac.data.untrimmed.untrim`. Trimmed clips are too easy to tell embeddings apart.
         max_distractors: greatest number of frames of such a piece.
@@ -156,7 +157,7 @@ def load(
     path = _place(root)
     recordings = _packed(path) if path.is_file() else _official(path)
     phases = [number for number in numbers if MOVEMENTS[number - 1] in WITH_PHASES]
-    splits: dict[bool, list[Clip]] = {True: [], False: []}
+    splits: dict[bool, list[tuple[_Recording, Clip]]] = {True: [], False: []}
     for recording in recordings:
         if recording.movement not in numbers:
             continue
@@ -167,17 +168,22 @@ def load(
             tempo = float(speed[0]), float(speed[1])
             clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=tempo, share=share)
         clip = dataclasses.replace(clip, frames=_recorded(clip.frames, recording, camera, hidden, seed))
-        splits[recording.subject in TRAIN_SUBJECTS].append(clip)
-    names = [MOVEMENTS[number - 1] for number in numbers]
-    shown = "all" if len(numbers) == len(MOVEMENTS) else "+".join(names)
-    kind = "untrimmed" if untrimmed else "trimmed"
-    title = f"uiprmd {shown} {kind}" + (f", a camera per {camera}" if camera else "")
-    title += f", {hidden:.0%} of the joints hidden" if hidden else ""
+        splits[recording.subject in TRAIN_SUBJECTS].append((recording, clip))
+    if len(numbers) > 1:  # all of them among the first tenth
+        splits[True].sort(key=lambda row: (row[0].repetition, row[0].subject, row[0].movement))
+    train, val = ([clip for _, clip in splits[part]] for part in (True, False))
     labels = [
         phase if len(numbers) == 1 else f"{MOVEMENTS[number - 1]}: {phase}" for number in phases for phase in PHASES
     ]
     with naming(path):
-        return Dataset(title, splits[True], splits[False], labels, bones=BONES)
+        return Dataset(_title(numbers, untrimmed, camera, hidden), train, val, labels, bones=BONES)
+
+
+def _title(numbers: Sequence[int], untrimmed: bool, camera: str | None, hidden: float) -> str:
+    shown = "all" if len(numbers) == len(MOVEMENTS) else "+".join(MOVEMENTS[number - 1] for number in numbers)
+    title = f"uiprmd {shown} {'untrimmed' if untrimmed else 'trimmed'}"
+    title += f", a camera per {camera}" if camera else ""
+    return title + (f", {hidden:.0%} of the joints hidden" if hidden else "")
 
 
 def _clip(recording: _Recording, phases: Sequence[int]) -> Clip:
@@ -214,7 +220,7 @@ def _recorded(frames: np.ndarray, recording: _Recording, camera: str | None, hid
     return frames
 
 
-def _movement_numbers(movement: str | int | Sequence[str]) -> list[int]:
+def _movement_numbers(movement: str | int | Sequence[str | int]) -> list[int]:
     """In the order of MOVEMENTS, each once."""
     if movement == "all":
         return list(range(1, len(MOVEMENTS) + 1))

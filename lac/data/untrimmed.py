@@ -56,7 +56,8 @@ def untrim(
             How many of these frames stand before is drawn; a piece runs over several recordings where one is too short.
 
     Returns:
-        A clip of the same name; its labels are -1 outside the action, `None` if it had none.
+        A clip of the same name, action and person; its labels are -1 outside the action, `None` if it had none. It has
+        no guide, whatever the clip had: of the pieces around it none is known.
     """
     step = float(clip.times[-1] - clip.times[0]) / max(len(clip) - 1, 1)
     if share is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -70,7 +71,9 @@ def load(
     the tops are at least 0.6 periods apart, where the period is the first maximum of the autocorrelation.
 
     Labels are the four phases of `lac.data.phases.half_way_phases` of that excursion; they are made by
-    a rule, not by people. With `action="all"` label 4 a + p is phase p of the a-th action.
+    a rule, not by people. With `action="all"` label 4 a + p is phase p of the a-th action, and training clips are in
+    the order of repetition, person, arm and action, so that their first tenth holds all actions; otherwise, and to
+    validate, in that of action, person, arm and repetition.
 
     Args:
         root: path of `watch_dataset.npy`; `None` finds it in the installed package `seglearn`, which is
@@ -101,35 +104,60 @@ def load(
     actions = ACTIONS if action == "all" else (action,)
     path = _file() if root is None else Path(root)
     recordings = _recordings(path, rate)
-    splits: dict[bool, list[Clip]] = {True: [], False: []}
-    for one in recordings:
-        if one.action not in actions:
-            continue
-        others = [
-            functools.partial(_middle, other.signal, rate)
-            for other in recordings
-            if other.subject == one.subject and other.side == one.side and other.action != one.action
-        ]
-        excursion = _excursion(one, rate)
-        cuts = _cuts(excursion, rate)
-        inner = range(1, len(cuts) - 2) if len(cuts) > 3 else range(len(cuts) - 1)
-        chosen = np.unique(np.linspace(inner[0], inner[-1], min(repetitions, len(inner))).round().astype(int))
-        for k in chosen:
-            part = slice(cuts[k], cuts[k + 1])
-            labels = half_way_phases(excursion[part]) + 4 * actions.index(one.action)
-            frames = one.signal[part]
-            name = f"{one.action}_s{one.subject:02d}_{one.side}_r{k:02d}"
-            clip = Clip(name, frames, np.arange(len(frames)) / rate, labels, one.action, f"s{one.subject:02d}")
-            if untrimmed:
-                rng = np.random.default_rng(
-                    [seed, ACTIONS.index(one.action), one.subject, int(one.side == "right"), int(k)]
-                )
-                clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=(1.0, 1.0))
-            splits[one.subject in TRAIN_SUBJECTS].append(clip)
+    made = [
+        (place, recording, clip)
+        for recording in recordings
+        if recording.action in actions
+        for place, clip in enumerate(
+            _clips(recording, recordings, actions, rate, repetitions, max_distractors if untrimmed else None, seed)
+        )
+    ]
+    train = [row for row in made if row[1].subject in TRAIN_SUBJECTS]
+    if len(actions) > 1:  # all of them among the first tenth; recordings come by action, and the sort is stable
+        train.sort(key=lambda row: (row[0], row[1].subject, row[1].side))
+    val = [row for row in made if row[1].subject not in TRAIN_SUBJECTS]
     label_names = PHASES if action != "all" else [f"{name} {phase}" for name in ACTIONS for phase in PHASES]
     kind = "untrimmed" if untrimmed else "trimmed"
     with naming(path):
-        return Dataset(f"watch {action} {kind}", splits[True], splits[False], list(label_names))
+        return Dataset(
+            f"watch {action} {kind}", [clip for *_, clip in train], [clip for *_, clip in val], list(label_names)
+        )
+
+
+def _clips(
+    recording: _Recording,
+    recordings: list[_Recording],
+    actions: Sequence[str],
+    rate: float,
+    repetitions: int,
+    max_distractors: int | None,
+    seed: int,
+) -> list[Clip]:
+    """Repetitions of a recording, in their order; untrimmed where there are distractors."""
+    others = [
+        functools.partial(_middle, other.signal, rate)
+        for other in recordings
+        if other.subject == recording.subject and other.side == recording.side and other.action != recording.action
+    ]
+    person = f"s{recording.subject:02d}"
+    excursion = _excursion(recording, rate)
+    cuts = _cuts(excursion, rate)
+    inner = range(1, len(cuts) - 2) if len(cuts) > 3 else range(len(cuts) - 1)
+    chosen = np.unique(np.linspace(inner[0], inner[-1], min(repetitions, len(inner))).round().astype(int))
+    clips = []
+    for k in chosen:
+        part = slice(cuts[k], cuts[k + 1])
+        labels = half_way_phases(excursion[part]) + len(PHASES) * actions.index(recording.action)
+        frames = recording.signal[part]
+        name = f"{recording.action}_{person}_{recording.side}_r{k:02d}"
+        clip = Clip(name, frames, np.arange(len(frames)) / rate, labels, recording.action, person)
+        if max_distractors is not None:
+            rng = np.random.default_rng(
+                [seed, ACTIONS.index(recording.action), recording.subject, int(recording.side == "right"), int(k)]
+            )
+            clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=(1.0, 1.0))
+        clips.append(clip)
+    return clips
 
 
 def _file() -> Path:
@@ -170,7 +198,7 @@ def _recordings(path: Path, rate: float) -> list[_Recording]:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise DataError(f"{path} is not the watch data of seglearn: {error or type(error).__name__}") from error
+        raise DataError(f"{path} is not the watch data of seglearn: {str(error) or type(error).__name__}") from error
     return sorted(made, key=lambda one: (one.action, one.subject, one.side))
 
 
