@@ -12,14 +12,14 @@ import re
 import sys
 
 from bench import rows as places
-from bench.representations import COMPARED, VARIANTS
+from bench.representations import ABLATION, COMPARED
 from bench.tables_of_representations import COLUMNS, WIDE, curve, draw_curves, table, video
 from bench.tables_of_speed import Rows, bounded, compared, draw, each_machine, flat, fuzzed, growing, passes, stepped
 
 TABLES = {
     "representations": lambda data: table(data, COLUMNS, COMPARED),
     "comparison": lambda data: table(data, WIDE, COMPARED),
-    "ablation": lambda data: table(data, WIDE, tuple(VARIANTS)),
+    "ablation": lambda data: table(data, WIDE, ABLATION),
     "curve": curve,
     "video": video,
     "speed": each_machine(lambda path: compared(Rows(path), everyone=False)),

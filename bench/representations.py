@@ -51,6 +51,26 @@ CONSENSUS: dict[str, Settings] = {
     **{f"spread: {w:g}": {"spread": w} for w in (0.0, 1.0, 3.0)},
     "16 thirds": {"n_thirds": 16},
 }
+# The rows of the ablation, of LACLoss before it had a consensus part.
+ABLATION = (
+    "LACLoss",
+    "contrastive part alone",
+    "alignment weight: 0.3",
+    "alignment weight: 3",
+    "sigma: sqrt(10)",
+    "alignment alone",
+    "alignment: score",
+    "alignment: contrast, negatives: reversed",
+    "alignment: contrast, negatives: batch",
+    "alignment: contrast, negatives: both",
+    "gaps: constant",
+    "gaps: contextual",
+    "gaps: interval",
+    "temperature: 0.05",
+    "temperature: 0.1",
+    "temperature: 0.4",
+    "temperature: 0.8",
+)
 PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
 COMPARED = ("LACLoss", *PUBLISHED)
 CURVES = ("LACLoss", "SCL", "LAV")
