@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lac.data.base import Clip, Dataset
-from lac.data.reading import naming, read_npz
+from lac.data.reading import naming, place_of, read_npz
 from lac.data.sound import BANDS, FRAME_RATE, log_mel, read_wav
 from lac.data.untrimmed import untrim
 from lac.errors import ConfigError, DataError
@@ -121,7 +120,7 @@ def load(
         raise ConfigError(f"repetitions must be >= 1 and max_distractors >= 0, got {repetitions} and {max_distractors}")
     if len(speed) != 2 or not 0 < speed[0] <= speed[1] < math.inf:
         raise ConfigError(f"speed must be 0 < low <= high, got {speed}")
-    path = _place(root)
+    path = place_of(root, "LAC_DIGITS", "digits", _MISSING)
     recordings = _recordings(path)
     train, val = _split({recording.speaker for recording in recordings}, train_speakers, val_speakers)
     clips = []
@@ -168,7 +167,7 @@ def streams(
     """
     if n_digits < 1:
         raise ConfigError(f"n_digits must be >= 1, got {n_digits}")
-    recordings = _recordings(_place(root))
+    recordings = _recordings(place_of(root, "LAC_DIGITS", "digits", _MISSING))
     known = {recording.speaker for recording in recordings}
     chosen = sorted(known) if speakers is None else list(speakers)
     _check_speakers(chosen, known)
@@ -262,16 +261,10 @@ def _frames_of(recording: _Recording) -> np.ndarray:
     return recording.frames
 
 
-def _place(root: str | Path | None) -> Path:
-    given = root if root is not None else os.environ.get("LAC_DIGITS")
-    if not given:
-        raise FileNotFoundError(
-            "the digits need a place: give root= (--root) or set LAC_DIGITS to the folder of the Free Spoken Digit "
-            "Dataset (the one that holds 'recordings') or to the packed .npz file"
-        )
-    if not Path(given).exists():
-        raise FileNotFoundError(f"digits: there is no file or folder {given}")
-    return Path(given)
+_MISSING = (
+    "the digits need a place: give root= (--root) or set LAC_DIGITS to the folder of the Free Spoken Digit "
+    "Dataset (the one that holds 'recordings') or to the packed .npz file"
+)
 
 
 def _recordings(path: Path) -> list[_Recording]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,26 @@ def file_name(name: object) -> str:
     ):
         raise DataError(f"{name!r} cannot be a name: no /, \\, drive or control character, and no dot at its start")
     return name
+
+
+def place_of(root: str | Path | None, variable: str, name: str, missing: str) -> Path:
+    """Where a data set lies: at `root`, or where the environment variable says.
+
+    Args:
+        root: file or folder, or `None`.
+        variable: of the environment, in the place of `root`.
+        name: of the data set, for the message.
+        missing: the message where neither is given.
+
+    Raises:
+        FileNotFoundError: no place was given, or nothing is there.
+    """
+    given = root if root is not None else os.environ.get(variable)
+    if not given:
+        raise FileNotFoundError(missing)
+    if not Path(given).exists():
+        raise FileNotFoundError(f"{name}: there is no file or folder {given}")
+    return Path(given)
 
 
 @contextmanager

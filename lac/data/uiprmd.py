@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 from lac.data.base import Clip, Dataset
 from lac.data.cameras import seen, with_hidden_joints
 from lac.data.phases import half_way_phases
-from lac.data.reading import naming, read_npz
+from lac.data.reading import naming, place_of, read_npz
 from lac.data.untrimmed import untrim
 from lac.errors import ConfigError, DataError
 
@@ -154,7 +153,7 @@ def load(
         raise ConfigError(f"camera must be 'clip', 'person' or None, got {camera!r}")
     if not 0 <= hidden < 1:
         raise ConfigError(f"hidden must lie in [0, 1), got {hidden}")
-    path = _place(root)
+    path = place_of(root, "LAC_UIPRMD", "UI-PRMD", _MISSING)
     recordings = _packed(path) if path.is_file() else _official(path)
     phases = [number for number in numbers if MOVEMENTS[number - 1] in WITH_PHASES]
     splits: dict[bool, list[tuple[_Recording, Clip]]] = {True: [], False: []}
@@ -241,16 +240,10 @@ def _movement_number(movement: str | int) -> int:
     )
 
 
-def _place(root: str | Path | None) -> Path:
-    given = root if root is not None else os.environ.get("LAC_UIPRMD")
-    if not given:
-        raise FileNotFoundError(
-            "UI-PRMD needs a place: give root= (--root) or set LAC_UIPRMD to the publisher's folder (the one "
-            "that holds 'Segmented Movements') or to the packed .npz file"
-        )
-    if not Path(given).exists():
-        raise FileNotFoundError(f"UI-PRMD: there is no file or folder {given}")
-    return Path(given)
+_MISSING = (
+    "UI-PRMD needs a place: give root= (--root) or set LAC_UIPRMD to the publisher's folder (the one "
+    "that holds 'Segmented Movements') or to the packed .npz file"
+)
 
 
 def _packed(path: Path) -> list[_Recording]:
