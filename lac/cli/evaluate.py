@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lac.cli.common import (
     Command,
@@ -25,12 +25,12 @@ from lac.cli.progress import showing_features
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import torch
 
-    from lac.data import Dataset
+    from lac.data import Clip, Dataset
     from lac.runs.alignment_quality import AlignmentQuality
     from lac.runs.evaluate import EvalResult
 
@@ -97,8 +97,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     device = pick_device(arguments.device or "auto")
     judge = _judge_run if arguments.run is not None else _judge_features
-    dataset, rows, seed = judge(arguments, device)
-    alignment = _match_clips(arguments, dataset, device) if arguments.alignment else None
+    dataset, rows, seed, alignment = judge(arguments, device)
     report = _report(dataset, rows, seed, device)
     if alignment is not None:
         report["alignment"] = alignment.to_dict()
@@ -110,15 +109,26 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _judge_run(arguments: argparse.Namespace, device: torch.device) -> tuple[Dataset, dict[str, EvalResult], int]:
-    """The data set of the run or the one asked for, the rows of the table, and the seed of the random encoder."""
+class _Judged(NamedTuple):
+    """The data set of the run or the one asked for, the rows of the table, the seed of the random encoder, and the
+    second table where it is asked for."""
+
+    dataset: Dataset
+    rows: dict[str, EvalResult]
+    seed: int
+    alignment: AlignmentQuality | None = None
+
+
+def _judge_run(arguments: argparse.Namespace, device: torch.device) -> _Judged:
+    """By the encoder and the loss of a run."""
     from lac.embed import embed_clips
-    from lac.runs.checkpoint import read_encoder
+    from lac.runs.alignment_quality import alignment_quality
+    from lac.runs.checkpoint import read_encoder, read_loss
     from lac.runs.controls import controls
     from lac.runs.evaluate import evaluate_dataset
 
-    config = config_of_run(arguments)
-    encoder = read_encoder(Path(arguments.run), device)
+    folder, config = Path(arguments.run), config_of_run(arguments)
+    encoder = read_encoder(folder, device)
     dataset = config.data.load(device)
     # A backbone takes images of any size, and input_dim is what it returns.
     if encoder.config["backbone"] is None and _frame_size(dataset) != encoder.config["input_dim"]:
@@ -128,25 +138,19 @@ def _judge_run(arguments: argparse.Namespace, device: torch.device) -> tuple[Dat
         )
     seed = config.train.seed if arguments.seed is None else arguments.seed
     options = _options(arguments)
-    trained = evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device), **options)
+
+    def embed(clips: Sequence[Clip]) -> list[np.ndarray]:
+        return embed_clips(encoder, clips, device)
+
+    trained = evaluate_dataset(dataset, embed, **options)
     rows = {"trained encoder": trained, **controls(dataset, encoder.config, seed=seed, device=device, **options)}
-    return dataset, rows, seed
+    if not arguments.alignment:
+        return _Judged(dataset, rows, seed)
+    loss, reach = read_loss(folder, device), config.train.reach
+    return _Judged(dataset, rows, seed, alignment_quality(dataset, embed, loss, device=device, reach=reach))
 
 
-def _match_clips(arguments: argparse.Namespace, dataset: Dataset, device: torch.device) -> AlignmentQuality:
-    from lac.embed import embed_clips
-    from lac.runs.alignment_quality import alignment_quality
-    from lac.runs.checkpoint import read_encoder, read_loss
-
-    folder = Path(arguments.run)
-    encoder, loss = read_encoder(folder, device), read_loss(folder, device)
-    reach = config_of_run(arguments).train.reach
-    return alignment_quality(
-        dataset, lambda clips: embed_clips(encoder, clips, device), loss, device=device, reach=reach
-    )
-
-
-def _judge_features(arguments: argparse.Namespace, device: torch.device) -> tuple[Dataset, dict[str, EvalResult], int]:
+def _judge_features(arguments: argparse.Namespace, device: torch.device) -> _Judged:
     """As `_judge_run`, of embeddings made elsewhere: of the data set that is named, or of their own folder."""
     from lac.runs.config import TrainConfig
     from lac.runs.controls import controls
@@ -167,7 +171,7 @@ def _judge_features(arguments: argparse.Namespace, device: torch.device) -> tupl
         dataset = TrainConfig.read(None, own_folder).data.load(device)
     seed = arguments.seed or 0
     rows |= controls(dataset, {"input_dim": _frame_size(dataset)}, seed=seed, device=device, **options)
-    return dataset, rows, seed
+    return _Judged(dataset, rows, seed)
 
 
 def _read_embeddings(folder: str, dataset: Dataset) -> dict[str, np.ndarray]:

@@ -17,6 +17,11 @@ from lac.runs.config import TrainConfig
 TOGETHER = 8  # clips of an action in a batch: fewer would have few others to agree with
 
 
+def learning_groups(config: TrainConfig, clips: Sequence[Clip]) -> np.ndarray | None:
+    """`groups_of` the training clips where the settings ask for a consensus part; else `None`."""
+    return groups_of(clips) if config.loss["consensus_weight"] > 0 else None
+
+
 @dataclass(frozen=True, eq=False)
 class Sampler:
     """Two views each of some clips, on the CPU. Those of a step depend on the seed and the step only.
@@ -39,14 +44,17 @@ class Sampler:
     @classmethod
     def of(cls, config: TrainConfig, clips: Sequence[Clip]) -> Sampler:
         """The sampler of a run, whose clips have guides where its settings ask for the consensus."""
-        groups = groups_of(clips) if config.loss["consensus_weight"] > 0 else None
+        groups = learning_groups(config, clips)
         if groups is not None:
             clips = with_guides(clips, config.train.reach)
         return cls(clips, config.train.batch, config.train.seed, config.augment, groups)
 
     def __call__(self, step: int) -> tuple[Batch, Batch]:
         """The first and the second views of a step."""
-        chosen = self._chosen(np.random.default_rng([self.seed, step]))
+        return self._views(self._chosen(np.random.default_rng([self.seed, step])), step)
+
+    def _views(self, chosen: list[int], step: int) -> tuple[Batch, Batch]:
+        """Two views each of the clips of these numbers."""
         options = {**self.augment, "distractors": self.clips if self.augment["max_distractors"] else ()}
         first, second = view_batches(self.clips, chosen, seed=self.seed, step=step, **options)
         if self.groups is None:

@@ -13,10 +13,10 @@ from torch import nn
 
 from lac.data import Dataset
 from lac.errors import ConfigError
-from lac.guides import groups_of
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.runs.config import CONFIG, TrainConfig, TrainSection, blaming
+from lac.runs.sampling import learning_groups
 from lac_kernels import engines
 
 # The loss has a few scalars to learn. At the encoder's rate they would hardly leave their start in a short run.
@@ -67,7 +67,7 @@ def start(
         check_backend(config.loss["backend"], device)
         encoder, loss = encoder.to(device), loss.to(device)
     teacher = None
-    if isinstance(loss, LACLoss) and config.loss["consensus_weight"] > 0 and groups_of(dataset.train) is not None:
+    if isinstance(loss, LACLoss) and learning_groups(config, dataset.train) is not None:
         teacher = slow_copy(encoder)
     rate = LOSS_RATE if isinstance(loss, LACLoss) else 1.0
     return State(encoder, loss, _optimiser(encoder, loss, config.train, rate), teacher)
