@@ -12,34 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, softmax
+from torch.nn.functional import cross_entropy
 
 from bench.losses import LOSSES
-from lac import LACLoss, LACTerms, solve
+from lac import LACLoss, LACTerms
+from lac.call import Batch as Call
 from lac.checks import Length
 from lac.consensus import AlignedTogether, Consensus, Recordings
 from lac.data import Clip, Dataset
-from lac.data.augment import view_batches
+from lac.data.augment import Batch
+from lac.runs.aligners import softmax_both_ways
 from lac.runs.config import TrainConfig
 from lac.runs.matching import phase_positions
 from lac.runs.sampling import Sampler
 from lac.runs.warping import soft_dtw_cells
-from lac.sequences import NEVER, Sequences
-from lac.solve import Pairs
+from lac.sequences import Sequences
 from lac_kernels.problem import valid_frames
 
 SPREAD_OF_THE_ORACLE = 0.3  # of a phase: wide targets teach better than sharp ones, also when all are right
 SOFT_DTW_GAMMA, SOFTMAX_TEMPERATURE = 0.3, 0.3  # in units of the root mean square of the similarity
-
-
-class Alone(Consensus):
-    """Without consistency: the alignment of the two recordings is the target, aligned again as it is, and trusted."""
-
-    def agreed(self, posteriors: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
-        return posteriors, posteriors
-
-    def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
-        return torch.ones_like(posterior[:, 0, 0])
 
 
 class Once(Consensus):
@@ -56,26 +47,23 @@ class Trusting(Consensus):
         return torch.ones_like(posterior[:, 0, 0])
 
 
-class RowSoftmax(Once, Trusting):
-    """softmax over the frames of the other recording, the mean of both directions, in place of the alignments."""
+class Alone(Trusting):
+    """Without consistency: the alignment of the two recordings is the target, aligned again as it is, and trusted."""
 
-    def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
-        return _both_ways(similarity, seen, i, j)
+    def agreed(self, posteriors: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
+        return posteriors, posteriors
 
 
 class RowSoftmaxThenAligned(Consensus):
-    """The same in place of the first alignment alone."""
+    """softmax over the frames of the other recording, the mean of both directions, in place of the first alignment."""
 
     def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
-        return _both_ways(similarity, seen, i, j)
+        rows, columns = softmax_both_ways(similarity / SOFTMAX_TEMPERATURE, seen.valid[i], seen.valid[j])
+        return 0.5 * (rows + columns)
 
 
-def _both_ways(similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
-    logits = similarity / SOFTMAX_TEMPERATURE
-    rows = softmax(logits.masked_fill(~seen.valid[j][:, None, :], NEVER), 2)
-    columns = softmax(logits.masked_fill(~seen.valid[i][:, :, None], NEVER), 1)
-    inside = seen.valid[i][:, :, None] & seen.valid[j][:, None, :]
-    return torch.where(inside, 0.5 * (rows + columns), 0)
+class RowSoftmax(Once, Trusting, RowSoftmaxThenAligned):
+    """The same in place of both alignments."""
 
 
 class SoftDTW(Once, Trusting):
@@ -164,51 +152,44 @@ class _ManyViews(Sampler):
 
 def third_views(sampler: Sampler) -> Sampler:
     """Each clip several times in a batch, and a group of its own: more views of one recording, no other recordings."""
-    fields = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)}
-    return _ManyViews(**fields | {"groups": np.arange(len(sampler.clips))})
+    return _as(_ManyViews, sampler, groups=np.arange(len(sampler.clips)))
 
 
 def partner_views(sampler: Sampler) -> Sampler:
     """Two clips of an action in the place of two views of a clip."""
-    return PartnerViews(**{field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)})
+    return _as(PartnerViews, sampler)
+
+
+def _as(kind: type[Sampler], sampler: Sampler, **changes: Any) -> Sampler:
+    """The same settings in another kind of sampler."""
+    return kind(**{field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)} | changes)
 
 
 class PartnerViews(Sampler):
     """Second views of another clip of the action, of the same clip where there is none, as some losses pair them."""
 
-    def __call__(self, step: int) -> tuple[Any, Any]:
+    def __call__(self, step: int) -> tuple[Batch, Batch]:
         rng = np.random.default_rng([self.seed, step, 1])
-        first, _ = super().__call__(step)
         chosen = self._chosen(np.random.default_rng([self.seed, step]))
         partners = [self._partner(k, rng) for k in chosen]
-        options = {**self.augment, "distractors": self.clips if self.augment["max_distractors"] else ()}
-        _, second = view_batches(self.clips, partners, seed=self.seed, step=step, **options)
-        return first, second
+        return self._views(chosen, step)[0], self._views(partners, step)[1]
 
     def _partner(self, k: int, rng: np.random.Generator) -> int:
         others = [j for j, clip in enumerate(self.clips) if clip.action == self.clips[k].action and j != k]
         return others[int(rng.integers(len(others)))] if others else k
 
 
-class Own(Consensus):
-    """The first alignment by the gaps and the margin that the loss has learned from views of one clip."""
-
-    loss: LACLoss
-
-    def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
-        learned = {name: value.item() for name, value in self.loss.learned().items()}
-        gaps = {name: learned[name] / learned["scale"] / SIZE for name in ("gap_open", "gap_extend")}
-        pairs = Pairs(similarity - learned["margin"] / SIZE, seen.lengths[i].int(), seen.lengths[j].int())
-        return solve.score_and_posterior(pairs, **gaps, temperature=self.temperature, backend=backend)[1]
-
-
 SIZE = 0.32  # about the root mean square of the similarity of centred embeddings, in whose unit the consensus counts
 
 
-def _own(**settings: Any) -> LACLoss:
-    loss = LACLoss(consensus=Own(), **settings)
-    object.__setattr__(loss.consensus, "loss", loss)
-    return loss
+class OwnGaps(LACLoss):
+    """The first alignment by the gaps and the margin that the loss has learned from views of one clip."""
+
+    def _consensus_part(self, batch: Call) -> Tensor:
+        learned = {name: value.item() for name, value in self.learned().items()}
+        gap_open, gap_extend = (learned[name] / learned["scale"] / SIZE for name in ("gap_open", "gap_extend"))
+        self.consensus = Consensus(margin=learned["margin"] / SIZE, gap_open=gap_open, gap_extend=gap_extend)
+        return super()._consensus_part(batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +229,7 @@ SIDES: dict[str, Side] = {
     "no consistency": _with(Alone),
     "not aligned again": _with(Once),
     "every target trusted": _with(Trusting),
-    "gaps and margin learned from views": Side(lambda config, _: lambda: _own(**config.loss), groups=True),
+    "gaps and margin learned from views": Side(lambda config, _: lambda: OwnGaps(**config.loss), groups=True),
     "groups shuffled": _with(Consensus, shuffled),
     "partners of other actions": _with(Consensus, other_actions),
     "third views of the clip": _with(Consensus, third_views),

@@ -38,6 +38,8 @@ VARIANTS: dict[str, Settings] = {
     NO_CONSENSUS: {"loss.consensus_weight": 0.0},
     CONTRAST: {"loss.sequence_weight": 0.0, "loss.consensus_weight": 0.0},
     NO_GUIDE: {"train.reach": 0.0},
+}
+TRIED: dict[str, Settings] = {
     **{f"alignment of the two views: weight {w:g}": {"loss.sequence_weight": w} for w in (0.0, 0.3)},
     **{f"consensus: weight {w:g}": {"loss.consensus_weight": w} for w in (0.5, 1.0, 4.0)},
     **{f"teacher: {kept:g}": {"train.teacher": kept} for kept in (0.0, 0.95)},
@@ -81,7 +83,7 @@ MORE_CONTROLS = (
     "third views of the clip",
 )  # fmt: skip
 CHOICES = (
-    "LACLoss", *list(VARIANTS)[4:], *CONSENSUS, "row softmax for p, aligned again", "not aligned again",
+    "LACLoss", *TRIED, *CONSENSUS, "row softmax for p, aligned again", "not aligned again",
     "every target trusted", "gaps and margin learned from views",
 )  # fmt: skip
 KEPT = ("LACLoss", NO_CONSENSUS, CONTRAST, "SCL")
@@ -158,7 +160,7 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     from lac.runs.state import slow_copy, start
     from lac.system import describe
 
-    settings = {"train.device": "cpu", **settings, "train.seed": seed, **VARIANTS.get(loss, {})}
+    settings = {"train.device": "cpu", **settings, "train.seed": seed, **(VARIANTS | TRIED).get(loss, {})}
     control = side(loss, CONSENSUS.get(loss))
     if control.published:
         settings["loss.consensus_weight"] = 0.0

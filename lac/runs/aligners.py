@@ -143,12 +143,17 @@ def _paths(cells: Tensor) -> list[Tensor]:
 def _softmax(temperature: float) -> Aligner:
     def align(clips: ActionClips, i: Tensor, j: Tensor) -> Alignments:
         first, second = (valid_frames(clips.lengths[k], clips.z.shape[1]) for k in (i, j))
-        inside = first[:, :, None] & second[:, None, :]
-        logits = (_cosine(clips, i, j) / temperature).masked_fill(~inside, -torch.inf)
-        rows, columns = (logits.softmax(dim).masked_fill(~inside, 0) for dim in (2, 1))  # NaN where all is padding
-        return Alignments(rows, columns)
+        return Alignments(*softmax_both_ways(_cosine(clips, i, j) / temperature, first, second))
 
     return align
+
+
+def softmax_both_ways(logits: Tensor, valid1: Tensor, valid2: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax of (K, N, M) over the valid frames of sequence 2, and over those of sequence 1; 0 at padding."""
+    inside = valid1[:, :, None] & valid2[:, None, :]
+    logits = logits.masked_fill(~inside, -torch.inf)
+    rows, columns = (logits.softmax(dim).masked_fill(~inside, 0) for dim in (2, 1))  # NaN where all is padding
+    return rows, columns
 
 
 def _local(loss: LACLoss) -> Aligner:
