@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from lac import checks, solve
 from lac.checks import Length
-from lac.sequences import Sequences, sequence_pairs
+from lac.sequences import Sequences, mean_interval, recordings_of
 from lac.similarity import centred, unit
 from lac.solve import Pairs
 from lac_kernels.problem import valid_frames
@@ -199,7 +199,7 @@ class Consensus:
             ValueError, TypeError: arguments of the wrong shape, type or range.
             RuntimeError: a backend was named that cannot run here.
         """
-        sequences, _ = sequence_pairs(z, z, times, times, lengths, lengths)
+        sequences = recordings_of(z, times, lengths)
         sequences = sequences._replace(z=unit(sequences.z))
         groups = checks.groups(groups, z.shape[0], z.device)
         checks.guide("guide", guide, "z", tuple(z.shape[:2]), sequences.lengths)
@@ -218,12 +218,13 @@ class Consensus:
 
             agreed, support = self.agreed(_every_pair(partners, seen, first), partners)
             trust = agreed.new_zeros(partners.shape)
-            near = _near(seen, self.spread).to(agreed.dtype)
+            near, wide = (_near(seen, width).to(agreed.dtype) for width in (_WIDTH, self.spread))
 
             def second(i: Tensor, j: Tensor) -> Tensor:
                 posterior = self.again(agreed[i, j], seen, i, j, backend)
-                trust[i, j] = trust[j, i] = self.trusted(posterior, support[i, j], seen, i, j) * partners[i, j]
-                return near[i] @ posterior @ near[j].mT
+                confirmed = near[i] @ support[i, j] @ near[j].mT
+                trust[i, j] = trust[j, i] = self.trusted(posterior, confirmed, seen, i, j) * partners[i, j]
+                return wide[i] @ posterior @ wide[j].mT
 
             return AlignedTogether(_every_pair(partners, seen, second), trust)
 
@@ -251,9 +252,7 @@ class Consensus:
         return _posterior(_SHARPNESS * (agreed - _WORTH), seen, i, j, _GAPS, _TEMPERATURE, backend)
 
     def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
-        """Step 6 of the pairs (i[k], j[k]): (K,)."""
-        near = _near(seen, _WIDTH).to(support.dtype)
-        support = near[i] @ support @ near[j].mT
+        """Step 6 of the pairs (i[k], j[k]), D being `support`: (K,)."""
         rows, columns = (1 - support.sum(dim, keepdim=True).clamp(max=1) for dim in (2, 1))
         frames = (seen.divisor()[i] * seen.divisor()[j])[:, None, None].to(support.dtype).sqrt()
         nats = torch.addcmul(rows * columns, support, frames).clamp(min=_LEAST).log()
@@ -290,10 +289,8 @@ def _near(recordings: Sequences, width: float) -> Tensor:
     """(B, N, N) where the mass of a frame [.., .., s] goes: a Gaussian of `width` mean intervals that adds up to 1."""
     if width == 0:
         return torch.eye(recordings.z.shape[1], device=recordings.z.device).expand(len(recordings.z), -1, -1)
-    times, steps = recordings.times, (recordings.lengths - 1).clamp(min=1)
-    interval = (times[:, -1] - times[:, 0]) / steps
-    interval = torch.where(interval > 0, interval, 1)[:, None, None]
-    apart = (times[:, :, None] - times[:, None, :]) / interval
+    times, interval = recordings.times, mean_interval(recordings, recordings)
+    apart = (times[:, :, None] - times[:, None, :]) / interval[:, None, None]
     inside = recordings.valid[:, :, None] & recordings.valid[:, None, :]
     weight = torch.where(inside, torch.exp(-(apart**2) / (2 * width**2)), 0)
     return weight / weight.sum(1, keepdim=True).clamp(min=1e-6)

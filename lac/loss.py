@@ -365,8 +365,7 @@ class LACLoss(nn.Module):
             score, posterior = solve.score_and_posterior(pairs, gap_open, gap_extend, self.aligner.temperature, backend)
             with torch.no_grad():
                 best_score, best_paths = solve.best(pairs, gap_open, gap_extend, backend)
-        in_common = (best_score > 0).tolist()
-        path = [cells if some else cells[:0] for cells, some in zip(best_paths, in_common, strict=True)]
+        path = solve.in_common(best_score, best_paths)
         inside = first.valid[:, :, None] & second.valid[:, None, :]
         return Aligned(torch.where(inside, pairs.scores, 0), posterior, path, score, best_score)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lac.functional import hard_alignment
-from lac.solve import Lengths
+from lac.solve import Lengths, in_common
 
 LEAST_MATCH = 0.05  # the probability below which a path rather leaves two frames out
 
@@ -29,5 +29,4 @@ def expected_paths(posteriors: Tensor, lengths: Lengths | None = None) -> list[T
     """
     with torch.no_grad():
         best = hard_alignment(posteriors - LEAST_MATCH, gap_open=0.0, gap_extend=0.0, lengths=lengths)
-    worth = (best.score > 0).tolist()
-    return [path if some else path[:0] for path, some in zip(best.paths, worth, strict=True)]
+    return in_common(best.score, best.paths)

@@ -93,6 +93,23 @@ def sequence_pairs(
     return _sequences(z1, times[0], lengths[0], dtype), _sequences(z2, times[1], lengths[1], dtype)
 
 
+def recordings_of(z: Tensor, times: Tensor | None, lengths: Length) -> Sequences:
+    """Check a batch that is no pair: z (B, T, E), times (B, T) or frame numbers, lengths (B,) or T.
+
+    Raises:
+        ValueError, TypeError: as `sequence_pairs`.
+    """
+    checks.embeddings("z", z)
+    shape = tuple(z.shape[:2])
+    checked = checks.lengths("lengths", lengths, shape[0], shape[1], z.device)
+    if times is None:
+        held = frame_numbers(shape[1], checked)
+    else:
+        held = held_times("times", times, shape, "z", checked)
+        held = held if held.is_floating_point() else (held - held[:, :1]).double()
+    return _sequences(z, held, checked.long(), compute_dtype(z, z))
+
+
 def compute_dtype(z1: Tensor, z2: Tensor) -> torch.dtype:
     """What embeddings are computed in: float64 where either is float64, else float32."""
     return torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
@@ -139,9 +156,9 @@ def pair_times(
     """
     checks.both_or_none("times1", times1, "times2", times2)
     if times1 is None or times2 is None:
-        return _frame_numbers(shape1[-1], lengths1), _frame_numbers(shape2[-1], lengths2)
-    checked1 = _times("times1", times1, shape1, like[0], lengths1)
-    checked2 = _times("times2", times2, shape2, like[1], lengths2)
+        return frame_numbers(shape1[-1], lengths1), frame_numbers(shape2[-1], lengths2)
+    checked1 = held_times("times1", times1, shape1, like[0], lengths1)
+    checked2 = held_times("times2", times2, shape2, like[1], lengths2)
     if checked1.dtype == checked2.dtype == torch.int64 and checked1.shape[1] and checked2.shape[1]:
         start = torch.where(lengths1 > 0, checked1[:, 0], checked2[:, 0])[:, None]
         checked1, checked2 = checked1 - start, checked2 - start
@@ -150,19 +167,26 @@ def pair_times(
     return checked1.to(dtype), checked2.to(dtype)
 
 
-def _frame_numbers(frames: int, lengths: Tensor) -> Tensor:
+def frame_numbers(frames: int, lengths: Tensor) -> Tensor:
+    """0, 1, 2, ... of sequences of these lengths: (B, frames) float32, the last one repeated at padding."""
     numbers = torch.arange(frames, device=lengths.device, dtype=torch.float32)
-    return held(numbers.expand(lengths.shape[0], frames), lengths)
+    return _held(numbers.expand(lengths.shape[0], frames), lengths)
 
 
-def _times(name: str, times: Tensor, shape: tuple[int, ...], like: str, lengths: Tensor) -> Tensor:
+def held_times(name: str, times: Tensor, shape: tuple[int, ...], like: str, lengths: Tensor) -> Tensor:
+    """Times of `shape`, (B, T) or (T,), checked: (B, T) with all their digits, the last one repeated at padding.
+
+    Raises:
+        ValueError: a wrong shape, times that decrease or are not finite.
+        TypeError: times of the wrong type.
+    """
     checked = checks.times(name, times, shape, like, lengths.device)
     checked = checked.unsqueeze(0) if checked.dim() == 1 else checked
     checks.in_order(name, checked, lengths)
-    return held(checked, lengths)
+    return _held(checked, lengths)
 
 
-def held(times: Tensor, lengths: Tensor) -> Tensor:
+def _held(times: Tensor, lengths: Tensor) -> Tensor:
     """The last time repeated at padding; 0 where there is no frame."""
     last = (lengths[:, None].long() - 1).clamp(min=0)
     index = torch.arange(times.shape[1], device=times.device).expand_as(times)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lac import checks
 from lac.checks import Length
-from lac.sequences import Sequences, held
+from lac.sequences import Sequences, frame_numbers, held_times
 from lac_kernels.problem import valid_frames
 
 _SHORT = 1e-3  # e of the cosine: the norm below which a vector has less and less of a direction
@@ -98,14 +98,11 @@ def frame_distances(
     b, t = frames.shape[:2]
     checks.count("count", count)
     reach = checks.positive("reach", (20.0 if times is None else 0.8) if reach is None else reach)
-    if times is None:
-        times = torch.arange(t, device=frames.device).expand(b, t)
-    checked = checks.times("times", times, (b, t), "the frames", frames.device)
-    checks.in_order("times", checked, lengths)
+    whole = frame_numbers(t, lengths) if times is None else held_times("times", times, (b, t), "the frames", lengths)
     valid = valid_frames(lengths, t)
     x = torch.where(valid[:, :, None], frames.detach().flatten(2), 0)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    since = held(checked - checked[:, :1], lengths).to(x.dtype)
+    since = (whole - whole[:, :1]).to(x.dtype)
     steps = [k for k in range(-count, count + 1) if k]
     apart = torch.stack([_distance(x, since, reach * k / count) for k in steps], dim=2)
     apart = torch.where(valid[:, :, None], apart, 0)

@@ -122,6 +122,12 @@ def best(pairs: Pairs, gap_open: Gap, gap_extend: Gap, backend: str) -> tuple[Te
     return value, [x[:k] for x, k in zip(path.unbind(), count.tolist(), strict=True)]
 
 
+def in_common(best_score: Tensor, paths: list[Tensor]) -> list[Tensor]:
+    """The paths of `best`, empty where the score is not above 0: an alignment has one match at least, however bad."""
+    above = (best_score > 0).tolist()
+    return [path if some else path[:0] for path, some in zip(paths, above, strict=True)]
+
+
 def _differentiated(p: Problem) -> bool:
     return dispatch.differentiated(p.scores, p.gap_open, p.gap_extend, p.temperature)
 

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from clips_of_an_action import clips, smooth
 from torch import Tensor
 
 import lac.consensus
 from lac import Consensus, consistent_alignments, self_similarity, soft_alignment
 from lac_kernels.problem import valid_frames
-from tests.clips_of_an_action import clips, smooth
 
 GROUPS = torch.tensor([3, 3, 3, 7, 3, 7, 5])
 LENGTHS = torch.tensor([6, 5, 6, 4, 6, 6, 6])

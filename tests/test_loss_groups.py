@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from embedded import frame_numbers
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,10 +21,6 @@ def pairs(b: int = 6, n: int = 12, m: int = 14, e: int = 8, seed: int = 0) -> tu
     for k in (1, 3, 5):  # what GROUPS puts with recording 0
         z1[k], z2[k] = z1[0] + 0.1 * k, z2[0] - 0.1 * k
     return z1, z2
-
-
-def clock(z1: Tensor, z2: Tensor) -> dict[str, Tensor]:
-    return {f"times{k + 1}": torch.arange(z.shape[1]).expand(z.shape[:2]) for k, z in enumerate((z1, z2))}
 
 
 def by_loops(
@@ -47,7 +44,7 @@ def test_the_part_equals_plain_loops():
     loss = LACLoss()
     guide = self_similarity(z1)
     for given in (None, guide):
-        terms = loss.terms(z1, z2, groups=GROUPS, guide1=given, **clock(z1, z2))
+        terms = loss.terms(z1, z2, groups=GROUPS, guide1=given, **frame_numbers(z1, z2))
         torch.testing.assert_close(terms.consensus, by_loops(loss, z1, GROUPS, given), atol=1e-4, rtol=1e-4)
         assert (terms.consensus[[2, 4]] == 0).all()
         assert (terms.consensus[[0, 1, 3, 5]] > 0).all()
@@ -58,10 +55,10 @@ def test_a_teacher_is_what_recordings_are_aligned_by():
     z1, z2 = pairs()
     teacher = pairs(seed=1)[0]
     loss = LACLoss()
-    result = loss.terms(z1, z2, groups=GROUPS, teacher1=teacher, **clock(z1, z2)).consensus
+    result = loss.terms(z1, z2, groups=GROUPS, teacher1=teacher, **frame_numbers(z1, z2)).consensus
     torch.testing.assert_close(result, by_loops(loss, z1, GROUPS, seen=teacher), atol=1e-4, rtol=1e-4)
-    plain = loss.terms(z1, z2, groups=GROUPS, **clock(z1, z2)).consensus
-    own = loss.terms(z1, z2, groups=GROUPS, teacher1=z1, **clock(z1, z2)).consensus
+    plain = loss.terms(z1, z2, groups=GROUPS, **frame_numbers(z1, z2)).consensus
+    own = loss.terms(z1, z2, groups=GROUPS, teacher1=z1, **frame_numbers(z1, z2)).consensus
     torch.testing.assert_close(own, plain)
 
 
@@ -70,7 +67,7 @@ def test_without_a_clock_both_sequences_are_recordings():
     loss = LACLoss(consensus=Consensus(n_thirds=99))
     both = by_loops(loss, torch.cat((z1, z2)), torch.cat((GROUPS, GROUPS))).reshape(2, -1).mean(0)
     torch.testing.assert_close(loss.terms(z1, z2, groups=GROUPS).consensus, both, atol=1e-4, rtol=1e-4)
-    own_clocks = loss.terms(z1, z2, groups=GROUPS, same_clock=False, **clock(z1, z2)).consensus
+    own_clocks = loss.terms(z1, z2, groups=GROUPS, same_clock=False, **frame_numbers(z1, z2)).consensus
     torch.testing.assert_close(own_clocks, both, atol=1e-4, rtol=1e-4)
     guide1, guide2 = self_similarity(z1), self_similarity(z2)
     with_both = loss.terms(z1, z2, groups=GROUPS, guide1=guide1, guide2=guide2).consensus
@@ -102,18 +99,18 @@ def test_gradients_reach_what_is_trained_alone():
     assert (a.grad[[2, 4]] == 0).all()  # two recordings of a group, z1 and z2, have no third
     assert all(x.grad is None for x in leaves[2:])
     a.grad = None
-    loss(a, z2, groups=GROUPS, guide1=guide1, **clock(a, b)).backward()
+    loss(a, z2, groups=GROUPS, guide1=guide1, **frame_numbers(a, b)).backward()
     assert (a.grad[[2, 4]] == 0).all()
 
 
 def test_groups_of_one_empty_recordings_and_still_guides_give_nothing():
     z1, z2 = (z.requires_grad_() for z in pairs())
     loss = LACLoss(sequence_weight=0, frame_weight=0)
-    times = clock(z1, z2)
+    times = frame_numbers(z1, z2)
     for value in (
         loss(z1, z2, groups=torch.arange(6), **times),
         loss(z1, z2, groups=GROUPS, lengths1=0, **times),
-        loss(z1[:1], z2[:1], groups=GROUPS[:1], **clock(z1[:1], z2[:1])),
+        loss(z1[:1], z2[:1], groups=GROUPS[:1], **frame_numbers(z1[:1], z2[:1])),
     ):
         assert value == 0
         (gradient,) = torch.autograd.grad(value, z1)
@@ -127,8 +124,8 @@ def test_an_empty_pair_is_nobody_s_third():
     loss = LACLoss(sequence_weight=0, frame_weight=0)
     lengths = [12, 0, 12, 12, 12, 12]
     left = [0, 2, 3, 4, 5]
-    result = loss.terms(z1, z2, groups=GROUPS, lengths1=lengths, **clock(z1, z2)).consensus
-    alone = loss.terms(z1[left], z2[left], groups=GROUPS[left], **clock(z1[left], z2[left])).consensus
+    result = loss.terms(z1, z2, groups=GROUPS, lengths1=lengths, **frame_numbers(z1, z2)).consensus
+    alone = loss.terms(z1[left], z2[left], groups=GROUPS[left], **frame_numbers(z1[left], z2[left])).consensus
     torch.testing.assert_close(result[left], alone)
     assert result[1] == 0
 
@@ -136,11 +133,11 @@ def test_an_empty_pair_is_nobody_s_third():
 def test_the_order_of_the_pairs_and_the_reduction():
     z1, z2 = pairs()
     order = torch.tensor([5, 3, 1, 0, 4, 2])
-    terms = LACLoss().terms(z1, z2, groups=GROUPS, **clock(z1, z2))
-    moved = LACLoss().terms(z1[order], z2[order], groups=GROUPS[order], **clock(z1, z2))
+    terms = LACLoss().terms(z1, z2, groups=GROUPS, **frame_numbers(z1, z2))
+    moved = LACLoss().terms(z1[order], z2[order], groups=GROUPS[order], **frame_numbers(z1, z2))
     for name in ("total", "consensus", "frame"):
         torch.testing.assert_close(getattr(moved, name), getattr(terms, name)[order])
-    call = {"groups": GROUPS, **clock(z1, z2)}
+    call = {"groups": GROUPS, **frame_numbers(z1, z2)}
     torch.testing.assert_close(LACLoss(reduction="none")(z1, z2, **call), terms.total)
     torch.testing.assert_close(LACLoss(reduction="sum")(z1, z2, **call), terms.total.sum())
     torch.testing.assert_close(LACLoss()(z1, z2, **call), terms.total.mean())
@@ -196,7 +193,7 @@ def test_rubbish_at_padding_of_guide_and_teacher_changes_nothing():
     guide = self_similarity(z1)
     lengths = torch.tensor([12, 9, 12, 10, 12, 11])
     padding = (torch.arange(12) >= lengths[:, None])[:, :, None]
-    call = {"groups": GROUPS, "lengths1": lengths, **clock(z1, z2)}
+    call = {"groups": GROUPS, "lengths1": lengths, **frame_numbers(z1, z2)}
     expected = LACLoss().terms(z1, z2, guide1=guide, teacher1=z1, **call)
     bad = (x.masked_fill(padding, float("nan")) for x in (guide, z1))
     result = LACLoss().terms(z1, z2, guide1=next(bad), teacher1=next(bad), **call)
@@ -207,8 +204,8 @@ def test_rubbish_at_padding_of_guide_and_teacher_changes_nothing():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_other_dtypes(dtype):
     z1, z2 = pairs()
-    expected = LACLoss().terms(z1, z2, groups=GROUPS, **clock(z1, z2)).consensus
-    result = LACLoss().terms(z1.to(dtype), z2.to(dtype), groups=GROUPS, **clock(z1, z2)).consensus
+    expected = LACLoss().terms(z1, z2, groups=GROUPS, **frame_numbers(z1, z2)).consensus
+    result = LACLoss().terms(z1.to(dtype), z2.to(dtype), groups=GROUPS, **frame_numbers(z1, z2)).consensus
     assert result.dtype == torch.float32
     torch.testing.assert_close(result.double(), expected, rtol=1e-3 if dtype == torch.float32 else 0.2, atol=0.02)
 
@@ -218,7 +215,7 @@ def test_it_compiles_as_one_graph():
     loss, guide = LACLoss(), self_similarity(z1)
 
     def value(a, b):
-        return loss(a, b, groups=GROUPS, guide1=guide, teacher1=a, **clock(a, b))
+        return loss(a, b, groups=GROUPS, guide1=guide, teacher1=a, **frame_numbers(a, b))
 
     compiled = torch.compile(value, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(z1, z2), value(z1, z2))
@@ -238,5 +235,5 @@ def test_values_are_not_read(monkeypatch):
     loss, guide = copy.deepcopy(LACLoss()), self_similarity(z1)
     monkeypatch.setattr("lac.checks.readable", lambda *_: False)  # as on a GPU
     with _NoReads():
-        loss(z1, z2, groups=GROUPS, guide1=guide, teacher1=z1, **clock(z1, z2))
+        loss(z1, z2, groups=GROUPS, guide1=guide, teacher1=z1, **frame_numbers(z1, z2))
         loss(z1, z2, groups=GROUPS)

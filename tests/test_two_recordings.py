@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from clips_of_an_action import FEATURES, clips, path_error
 
 from lac import FrameEncoder, LACLoss
-from tests.clips_of_an_action import FEATURES, clips, path_error
 
 
 def trained(offset: float, steps: int) -> tuple[FrameEncoder, LACLoss]:
