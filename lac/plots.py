@@ -240,7 +240,7 @@ def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> No
     axis.remove_overlapping_locs = False  # a number at the same place is no reason to leave a name out
     axis.set_ticks([(edges[first] + edges[end]) / 2 for first, end, _ in stretches], minor=True)
     vertical = axis.axis_name == "y"
-    turned = {"rotation": 90, "va": "center"} if vertical else {"rotation": 25, "ha": "right"}
+    turned = {"va": "center"} if vertical else {"rotation": 25, "ha": "right"}
     axis.set_ticklabels([names[label] for _, _, label in stretches], minor=True, fontsize=8, color=BLUE, **turned)
     axis.set_tick_params(which="minor", length=0, pad=22 if vertical else 14)
     axis.labelpad = 14 if vertical else 0
