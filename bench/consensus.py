@@ -43,8 +43,8 @@ class Once(Consensus):
 class Trusting(Consensus):
     """Every target is trusted."""
 
-    def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
-        return torch.ones_like(posterior[:, 0, 0])
+    def trusted(self, information: Tensor, partners: Tensor) -> Tensor:
+        return partners.to(information.dtype)
 
 
 class Alone(Trusting):

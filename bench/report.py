@@ -12,14 +12,29 @@ import re
 import sys
 
 from bench import rows as places
-from bench.representations import ABLATION, COMPARED
-from bench.tables_of_representations import COLUMNS, WIDE, curve, draw_curves, table, video
+from bench.representations import CHOICES, CLAIM, COMPARED, CONTRAST, MORE_CONTROLS, PUBLISHED
+from bench.tables_of_representations import (
+    COLUMNS,
+    GAINS,
+    WIDE,
+    curve,
+    draw_curves,
+    gains,
+    harmless,
+    table,
+    video,
+)
 from bench.tables_of_speed import Rows, bounded, compared, draw, each_machine, flat, fuzzed, growing, passes, stepped
 
 TABLES = {
     "representations": lambda data: table(data, COLUMNS, COMPARED),
-    "comparison": lambda data: table(data, WIDE, COMPARED),
-    "ablation": lambda data: table(data, WIDE, ABLATION),
+    "comparison": lambda data: table(data, WIDE, (*COMPARED, CONTRAST)),
+    "claim": lambda data: table(data, GAINS, CLAIM),
+    "gains": lambda data: gains(data, CLAIM),
+    "controls": lambda data: table(data, GAINS, ("LACLoss", CONTRAST, *MORE_CONTROLS)),
+    "published": lambda data: table(data, GAINS, ("LACLoss", *PUBLISHED)),
+    "choices": lambda data: table(data, GAINS, CHOICES),
+    "harmless": lambda _: harmless(),
     "curve": curve,
     "video": video,
     "speed": each_machine(lambda path: compared(Rows(path), everyone=False)),

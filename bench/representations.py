@@ -53,26 +53,6 @@ CONSENSUS: dict[str, Settings] = {
     **{f"spread: {w:g}": {"spread": w} for w in (0.0, 1.0, 3.0)},
     "16 thirds": {"n_thirds": 16},
 }
-# The rows of the ablation, of LACLoss before it had a consensus part.
-ABLATION = (
-    "LACLoss",
-    "contrastive part alone",
-    "alignment weight: 0.3",
-    "alignment weight: 3",
-    "sigma: sqrt(10)",
-    "alignment alone",
-    "alignment: score",
-    "alignment: contrast, negatives: reversed",
-    "alignment: contrast, negatives: batch",
-    "alignment: contrast, negatives: both",
-    "gaps: constant",
-    "gaps: contextual",
-    "gaps: interval",
-    "temperature: 0.05",
-    "temperature: 0.1",
-    "temperature: 0.4",
-    "temperature: 0.8",
-)
 PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
 COMPARED = ("LACLoss", *PUBLISHED)
 CURVES = ("LACLoss", "SCL", "LAV")
@@ -86,18 +66,23 @@ CHOICES = (
     "LACLoss", *TRIED, *CONSENSUS, "row softmax for p, aligned again", "not aligned again",
     "every target trusted", "gaps and margin learned from views",
 )  # fmt: skip
-KEPT = ("LACLoss", NO_CONSENSUS, CONTRAST, "SCL")
+KEPT = ("LACLoss", CONTRAST, "SCL")
+WRONG_GROUPS = ("groups shuffled", "partners of other actions")
 
 SQUAT: Settings = {"data.name": "uiprmd", "data.options.movement": "deep_squat"}
 SIT: Settings = {"data.name": "uiprmd", "data.options.movement": "sit_to_stand"}
-CAMERA: Settings = {"data.options.camera": "clip", "train.steps": 600}
-EVERYTHING: Settings = {"data.name": "uiprmd", "data.options.movement": "all", "data.options.camera": "clip"}
+CAMERA: Settings = {"data.options.camera": "clip"}
+LONGER: Settings = {"train.steps": 600}
+EVERYTHING: Settings = {"data.name": "uiprmd", "data.options.movement": "all", **CAMERA}
+SQUAT_3D, SIT_3D = "uiprmd deep_squat untrimmed", "uiprmd sit_to_stand untrimmed"
+SQUAT_CAMERA, SIT_CAMERA = f"{SQUAT_3D}, a camera per clip", f"{SIT_3D}, a camera per clip"
 
 
 class Plan(NamedTuple):
     """The same losses and seeds on one data set."""
 
-    condition: str  # what is changed in the data; empty for nothing
+    data: str  # the name that the data set gives itself
+    condition: str  # what is changed in the data beyond what its name says; empty for nothing
     settings: Settings
     losses: tuple[str, ...]
     seeds: int
@@ -110,30 +95,32 @@ def _tempo(ratio: float) -> list[float]:
 
 PLANS: dict[str, list[Plan]] = {
     "cameras": [
-        Plan("", {**SQUAT, **CAMERA}, CLAIM, 5),
-        Plan("", {**SIT, **CAMERA}, CLAIM, 5),
-        Plan("", {**SQUAT, **CAMERA}, MORE_CONTROLS, 3),
-        Plan("", {**SQUAT, **CAMERA}, PUBLISHED[1:], 3),
-        Plan("", {**SIT, **CAMERA}, PUBLISHED[1:], 3),
+        *(
+            Plan(data, "", {**settings, **CAMERA, **LONGER}, losses, seeds)
+            for losses, seeds in ((CLAIM, 5), (MORE_CONTROLS, 3), (PUBLISHED[1:], 3))
+            for data, settings in ((SQUAT_CAMERA, SQUAT), (SIT_CAMERA, SIT))
+            if losses is not MORE_CONTROLS or settings is SQUAT
+        ),
     ],
-    "choices": [Plan("", {**SIT, **CAMERA}, CHOICES, 3)],
+    "choices": [Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CHOICES, 3)],
     "comparison": [
-        *(Plan("", data, (*COMPARED, CONTRAST), 5) for data in (SQUAT, SIT)),
-        Plan("", {"data.name": "watch"}, COMPARED, 5),
+        Plan(SQUAT_3D, "", SQUAT, (*COMPARED, CONTRAST), 5),
+        Plan(SIT_3D, "", SIT, (*COMPARED, CONTRAST), 5),
+        Plan("watch ROW untrimmed", "", {"data.name": "watch"}, (*COMPARED, CONTRAST), 5),
     ],
     "harmless": [
-        Plan("", {"data.name": "watch", "data.options.action": "all"}, KEPT, 3),
-        Plan("", {"data.name": "digits", "train.reach": 0.2}, KEPT, 3),
-        Plan("", {**SQUAT, **CAMERA, "train.steps": 300, "data.options.hidden": 0.2}, KEPT, 5),
-        Plan("tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, (NO_CONSENSUS, CONTRAST), 3),
-        Plan("", EVERYTHING, (*KEPT, "groups shuffled", "partners of other actions"), 3),
+        Plan("watch all untrimmed", "", {"data.name": "watch", "data.options.action": "all"}, KEPT, 3),
+        Plan("digits untrimmed", "", {"data.name": "digits", "train.reach": 0.2}, KEPT, 3),
+        Plan(f"{SQUAT_CAMERA}, 20% of the joints hidden", "", {**SQUAT, **CAMERA, "data.options.hidden": 0.2}, KEPT, 5),
+        Plan(SQUAT_3D, "tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, ("LACLoss", CONTRAST), 3),
+        Plan("uiprmd all untrimmed, a camera per clip", "", EVERYTHING, (*KEPT, *WRONG_GROUPS), 3),
     ],
     "distractors": [
-        Plan(f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 3)
+        Plan(SQUAT_3D, f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 3)
         for share in (0.0, 0.2, 0.4, 0.6)
     ],
     "tempo": [
-        Plan(f"tempo {ratio:g}x", {**SQUAT, "data.options.speed": _tempo(ratio)}, CURVES, 3)
+        Plan(SQUAT_3D, f"tempo {ratio:g}x", {**SQUAT, "data.options.speed": _tempo(ratio)}, CURVES, 3)
         for ratio in (1.0, 1.5, 2.0, 3.0)
     ],
 }
@@ -145,7 +132,7 @@ FIELDS = [
 ]  # fmt: skip
 
 
-def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
+def run(plan: Plan, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     """Train with a loss and evaluate, on one thread: numbers by embedding. For CONTROLS evaluate the controls."""
     import torch
 
@@ -160,13 +147,15 @@ def run(settings: Settings, loss: str, seed: int) -> dict[str, dict[str, Any]]:
     from lac.runs.state import slow_copy, start
     from lac.system import describe
 
-    settings = {"train.device": "cpu", **settings, "train.seed": seed, **(VARIANTS | TRIED).get(loss, {})}
+    settings = {"train.device": "cpu", **plan.settings, "train.seed": seed, **(VARIANTS | TRIED).get(loss, {})}
     control = side(loss, CONSENSUS.get(loss))
     if control.published:
         settings["loss.consensus_weight"] = 0.0
     config = TrainConfig.read(None, settings)
     device = torch.device("cpu")
     dataset = config.data.load(device)
+    if dataset.name != plan.data:
+        raise ValueError(f"the plan is for {plan.data!r}, the data set calls itself {dataset.name!r}")
     state = start(config, dataset, device, control.make_loss and control.make_loss(config, dataset))
     if control.groups and state.teacher is None:
         state.teacher = slow_copy(state.encoder)
@@ -222,17 +211,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROWS, metavar="CSV", help="default: %(default)s")
     options = parser.parse_args()
 
-    from lac.data import load
-    from lac.runs.config import TrainConfig
-
     finished = done(options.out)
     wanted: list[tuple[Plan, str, int]] = []
     for plan in (plan for name in options.plans for plan in PLANS[name]):
-        config = TrainConfig.read(None, plan.settings)
-        name = load(config.data.name, config.data.root, **config.data.options).name
         for seed in range(options.seeds or plan.seeds):
             for loss in (CONTROLS, *plan.losses):
-                key = (name, plan.condition, loss, str(seed))
+                key = (plan.data, plan.condition, loss, str(seed))
                 if key not in finished and (not options.losses or loss in (CONTROLS, *options.losses)):
                     finished.add(key)
                     wanted.append((plan, loss, seed))
@@ -241,7 +225,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     began = time.perf_counter()
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
-        tasks = {pool.submit(run, plan.settings, loss, seed): plan for plan, loss, seed in wanted}
+        tasks = {pool.submit(run, plan, loss, seed): plan for plan, loss, seed in wanted}
         for count, task in enumerate(concurrent.futures.as_completed(tasks), start=1):
             more = {"condition": tasks[task].condition, "date": datetime.date.today().isoformat(), **common}
             rows = [{**row, **more} for row in task.result().values()]

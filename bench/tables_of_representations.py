@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.representations import CONTROLS, CURVES
+from bench.representations import CONTRAST, CONTROLS, CURVES, PLANS, WRONG_GROUPS, Plan
 from bench.rows import RESULTS, ROOT, Row, read
 
 ROWS = RESULTS / "representations.csv"
@@ -19,6 +19,12 @@ WIDE = {
 }  # fmt: skip
 
 
+GAINS = {
+    "acc .1": "accuracy_0.1", "acc 1": "accuracy_1", "progression": "progression_1", "AP@5": "ap5",
+    "AP@5, other people": "people_ap5", "tau": "tau",
+}  # fmt: skip
+
+
 def read_data(path: Path, data: str) -> list[Row]:
     """Rows of a data set."""
     return [row for row in read(path) if data == row["data"].replace(" ", "_")]
@@ -28,8 +34,10 @@ def shown(value: float) -> str:
     return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
-def mean_spread(values: list[float]) -> str:
-    return shown(statistics.mean(values)) + (f" ({shown(statistics.stdev(values))})" if len(set(values)) > 1 else "")
+def mean_spread(values: list[float], sign: str = "") -> str:
+    mean = statistics.mean(values)
+    spread = f" ({shown(statistics.stdev(values))})" if len(set(values)) > 1 else ""
+    return sign * (mean >= 0) + shown(mean) + spread
 
 
 def conditions(rows: list[Row], path: Path) -> str:
@@ -48,10 +56,71 @@ def conditions(rows: list[Row], path: Path) -> str:
     )
 
 
+def as_it_is(data: str) -> list[Row]:
+    """Rows of a data set that is not made harder."""
+    return [row for row in read_data(ROWS, data) if not row["condition"]]
+
+
 def table(data: str, columns: dict[str, str], losses: Sequence[str]) -> str:
     """Losses on a data set as it is."""
-    rows = [row for row in read_data(ROWS, data) if not row["condition"]]
-    return compared_losses(rows, columns, losses, ROWS) or not_measured(ROWS, data)
+    return compared_losses(as_it_is(data), columns, losses, ROWS) or not_measured(ROWS, data)
+
+
+def gains(data: str, losses: Sequence[str]) -> str:
+    """LACLoss minus each other loss."""
+    rows = [row for row in as_it_is(data) if row["embedding"] == "trained"]
+    lines = [gain_line(loss, rows, "LACLoss", loss) for loss in losses if loss != "LACLoss"]
+    return gain_table("LACLoss minus", lines, [row for row in rows if row["loss"] in losses]) or not_measured(
+        ROWS, data
+    )
+
+
+def harmless() -> str:
+    """What is learned from groups, right or wrong, minus the frame contrast, on the data of the plan "harmless"."""
+    lines, used = [], []
+    for plan in PLANS["harmless"]:
+        rows = plan_rows(plan)
+        name = plan.data + (plan.condition and f", {plan.condition}")
+        for loss in ("LACLoss", *WRONG_GROUPS):
+            lines.append(gain_line(name if loss == "LACLoss" else f"the same, {loss}", rows, loss, CONTRAST))
+        used += [row for row in rows if row["loss"] in plan.losses]
+    return gain_table("minus the frame contrast", lines, used) or not_measured(ROWS, "the plan harmless")
+
+
+def plan_rows(plan: Plan) -> list[Row]:
+    """Rows of the trained encoders of a plan."""
+    steps = str(plan.settings.get("train.steps", 300))
+    return [
+        row
+        for row in read(ROWS)
+        if (row["data"], row["condition"], row["steps"], row["embedding"])
+        == (plan.data, plan.condition, steps, "trained")
+    ]
+
+
+def gain_line(name: str, rows: list[Row], loss: str, other: str) -> str:
+    """Loss minus another, seed by seed: mean and standard deviation of the differences; "" where one has no row."""
+    sides = [{row["seed"]: row for row in rows if row["loss"] == side} for side in (loss, other)]
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    if not seeds:
+        return ""
+    cells = []
+    for column in GAINS.values():
+        if all(row[column] for side in sides for row in side.values()):
+            cells.append(
+                mean_spread([float(sides[0][seed][column]) - float(sides[1][seed][column]) for seed in seeds], "+")
+            )
+        else:
+            cells.append("")
+    return f"| {name} | {len(seeds)} | {' | '.join(cells)} |"
+
+
+def gain_table(head: str, lines: list[str], rows: list[Row]) -> str:
+    lines = [line for line in lines if line]
+    if not lines:
+        return ""
+    columns = f"| {head} | seeds | {' | '.join(GAINS)} |"
+    return "\n".join([columns, "|---|---|" + "---|" * len(GAINS), *lines, "", conditions(rows, ROWS)])
 
 
 def video(data: str) -> str:

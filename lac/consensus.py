@@ -111,8 +111,8 @@ class AlignedTogether(NamedTuple):
     Attributes:
         posterior: (B, B, N, N), that of recordings i and j at [i, j], the transpose of [j, i]; 0 at padding, on the
             diagonal, and between different groups.
-        trust: (B, B) from 0 to 1, how far the posterior of two recordings is confirmed by the others; 0 where no other
-            is left to confirm it.
+        trust: (B, B) from 0 to 1, how far the recordings of the group confirm each other's alignments: one figure for
+            all pairs of a group; 0 between groups, and where no third recording is there to confirm anything.
     """
 
     posterior: Tensor
@@ -134,13 +134,15 @@ class Consensus:
        these are in no unit of the data. A path is whole again, and a frame that has no partner is let go.
     5. The targets are this posterior, Q, spread by a Gaussian of `spread` mean intervals along both recordings:
        positions are known no better, and targets that are a little wrong do no harm where they are wide.
-    6. How far is a pair to be trusted? D is the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval; r[t] and
-       c[s] are what it leaves open of row t and of column s. For recordings of N and M frames
-       I = sum Q log(D[t,s] sqrt(N M) + r[t] c[s]) / sum Q, before Q is spread, says how much likelier its matches are
-       by the word of the others than by chance. The trust is 4 I / log sqrt(N M) - 1/2, at least 0 and at most 1.
+    6. How far is a group to be trusted? D is the mean over the thirds k of P[i,k] P[k,j], spread by 1 interval; r[t]
+       and c[s] are what it leaves open of row t and of column s. For recordings of N and M frames
+       I = sum Q log(D[t,s] sqrt(N M) + r[t] c[s]) / (min(N, M) log sqrt(N M)), before Q is spread, says how much
+       likelier its matches are by the word of the others than by chance, and how many there are: 1 if each frame of
+       the shorter recording is matched and all others confirm it. With m the mean of I over the pairs of the group,
+       the trust is 15 m - 1/2, at least 0 and at most 1. It is the group's: pairs that are hard to align teach most.
 
     Args:
-        guide_weight: of d, in [0, 1]. Default 0.3.
+        guide_weight: of d, in [0, 1]. Default 0.5.
         margin: similarity above which two frames match. Default 1.5, as all that follow in units of s.
         gap_open: >= 0. Default 1.5.
         gap_extend: >= 0. Default 0.3.
@@ -157,7 +159,7 @@ class Consensus:
         torch.Size([5, 5, 40, 40])
     """
 
-    guide_weight: float = 0.3
+    guide_weight: float = 0.5
     margin: float = 1.5
     gap_open: float = 1.5
     gap_extend: float = 0.3
@@ -217,16 +219,17 @@ class Consensus:
                 return self.matched(frames[i] @ frames[j].mT, seen, i, j, backend)
 
             agreed, support = self.agreed(_every_pair(partners, seen, first), partners)
-            trust = agreed.new_zeros(partners.shape)
+            confirmed = agreed.new_zeros(partners.shape)
             near, wide = (_near(seen, width).to(agreed.dtype) for width in (_WIDTH, self.spread))
 
             def second(i: Tensor, j: Tensor) -> Tensor:
                 posterior = self.again(agreed[i, j], seen, i, j, backend)
-                confirmed = near[i] @ support[i, j] @ near[j].mT
-                trust[i, j] = trust[j, i] = self.trusted(posterior, confirmed, seen, i, j) * partners[i, j]
+                by_thirds = near[i] @ support[i, j] @ near[j].mT
+                confirmed[i, j] = confirmed[j, i] = _information(posterior, by_thirds, seen, i, j)
                 return wide[i] @ posterior @ wide[j].mT
 
-            return AlignedTogether(_every_pair(partners, seen, second), trust)
+            posterior = _every_pair(partners, seen, second)
+            return AlignedTogether(posterior, self.trusted(confirmed, partners))
 
     def compared(self, given: "Recordings") -> Tensor:
         """Step 1: frames (B, N, F) such that s = f f'."""
@@ -251,18 +254,26 @@ class Consensus:
         """Step 4 of the pairs (i[k], j[k])."""
         return _posterior(_SHARPNESS * (agreed - _WORTH), seen, i, j, _GAPS, _TEMPERATURE, backend)
 
-    def trusted(self, posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
-        """Step 6 of the pairs (i[k], j[k]), D being `support`: (K,)."""
-        rows, columns = (1 - support.sum(dim, keepdim=True).clamp(max=1) for dim in (2, 1))
-        frames = (seen.divisor()[i] * seen.divisor()[j])[:, None, None].to(support.dtype).sqrt()
-        nats = torch.addcmul(rows * columns, support, frames).clamp(min=_LEAST).log()
-        mass, most = posterior.sum((1, 2)), frames[:, 0, 0].log()
-        information = (posterior * nats).sum((1, 2)) / torch.where(mass > 0, mass, 1)
-        return (_SURE * information / torch.where(most > 0, most, 1) - _DOUBT).clamp(0, 1)
+    def trusted(self, information: Tensor, partners: Tensor) -> Tensor:
+        """Step 6: from I of all pairs and who are partners, (B, B) both, to (B, B)."""
+        partners = partners.to(information.dtype)
+        together = partners.clone().fill_diagonal_(1)  # all of a group, one that is alone with itself
+        mean = (together @ (information * partners)).sum(1) / (together @ partners).sum(1).clamp(min=1)
+        return (_SURE * mean - _DOUBT).clamp(0, 1)[:, None] * partners
 
 
 _SHARPNESS, _WORTH, _GAPS, _TEMPERATURE = 6.0, 0.05, {"gap_open": 0.3, "gap_extend": 0.05}, 0.1  # of step 4
-_WIDTH, _SURE, _DOUBT, _LEAST = 1.0, 4.0, 0.5, 1e-6  # of step 6: intervals, and the least probability
+_WIDTH, _SURE, _DOUBT, _LEAST = 1.0, 15.0, 0.5, 1e-6  # of step 6: intervals, and the least probability
+
+
+def _information(posterior: Tensor, support: Tensor, seen: Sequences, i: Tensor, j: Tensor) -> Tensor:
+    """I of step 6 of the pairs (i[k], j[k]), D being `support`: (K,)."""
+    rows, columns = (1 - support.sum(dim, keepdim=True).clamp(max=1) for dim in (2, 1))
+    n, m = seen.divisor()[i].to(support.dtype), seen.divisor()[j].to(support.dtype)
+    frames = (n * m).sqrt()[:, None, None]
+    nats = torch.addcmul(rows * columns, support, frames).clamp(min=_LEAST).log()
+    most = torch.minimum(n, m) * frames[:, 0, 0].log()
+    return (posterior * nats).sum((1, 2)) / torch.where(most > 0, most, 1)
 
 
 def _posterior(

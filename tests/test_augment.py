@@ -59,7 +59,7 @@ def test_views_of_a_pair_start_near_each_other():
     # Blocks start at most 8 frames apart and hold 40 frames of at most 60, so the first frames differ by 8 +
     # 20 at most, except near the end, where the second block may have to start up to 20 frames earlier.
     for seed in range(200):
-        one, other = (frame_numbers(v) for v in two_views(SOURCE, rng(seed), frames=40, offset=0.2))
+        one, other = (frame_numbers(v) for v in two_views(SOURCE, rng(seed), frames=40, region=1.5, offset=0.2))
         assert abs(one[0] - other[0]) <= 48
         assert max(one[0], other[0]) < min(one[-1], other[-1])
 

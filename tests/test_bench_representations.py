@@ -14,6 +14,13 @@ from bench.representations import COMPARED, CONSENSUS, CONTROLS, FIELDS, PLANS, 
 from bench.rows import append_rows
 
 QUICK = {"data.name": "watch", "data.options.repetitions": 1, "train.steps": 2, "train.batch": 2}
+WATCH = "watch ROW untrimmed"
+
+
+def quick(condition: str = "", **more: float) -> representations.Plan:
+    return representations.Plan(WATCH, condition, {**QUICK, **more}, ("LACLoss",), 2)
+
+
 demo = pytest.mark.skipif(importlib.util.find_spec("seglearn") is None, reason="needs seglearn, of the extra 'demo'")
 
 
@@ -26,27 +33,27 @@ def test_every_loss_of_the_plans_can_be_made():
 @demo
 @pytest.mark.parametrize(("loss", "embeddings"), [("LACLoss", ["trained"]), ("LAV", ["trained"]), (CONTROLS, None)])
 def test_a_run_gives_the_columns(loss, embeddings):
-    rows = run(QUICK, loss, seed=1)
+    rows = run(quick(), loss, seed=1)
     assert list(rows) == (embeddings or ["time index", "raw features", "random encoder"])
     for name, row in rows.items():
         assert set(row) <= set(FIELDS)
-        assert (row["data"], row["embedding"], row["loss"], row["seed"]) == ("watch ROW untrimmed", name, loss, 1)
+        assert (row["data"], row["embedding"], row["loss"], row["seed"]) == (WATCH, name, loss, 1)
         assert 0 < row["accuracy_1"] <= 1
 
 
 @demo
 def test_the_loss_makes_the_difference():
-    random = run({**QUICK, "train.lr": 1e-9}, "LACLoss", seed=0)["trained"]
-    results = [run({**QUICK, "train.steps": 4}, loss, seed=0)["trained"]["ap5"] for loss in ("LACLoss", "TCN", "LAV")]
+    random = run(quick(**{"train.lr": 1e-9}), "LACLoss", seed=0)["trained"]
+    results = [run(quick(**{"train.steps": 4}), loss, seed=0)["trained"]["ap5"] for loss in ("LACLoss", "TCN", "LAV")]
     assert len({random["ap5"], *results}) == 4
 
 
 @demo
 def test_rows_that_are_there_are_not_made_again(tmp_path, monkeypatch, capsys):
-    plan = representations.Plan("distractors 20%", QUICK, ("LACLoss",), 2)
+    plan = quick("distractors 20%")
     monkeypatch.setitem(PLANS, "tempo", [plan])
     out = tmp_path / "rows.csv"
-    made = {"data": "watch ROW untrimmed", "condition": plan.condition}
+    made = {"data": WATCH, "condition": plan.condition}
     for loss, seed in ((CONTROLS, 0), (CONTROLS, 1), ("LACLoss", 0), ("LACLoss", 1)):
         append_rows(out, [{**dict.fromkeys(FIELDS, "1"), **made, "loss": loss, "seed": seed}], FIELDS)
     before = out.read_text()
@@ -88,6 +95,32 @@ def test_tables_and_curves(tmp_path, monkeypatch):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     with rows.open() as file:
         assert len(list(csv.DictReader(file))) == 10
+
+
+def test_differences_are_taken_seed_by_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS", tmp_path / "rows.csv")
+    assert "Not measured" in report.TABLES["gains"]("a_set")
+    base = {**dict.fromkeys(FIELDS, 0.5), "data": "a set", "embedding": "trained", "condition": "", "people_ap5": ""}
+    for seed, (ours, theirs) in enumerate(((0.8, 0.7), (0.6, 0.4), (0.9, None))):
+        for loss, accuracy in (("LACLoss", ours), ("SCL", theirs)):
+            if accuracy is not None:
+                append_rows(tables.ROWS, [{**base, "loss": loss, "seed": seed, "accuracy_1": accuracy}], FIELDS)
+    lines = report.TABLES["gains"]("a_set").splitlines()
+    assert lines[0].startswith("| LACLoss minus | seeds | acc .1 | acc 1 |")
+    assert lines[2].startswith("| SCL | 2 | +.000 | +.150 (.071) | +.000 | +.000 |  |")
+    assert len(lines) == 5
+
+
+def test_the_table_of_what_is_lost_has_a_line_for_each_plan(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS", tmp_path / "rows.csv")
+    plan = PLANS["harmless"][-1]
+    base = {**dict.fromkeys(FIELDS, 0.5), "data": plan.data, "condition": plan.condition, "embedding": "trained"}
+    for loss, ap5 in ((representations.CONTRAST, 0.5), ("LACLoss", 0.7), ("groups shuffled", 0.4)):
+        append_rows(tables.ROWS, [{**base, "loss": loss, "seed": 0, "steps": 300, "ap5": ap5}], FIELDS)
+    append_rows(tables.ROWS, [{**base, "loss": "LACLoss", "seed": 0, "steps": 600, "ap5": 0.9}], FIELDS)
+    lines = report.TABLES["harmless"]("").splitlines()
+    assert lines[2] == f"| {plan.data} | 1 | +.000 | +.000 | +.000 | +.200 | +.000 | +.000 |"
+    assert lines[3] == "| the same, groups shuffled | 1 | +.000 | +.000 | +.000 | -.100 | +.000 | +.000 |"
 
 
 def test_tables_of_videos_by_the_way_to_the_embedding(tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def together_by_loops(setting: Consensus, z: Tensor, d: Tensor) -> tuple[Tensor,
                 s = frames[i] @ frames[j].T / size - setting.margin
                 p[i, j, : len(s), : s.shape[1]] = soft_alignment(s, **gaps)
     c = consistent_by_loops(p, GROUPS)
-    posterior, trust = torch.zeros_like(p), z.new_zeros(b, b)
+    posterior, information, trust = torch.zeros_like(p), z.new_zeros(b, b), z.new_zeros(b, b)
     for i in range(b):
         members = [k for k in range(b) if GROUPS[k] == GROUPS[i]]
         for j in members:
@@ -144,9 +144,14 @@ def together_by_loops(setting: Consensus, z: Tensor, d: Tensor) -> tuple[Tensor,
                 support = gaussian(rows, 1.0) @ support @ gaussian(columns, 1.0).T
                 left = (1 - support.sum(1))[:, None] * (1 - support.sum(0))[None, :]
                 nats = (support * (rows * columns) ** 0.5 + left).clamp(min=1e-6).log()
-                information = (q * nats).sum() / q.sum() / math.log((rows * columns) ** 0.5)
-                trust[i, j] = (4 * information - 0.5).clamp(0, 1)
+                most = min(rows, columns) * math.log((rows * columns) ** 0.5)
+                information[i, j] = (q * nats).sum() / most if most else 0
             posterior[i, j, :rows, :columns] = gaussian(rows, setting.spread) @ q @ gaussian(columns, setting.spread).T
+    for i in range(b):
+        for j in range(b):
+            if i != j and GROUPS[i] == GROUPS[j]:
+                pairs = [(k, l) for k in range(b) for l in range(b) if k != l and GROUPS[k] == GROUPS[l] == GROUPS[i]]
+                trust[i, j] = (15 * sum(information[pair] for pair in pairs) / len(pairs) - 0.5).clamp(0, 1)
     return posterior, trust
 
 

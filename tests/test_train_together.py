@@ -32,7 +32,7 @@ def clips_of(actions):
 
 def clip_numbers(batch):
     """Which clip each view was drawn from; clip k lies around k."""
-    return batch.frames.mean(dim=(1, 2)).round().int().tolist()
+    return (batch.frames.mean(dim=2).sum(dim=1) / batch.lengths).round().int().tolist()
 
 
 def dataset_of(actions):
