@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.representations import CONTRAST, CONTROLS, CURVES, PLANS, WRONG_GROUPS, Plan
+from bench.representations import CONTRAST, CONTROLS, CURVES, HEADROOM, PLANS, WRONG_GROUPS, Plan
 from bench.rows import RESULTS, ROOT, Row, read
 
 ROWS = RESULTS / "representations.csv"
@@ -139,7 +139,10 @@ def not_measured(path: Path, data: str) -> str:
 def compared_losses(
     rows: list[Row], columns: dict[str, str], losses: Sequence[str], path: Path, *, head: str = ""
 ) -> str:
-    """Losses by row, over the seeds that all of them have, the best mean of a column in bold; the controls below."""
+    """Losses by row, over the seeds that all of them have, the controls below; the best mean of a column in bold.
+
+    Who is told the labels is never the best.
+    """
     trained = [row for row in rows if row["loss"] in losses]
     if not trained:
         return ""
@@ -148,7 +151,11 @@ def compared_losses(
     groups = {loss: [row for row in group if row["seed"] in seeds] for loss, group in groups.items() if group}
     trained = [row for group in groups.values() for row in group]
     means = {
-        column: {loss: statistics.mean(float(row[column]) for row in group) for loss, group in groups.items()}
+        column: {
+            loss: statistics.mean(float(row[column]) for row in group)
+            for loss, group in groups.items()
+            if loss not in HEADROOM
+        }
         for column in columns.values()
     }
     for row in rows:
