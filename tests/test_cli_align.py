@@ -37,7 +37,7 @@ def video_run(tmp_path_factory, videos):
     """A run that lac-train has trained on videos through the backbone."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     options = {"size": 16, "backbone": None}
-    settings = flags(model_backbone="small", data_options=options, train_steps=15, train_warmup=2)
+    settings = flags(model_backbone="small", data_options=options, train_steps=15, train_warmup=2, augment_region=1.5)
     assert train.main(["--data", "folder", "--root", str(videos), "--out", str(folder), *settings]) == 0
     return folder
 
