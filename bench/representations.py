@@ -95,12 +95,11 @@ def _tempo(ratio: float) -> list[float]:
 
 PLANS: dict[str, list[Plan]] = {
     "cameras": [
-        *(
-            Plan(data, "", {**settings, **CAMERA, **LONGER}, losses, seeds)
-            for losses, seeds in ((CLAIM, 5), (MORE_CONTROLS, 3), (PUBLISHED[1:], 3))
-            for data, settings in ((SQUAT_CAMERA, SQUAT), (SIT_CAMERA, SIT))
-            if losses is not MORE_CONTROLS or settings is SQUAT
-        ),
+        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, CLAIM, 5),
+        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CLAIM, 5),
+        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, MORE_CONTROLS, 3),
+        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
+        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
     ],
     "choices": [Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CHOICES, 3)],
     "comparison": [
