@@ -96,7 +96,7 @@ def _tempo(ratio: float) -> list[float]:
 PLANS: dict[str, list[Plan]] = {
     "cameras": [
         Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, CLAIM, 5),
-        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CLAIM, 5),
+        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CLAIM, 3),
         Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, MORE_CONTROLS, 3),
         Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
         Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
@@ -105,7 +105,7 @@ PLANS: dict[str, list[Plan]] = {
     "comparison": [
         Plan(SQUAT_3D, "", SQUAT, (*COMPARED, CONTRAST), 5),
         Plan(SIT_3D, "", SIT, (*COMPARED, CONTRAST), 5),
-        Plan("watch ROW untrimmed", "", {"data.name": "watch"}, (*COMPARED, CONTRAST), 5),
+        Plan("watch ROW untrimmed", "", {"data.name": "watch"}, (*COMPARED, CONTRAST), 3),
     ],
     "harmless": [
         Plan("watch all untrimmed", "", {"data.name": "watch", "data.options.action": "all"}, KEPT, 3),

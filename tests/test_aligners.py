@@ -55,11 +55,11 @@ def test_rows_of_the_table():
     assert set(table) == {*SOFT, *HARD}
     for name, aligner in table.items():
         matched = match_all(aligner, random_clips())
-        assert (matched.posteriors is not None) == (name in SOFT)
+        assert matched.posteriors.shape == (4, 4, 14, 14)
         assert set(matched.paths) == set(itertools.permutations(range(4), 2))
 
 
-@pytest.mark.parametrize("name", SOFT)
+@pytest.mark.parametrize("name", [*SOFT, *HARD])
 def test_posteriors_are_of_rows_and_know_no_padding(name):
     clips = random_clips(beyond=3)
     posteriors = match_all(aligners(LACLoss())[name], clips).posteriors
@@ -82,13 +82,10 @@ def test_padding_changes_nothing(name):
     tight, loose = (match_all(aligner, random_clips(beyond=beyond)) for beyond in (0, 6))
     for pair, path in tight.paths.items():
         np.testing.assert_array_equal(path, loose.paths[pair])
-    if name in SOFT:
-        t = tight.posteriors.shape[2]
-        torch.testing.assert_close(tight.posteriors, loose.posteriors[:, :, :t, :t], rtol=0, atol=1e-5)
-        consistent = [with_consensus(matched.posteriors, torch.tensor(LENGTHS)) for matched in (tight, loose)]
-        torch.testing.assert_close(
-            consistent[0].posteriors, consistent[1].posteriors[:, :, :t, :t], rtol=0, atol=1e-5
-        )  # fmt: skip
+    t = tight.posteriors.shape[2]
+    torch.testing.assert_close(tight.posteriors, loose.posteriors[:, :, :t, :t], rtol=0, atol=1e-5)
+    consistent = [with_consensus(matched.posteriors, torch.tensor(LENGTHS)) for matched in (tight, loose)]
+    torch.testing.assert_close(consistent[0].posteriors, consistent[1].posteriors[:, :, :t, :t], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*SOFT, *HARD])
@@ -99,8 +96,7 @@ def test_pairs_in_chunks_are_the_same_pairs(name, monkeypatch):
     chunked = match_all(aligner, clips)
     for pair, path in whole.paths.items():
         np.testing.assert_array_equal(path, chunked.paths[pair])
-    if name in SOFT:
-        torch.testing.assert_close(whole.posteriors, chunked.posteriors, rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole.posteriors, chunked.posteriors, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*SOFT, *HARD])
@@ -111,8 +107,7 @@ def test_a_clip_and_its_copy_match_frame_by_frame(name):
     far = torch.nn.functional.normalize(torch.randn(14, 64, generator=torch.Generator().manual_seed(0)), dim=1)
     matched = match_all(aligners(LACLoss())[name], twins._replace(raw=far.expand(2, -1, -1), z=far.expand(2, -1, -1)))
     np.testing.assert_array_equal(matched.paths[0, 1], np.arange(14)[:, None].repeat(2, axis=1))
-    if name in SOFT:
-        assert (matched.posteriors[0, 1].argmax(1) == torch.arange(14)).all()
+    assert (matched.posteriors[0, 1].argmax(1) == torch.arange(14)).all()
 
 
 def test_row_softmax_by_hand():
@@ -144,6 +139,17 @@ def test_stretching_goes_through_both_clips_at_equal_shares():
     np.testing.assert_array_equal(paths[1, 0], [[k, k // 2] for k in range(8)])
 
 
+def test_frames_of_a_path_share_the_frames_that_they_match():
+    posteriors = match_all(aligners(LACLoss())["linear stretching"], random_clips((2, 4))).posteriors
+    torch.testing.assert_close(posteriors[0, 1, :2], torch.tensor([[0.0, 1, 0, 0], [0, 0, 0, 1]]))
+    matched = match_all(aligners(LACLoss())["DTW, raw"], random_clips())
+    for (i, j), path in matched.paths.items():
+        expected = torch.zeros(14, 14)
+        for a, b in path:
+            expected[a, b] = 1 / (path[:, 0] == a).sum()
+        torch.testing.assert_close(matched.posteriors[i, j], expected)
+
+
 def test_scale_and_place_of_raw_frames_do_not_matter():
     clips = random_clips()
     moved = clips._replace(raw=torch.where(clips.raw != 0, 40 * clips.raw + 7, 0))
@@ -155,7 +161,7 @@ def test_frames_that_are_all_the_same_have_a_matching():
     still = random_clips()._replace(raw=torch.zeros(4, 14, 3), z=torch.zeros(4, 14, 4))
     for name, aligner in aligners(LACLoss()).items():
         matched = match_all(aligner, still)
-        assert matched.posteriors is None or matched.posteriors.isfinite().all(), name
+        assert matched.posteriors.isfinite().all(), name
 
 
 # Consensus and its paths

@@ -54,8 +54,8 @@ def results_table(rows: Mapping[str, EvalResult], *, title: str) -> Table:
 
 
 def alignment_table(quality: AlignmentQuality) -> Table:
-    """The table of alignment quality: a row for each aligner, "-" where it has no such figure. See
-    `docs/evaluation.md`."""
+    """The table of alignment quality: a row for each aligner and one for its consensus below it, "-" where it has no
+    such figure. See `docs/evaluation.md`."""
     from rich import box
     from rich.table import Table
 
@@ -71,7 +71,8 @@ def alignment_table(quality: AlignmentQuality) -> Table:
     for name in next(iter(quality.rows.values()))._fields:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in quality.rows.items():
-        table.add_row(name, *("-" if math.isnan(figure) else _in_six(figure) for figure in row))
+        shown = "  + consensus" if name.endswith(" + consensus") else name
+        table.add_row(shown, *("-" if math.isnan(figure) else _in_six(figure) for figure in row))
     return table
 
 

@@ -57,9 +57,9 @@ def alignment_quality(
 ) -> AlignmentQuality:
     """Match validation clips of one action by each of `lac.runs.aligners.aligners`, and judge the matching by phases.
 
-    Each ordered pair of clips of different people counts, or of different clips where people are not known. An aligner
-    with a posterior has a second row, "+ consensus": its posteriors made consistent over all chosen clips of the
-    action. Rows "Consensus, ..." align these clips by `lac.Consensus`, by what `consensus_rows` says.
+    Each ordered pair of clips of different people counts, or of different clips where people are not known. Each
+    aligner has a second row, "+ consensus": its posteriors made consistent over all chosen clips of the action. Rows
+    "Consensus, ..." align these clips by `lac.Consensus`, by what `consensus_rows` says.
 
     Args:
         dataset: its validation clips are matched, see `choose_clips`.
@@ -84,9 +84,8 @@ def alignment_quality(
         for name, aligner in aligners(loss).items():
             matched = match_all(aligner, padded)
             rows.setdefault(name, []).extend(_judged(members, matched, people))
-            if matched.posteriors is not None:
-                consistent = with_consensus(matched.posteriors, padded.lengths, consistency)
-                rows.setdefault(f"{name} + consensus", []).extend(_judged(members, consistent, people))
+            consistent = with_consensus(matched.posteriors, padded.lengths, consistency)
+            rows.setdefault(f"{name} + consensus", []).extend(_judged(members, consistent, people))
         for name, guide_weight in consensus_rows(loss.consensus, padded).items():
             matched = match_together(loss.consensus, padded, guide_weight)
             rows.setdefault(name, []).extend(_judged(members, matched, people))
@@ -175,8 +174,6 @@ def _judged(clips: Sequence[Clip], matched: Matched, people: int) -> list[Matchi
         for j, second in enumerate(clips):
             if i == j or (people and first.person == second.person):
                 continue
-            posterior = None
-            if matched.posteriors is not None:
-                posterior = matched.posteriors[i, j, : len(first), : len(second)].cpu().numpy()
+            posterior = matched.posteriors[i, j, : len(first), : len(second)].cpu().numpy()
             matchings.append(judge(positions[i], positions[j], posterior, matched.paths.get((i, j))))
     return matchings

@@ -23,32 +23,43 @@ class Matched(NamedTuple):
     """All ordered pairs of C clips aligned.
 
     Attributes:
-        posteriors: (C, C, T, T), [i, j] of the frames of i; or `None`.
+        posteriors: (C, C, T, T), [i, j] of the frames of i.
         paths: by (i, j) matched frames (., 2); empty where the aligner gives none.
     """
 
-    posteriors: Tensor | None
+    posteriors: Tensor
     paths: dict[tuple[int, int], np.ndarray]
 
 
 def match_all(aligner: Aligner, clips: ActionClips) -> Matched:
-    """Align every pair of the clips, in both directions; a posterior without a path gets `lac.paths.expected_paths`."""
+    """Align every pair of the clips, in both directions.
+
+    A posterior without a path gets `lac.paths.expected_paths`, a path without a posterior has equal shares for the
+    frames that it matches with a frame.
+    """
     c, t = clips.raw.shape[:2]
-    posteriors, paths = None, {}
+    posteriors, paths = clips.z.new_zeros(c, c, t, t), {}
     for pairs in torch.triu_indices(c, c, 1).split(_PAIRS, dim=1):
         i, j = pairs
         aligned = aligner(clips, i, j)
         if aligned.rows is not None and aligned.columns is not None:
-            if posteriors is None:
-                posteriors = aligned.rows.new_zeros(c, c, t, t)
             posteriors[i, j], posteriors[j, i] = aligned.rows, aligned.columns.mT
         if aligned.paths is not None:
             back = aligned.paths_back or [path.flip(1) for path in aligned.paths]
             for a, b, path, path_back in zip(i.tolist(), j.tolist(), aligned.paths, back, strict=True):
                 paths[a, b], paths[b, a] = path.cpu().numpy(), path_back.cpu().numpy()
-    if posteriors is not None and not paths:
+                if aligned.rows is None:
+                    posteriors[a, b], posteriors[b, a] = _shares(path, t), _shares(path_back, t)
+    if not paths:
         paths = _all_paths(_symmetric(posteriors), clips.lengths)
     return Matched(posteriors, paths)
+
+
+def _shares(path: Tensor, t: int) -> Tensor:
+    """(t, t): 1 in each row that the path (K, 2) has cells in, in equal shares for them."""
+    cells = torch.zeros(t, t, device=path.device)
+    cells[path[:, 0], path[:, 1]] = 1
+    return cells / cells.sum(1, keepdim=True).clamp(min=1)
 
 
 def with_consensus(posteriors: Tensor, lengths: Tensor, consistency: Consistency = consistent_alignments) -> Matched:

@@ -24,7 +24,8 @@ class Matching(NamedTuple):
     Attributes:
         recall: mass on right cells, mean over the action's frames of clip 1.
         precision: of the mass on the action's rows the part on right cells.
-        hit: share of the action's rows whose best column is right; a row without mass has none.
+        hit: share of the action's rows whose best column is right: of columns equally good, the part that is right; a
+            row without mass has none.
         error: mean difference of phase positions, in phases, along the path where both frames have a phase.
         covered: share of the action's frames of clip 1 that are on the path.
         distracted: share of the frames of clip 1 without a phase that are on the path.
@@ -72,8 +73,8 @@ def _of_posterior(positions1: np.ndarray, positions2: np.ndarray, posterior: np.
     right = np.abs(positions1[rows, None] - positions2) <= TOLERANCE  # a NaN is not
     mass = posterior[rows].astype(np.float64)
     on_right = (mass * right).sum()
-    best = mass.argmax(axis=1)[:, None]
-    hits = np.take_along_axis(right & (mass > 0), best, axis=1)
+    best = (mass == mass.max(axis=1, keepdims=True)) & (mass > 0)
+    hits = (best & right).sum(axis=1) / np.maximum(best.sum(axis=1), 1)
     return {
         "recall": float(on_right / len(mass)),
         "precision": float(on_right / mass.sum()) if mass.any() else float("nan"),
