@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import render, representations
+from bench.plans import CONTROLS
 from bench.rows import RESULTS, append_rows, command_line, commit
 from lac.model.backbone import PRETRAINED
 from lac.runs.config import TrainConfig, parse_override
@@ -79,7 +80,7 @@ def one_seed(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
         row = representations.row(
             data,
             "trained" if trained else name,
-            "LACLoss" if trained else representations.CONTROLS,
+            "LACLoss" if trained else CONTROLS,
             seed,
             numbers,
             result.metrics["environment"],

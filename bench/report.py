@@ -12,7 +12,8 @@ import re
 import sys
 
 from bench import rows as places
-from bench.representations import CHOICES, CLAIM, COMPARED, CONTRAST, MORE_CONTROLS, PUBLISHED
+from bench.plans import CHOICES, CLAIM, COMPARED, CONTRAST, MORE_CONTROLS, PUBLISHED
+from bench.tables_of_alignments import matching
 from bench.tables_of_representations import (
     COLUMNS,
     GAINS,
@@ -34,6 +35,7 @@ TABLES = {
     "controls": lambda data: table(data, GAINS, ("LACLoss", CONTRAST, *MORE_CONTROLS)),
     "published": lambda data: table(data, GAINS, ("LACLoss", *PUBLISHED)),
     "choices": lambda data: table(data, GAINS, CHOICES),
+    "matching": matching,
     "harmless": lambda _: harmless(),
     "curve": curve,
     "video": video,

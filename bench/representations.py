@@ -21,108 +21,30 @@ import datetime
 import multiprocessing
 import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import torch
+
+from bench.consensus import side
+from bench.plans import CONSENSUS, CONTROLS, PLANS, TRIED, VARIANTS, Plan, Settings
 from bench.rows import RESULTS, append_rows, command_line, commit, read
+from lac.data import Dataset
+from lac.embed import embed_clips
+from lac.model.encoder import FrameEncoder
+from lac.runs.config import TrainConfig
+from lac.runs.controls import controls
+from lac.runs.evaluate import EvalResult, evaluate_dataset
+from lac.runs.fit import fit
+from lac.runs.sampling import Sampler
+from lac.runs.state import State, slow_copy, start
+from lac.system import describe
 
 ROWS = RESULTS / "representations.csv"
-CONTROLS = "controls"
-Settings = dict[str, Any]
-
-CONTRAST, NO_CONSENSUS = "frame contrast", "LACLoss without consensus"
-NO_GUIDE, SUPERVISED = "no self-similarity", "trained on the labels"
-# What differs from the defaults of lac-train.
-VARIANTS: dict[str, Settings] = {
-    "LACLoss": {},
-    NO_CONSENSUS: {"loss.consensus_weight": 0.0},
-    CONTRAST: {"loss.sequence_weight": 0.0, "loss.consensus_weight": 0.0},
-    NO_GUIDE: {"train.reach": 0.0},
-}
-TRIED: dict[str, Settings] = {
-    **{f"alignment of the two views: weight {w:g}": {"loss.sequence_weight": w} for w in (0.0, 0.3)},
-    **{f"consensus: weight {w:g}": {"loss.consensus_weight": w} for w in (0.5, 1.0, 4.0)},
-    **{f"teacher: {kept:g}": {"train.teacher": kept} for kept in (0.0, 0.95)},
-}
-# What differs from the defaults of lac.Consensus.
-CONSENSUS: dict[str, Settings] = {
-    **{f"guide: weight {w:g}": {"guide_weight": w} for w in (0.15, 0.5)},
-    **{f"margin: {m:g}": {"margin": m} for m in (1.2, 1.8)},
-    **{f"temperature: {t:g}": {"temperature": t} for t in (0.4, 0.9)},
-    **{f"gaps: {o:g}, {e:g}": {"gap_open": o, "gap_extend": e} for o, e in ((0.75, 0.15), (3.0, 0.6))},
-    **{f"spread: {w:g}": {"spread": w} for w in (0.0, 1.0, 3.0)},
-    "16 thirds": {"n_thirds": 16},
-}
-PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
-COMPARED = ("LACLoss", *PUBLISHED)
-CURVES = ("LACLoss", "SCL", "LAV")
-HEADROOM = ("oracle", SUPERVISED)
-CLAIM = ("LACLoss", NO_CONSENSUS, CONTRAST, "SCL", "row softmax for p", "no consistency", NO_GUIDE, *HEADROOM)
-MORE_CONTROLS = (
-    "row softmax for p, aligned again", "soft-DTW for p", "not aligned again", "every target trusted",
-    "third views of the clip",
-)  # fmt: skip
-CHOICES = (
-    "LACLoss", *TRIED, *CONSENSUS, "row softmax for p, aligned again", "not aligned again",
-    "every target trusted", "gaps and margin learned from views",
-)  # fmt: skip
-KEPT = ("LACLoss", CONTRAST, "SCL")
-WRONG_GROUPS = ("groups shuffled", "partners of other actions")
-
-SQUAT: Settings = {"data.name": "uiprmd", "data.options.movement": "deep_squat"}
-SIT: Settings = {"data.name": "uiprmd", "data.options.movement": "sit_to_stand"}
-CAMERA: Settings = {"data.options.camera": "clip"}
-LONGER: Settings = {"train.steps": 600}
-EVERYTHING: Settings = {"data.name": "uiprmd", "data.options.movement": "all", **CAMERA}
-SQUAT_3D, SIT_3D = "uiprmd deep_squat untrimmed", "uiprmd sit_to_stand untrimmed"
-SQUAT_CAMERA, SIT_CAMERA = f"{SQUAT_3D}, a camera per clip", f"{SIT_3D}, a camera per clip"
-
-
-class Plan(NamedTuple):
-    """The same losses and seeds on one data set."""
-
-    data: str  # the name that the data set gives itself
-    condition: str  # what is changed in the data beyond what its name says; empty for nothing
-    settings: Settings
-    losses: tuple[str, ...]
-    seeds: int
-
-
-def _tempo(ratio: float) -> list[float]:
-    """Slowest and fastest speed, so that one clip is played at most `ratio` times as fast as another."""
-    return [ratio**-0.5, ratio**0.5]
-
-
-PLANS: dict[str, list[Plan]] = {
-    "cameras": [
-        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, CLAIM, 5),
-        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CLAIM, 3),
-        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, MORE_CONTROLS, 3),
-        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
-        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
-    ],
-    "choices": [Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CHOICES, 3)],
-    "comparison": [
-        Plan(SQUAT_3D, "", SQUAT, (*COMPARED, CONTRAST), 5),
-        Plan(SIT_3D, "", SIT, (*COMPARED, CONTRAST), 5),
-        Plan("watch ROW untrimmed", "", {"data.name": "watch"}, (*COMPARED, CONTRAST), 3),
-    ],
-    "harmless": [
-        Plan("watch all untrimmed", "", {"data.name": "watch", "data.options.action": "all"}, KEPT, 3),
-        Plan("digits untrimmed", "", {"data.name": "digits", "train.reach": 0.2}, KEPT, 3),
-        Plan(f"{SQUAT_CAMERA}, 20% of the joints hidden", "", {**SQUAT, **CAMERA, "data.options.hidden": 0.2}, KEPT, 5),
-        Plan(SQUAT_3D, "tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, ("LACLoss", CONTRAST), 3),
-        Plan("uiprmd all untrimmed, a camera per clip", "", EVERYTHING, (*KEPT, *WRONG_GROUPS), 3),
-    ],
-    "distractors": [
-        Plan(SQUAT_3D, f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 3)
-        for share in (0.0, 0.2, 0.4, 0.6)
-    ],
-    "tempo": [
-        Plan(SQUAT_3D, f"tempo {ratio:g}x", {**SQUAT, "data.options.speed": _tempo(ratio)}, CURVES, 3)
-        for ratio in (1.0, 1.5, 2.0, 3.0)
-    ],
-}
+CPU = torch.device("cpu")
+T = TypeVar("T")
+Given = tuple[Plan, str, int]  # the loss, and the seed
 FIELDS = [
     "data", "condition", "embedding", "loss", "seed", "steps",
     "accuracy_0.1", "accuracy_0.5", "accuracy_1", "progression_0.1", "progression_0.5", "progression_1",
@@ -131,52 +53,64 @@ FIELDS = [
 ]  # fmt: skip
 
 
-def run(plan: Plan, loss: str, seed: int) -> dict[str, dict[str, Any]]:
-    """Train with a loss and evaluate, on one thread: numbers by embedding. For CONTROLS evaluate the controls."""
-    import torch
+class Prepared(NamedTuple):
+    """A run with a loss before its first step."""
 
+    config: TrainConfig
+    dataset: Dataset
+    state: State
+    sampler: Sampler
+
+    def fit(self) -> FrameEncoder:
+        """All steps; the encoder, as it is judged."""
+        fit(self.state, self.sampler, self.config.train)
+        return self.state.encoder.eval()
+
+
+def prepared(plan: Plan, loss: str, seed: int) -> Prepared:
+    """The run of a plan with a loss, on one thread of the CPU."""
     torch.set_num_threads(1)
-    from bench.consensus import side
-    from lac.embed import embed_clips
-    from lac.runs.config import TrainConfig
-    from lac.runs.controls import controls
-    from lac.runs.evaluate import evaluate_dataset
-    from lac.runs.fit import fit
-    from lac.runs.sampling import Sampler
-    from lac.runs.state import slow_copy, start
-    from lac.system import describe
-
     settings = {"train.device": "cpu", **plan.settings, "train.seed": seed, **(VARIANTS | TRIED).get(loss, {})}
     control = side(loss, CONSENSUS.get(loss))
     if control.published:
         settings["loss.consensus_weight"] = 0.0
     config = TrainConfig.read(None, settings)
-    device = torch.device("cpu")
-    dataset = config.data.load(device)
+    dataset = config.data.load(CPU)
     if dataset.name != plan.data:
         raise ValueError(f"the plan is for {plan.data!r}, the data set calls itself {dataset.name!r}")
-    state = start(config, dataset, device, control.make_loss and control.make_loss(config, dataset))
+    state = start(config, dataset, CPU, control.make_loss and control.make_loss(config, dataset))
     if control.groups and state.teacher is None:
         state.teacher = slow_copy(state.encoder)
+    return Prepared(config, dataset, state, control.sampler(Sampler.of(config, dataset.train)))
+
+
+def run(plan: Plan, loss: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Train with a loss and evaluate, on one thread: numbers by embedding. For CONTROLS evaluate the controls."""
+    made = prepared(plan, loss, seed)
+    dataset, encoder = made.dataset, made.state.encoder
     began = time.perf_counter()
     if loss == CONTROLS:
-        results = controls(dataset, state.encoder.config, seed=seed, device=device)
+        steps, seconds, results = 0, 0.0, controls(dataset, encoder.config, seed=seed, device=CPU)
     else:
-        fit(state, control.sampler(Sampler.of(config, dataset.train)), config.train)
-        encoder = state.encoder.eval()
-        seconds = time.perf_counter() - began
-        results = {"trained": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, device))}
+        made.fit()
+        steps, seconds = made.config.train.steps, time.perf_counter() - began
+        results = {"trained": evaluate_dataset(dataset, lambda clips: embed_clips(encoder, clips, CPU))}
     return {
-        name: row(
-            dataset.name, name, loss, seed, result, describe(device),
-            steps=config.train.steps if loss != CONTROLS else 0, seconds=seconds if loss != CONTROLS else 0,
-        )
+        name: row(dataset.name, name, loss, seed, result, describe(CPU), steps=steps, seconds=seconds)
         for name, result in results.items()
-    }  # fmt: skip
+    }
 
 
 def row(
-    data: str, embedding: str, loss: str, seed: int, result: Any, environment: Settings, *, steps: int, seconds: float
+    data: str,
+    embedding: str,
+    loss: str,
+    seed: int,
+    result: EvalResult,
+    environment: Settings,
+    *,
+    steps: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """A row of the table: an EvalResult, and where it was made (lac.system.describe)."""
     return {
@@ -211,7 +145,7 @@ def main() -> None:
     options = parser.parse_args()
 
     finished = done(options.out)
-    wanted: list[tuple[Plan, str, int]] = []
+    wanted: list[Given] = []
     for plan in (plan for name in options.plans for plan in PLANS[name]):
         for seed in range(options.seeds or plan.seeds):
             for loss in (CONTROLS, *plan.losses):
@@ -220,23 +154,29 @@ def main() -> None:
                     finished.add(key)
                     wanted.append((plan, loss, seed))
     common = {"commit": commit(), "command": command_line("representations")}
+    began = time.perf_counter()
+    for count, ((plan, *_), result) in enumerate(at_once(run, wanted, options.jobs), start=1):
+        more = {"condition": plan.condition, "date": datetime.date.today().isoformat(), **common}
+        rows = [{**row, **more} for row in result.values()]
+        append_rows(options.out, rows, FIELDS)
+        for row in rows:
+            print(
+                f"[{count}/{len(wanted)}, {(time.perf_counter() - began) / 60:.1f} min] {row['data']} "
+                f"{row['condition']}  {row['loss']} {row['embedding']}  seed {row['seed']}: "
+                f"accuracy {row['accuracy_1']:.3f}  progression {row['progression_1']:.3f}  tau {row['tau']:.3f}  "
+                f"AP@5 {row['ap5']:.3f}  ({row['seconds']:.0f} s)",
+                flush=True,
+            )
+
+
+def at_once(function: Callable[..., T], arguments: Sequence[Given], jobs: int) -> Iterator[tuple[Given, T]]:
+    """The results of calls of a function, `jobs` at a time, each with its arguments, as they come."""
     # Threads of one process would wait for each other; a fresh process per worker also leaves no state behind.
     context = multiprocessing.get_context("spawn")
-    began = time.perf_counter()
-    with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
-        tasks = {pool.submit(run, plan, loss, seed): plan for plan, loss, seed in wanted}
-        for count, task in enumerate(concurrent.futures.as_completed(tasks), start=1):
-            more = {"condition": tasks[task].condition, "date": datetime.date.today().isoformat(), **common}
-            rows = [{**row, **more} for row in task.result().values()]
-            append_rows(options.out, rows, FIELDS)
-            for row in rows:
-                print(
-                    f"[{count}/{len(tasks)}, {(time.perf_counter() - began) / 60:.1f} min] {row['data']} "
-                    f"{row['condition']}  {row['loss']} {row['embedding']}  seed {row['seed']}: "
-                    f"accuracy {row['accuracy_1']:.3f}  progression {row['progression_1']:.3f}  tau {row['tau']:.3f}  "
-                    f"AP@5 {row['ap5']:.3f}  ({row['seconds']:.0f} s)",
-                    flush=True,
-                )
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        calls = {pool.submit(function, *given): given for given in arguments}
+        for call in concurrent.futures.as_completed(calls):
+            yield calls[call], call.result()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.representations import CONTRAST, CONTROLS, CURVES, HEADROOM, PLANS, WRONG_GROUPS, Plan
+from bench.plans import CONTRAST, CONTROLS, CURVES, HEADROOM, PLANS, WRONG_GROUPS, Plan
 from bench.rows import RESULTS, ROOT, Row, read
+from lac.runs.config import TrainSection
 
 ROWS = RESULTS / "representations.csv"
 VIDEO_ROWS = RESULTS / "video.csv"
@@ -48,7 +49,7 @@ def conditions(rows: list[Row], path: Path) -> str:
 
     seeds = len({row["seed"] for row in rows})
     commands = "; ".join(f"`{command}`" for command in sorted({row["command"] for row in rows}))
-    threads = "one thread of " if path == ROWS else ""
+    threads = "" if path == VIDEO_ROWS else "one thread of "
     return (
         f"{every('data')}: mean (standard deviation) over {seeds} seed{'s' * (seeds > 1)}, {every('steps')} steps, "
         f"{threads}{every('device')}, torch {every('torch')}, lac {every('lac')}, commit {every('commit')}. "
@@ -89,7 +90,7 @@ def harmless() -> str:
 
 def plan_rows(plan: Plan) -> list[Row]:
     """Rows of the trained encoders of a plan."""
-    steps = str(plan.settings.get("train.steps", 300))
+    steps = str(plan.settings.get("train.steps", TrainSection.steps))
     return [
         row
         for row in read(ROWS)

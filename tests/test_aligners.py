@@ -53,7 +53,7 @@ def plain_consensus(posteriors, groups, lengths):
 def test_rows_of_the_table():
     table = aligners(LACLoss())
     assert set(table) == {*SOFT, *HARD}
-    for name, aligner in table.items():
+    for aligner in table.values():
         matched = match_all(aligner, random_clips())
         assert matched.posteriors.shape == (4, 4, 14, 14)
         assert set(matched.paths) == set(itertools.permutations(range(4), 2))

@@ -6,19 +6,20 @@ import sys
 
 import pytest
 
-from bench import report, representations
+from bench import alignments, plans, report, representations, tables_of_alignments
 from bench import tables_of_representations as tables
 from bench.consensus import SIDES
 from bench.losses import LOSSES
-from bench.representations import COMPARED, CONSENSUS, CONTROLS, FIELDS, PLANS, TRIED, VARIANTS, run
+from bench.plans import COMPARED, CONSENSUS, CONTROLS, PLANS, TRIED, VARIANTS
+from bench.representations import FIELDS, run
 from bench.rows import append_rows
 
 QUICK = {"data.name": "watch", "data.options.repetitions": 1, "train.steps": 2, "train.batch": 2}
 WATCH = "watch ROW untrimmed"
 
 
-def quick(condition: str = "", **more: float) -> representations.Plan:
-    return representations.Plan(WATCH, condition, {**QUICK, **more}, ("LACLoss",), 2)
+def quick(condition: str = "", **more: float) -> plans.Plan:
+    return plans.Plan(WATCH, condition, {**QUICK, **more}, ("LACLoss",), 2)
 
 
 demo = pytest.mark.skipif(importlib.util.find_spec("seglearn") is None, reason="needs seglearn, of the extra 'demo'")
@@ -115,7 +116,7 @@ def test_the_table_of_what_is_lost_has_a_line_for_each_plan(tmp_path, monkeypatc
     monkeypatch.setattr(tables, "ROWS", tmp_path / "rows.csv")
     plan = PLANS["harmless"][-1]
     base = {**dict.fromkeys(FIELDS, 0.5), "data": plan.data, "condition": plan.condition, "embedding": "trained"}
-    for loss, ap5 in ((representations.CONTRAST, 0.5), ("LACLoss", 0.7), ("groups shuffled", 0.4)):
+    for loss, ap5 in ((plans.CONTRAST, 0.5), ("LACLoss", 0.7), ("groups shuffled", 0.4)):
         append_rows(tables.ROWS, [{**base, "loss": loss, "seed": 0, "steps": 300, "ap5": ap5}], FIELDS)
     append_rows(tables.ROWS, [{**base, "loss": "LACLoss", "seed": 0, "steps": 600, "ap5": 0.9}], FIELDS)
     lines = report.TABLES["harmless"]("").splitlines()
@@ -139,3 +140,21 @@ def test_tables_of_videos_by_the_way_to_the_embedding(tmp_path, monkeypatch):
     assert "one thread" not in lines[5]
     assert lines[7].startswith("| end to end | acc .1 |")
     assert lines[9].startswith("| LACLoss | .500 | .500 | .700 |")
+
+
+@demo
+def test_the_matching_of_clips_has_a_row_for_each_aligner(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PLANS, "cameras", [quick()])
+    monkeypatch.setattr(alignments, "ENCODERS", ("LACLoss", "SCL"))
+    monkeypatch.setattr(alignments, "at_once", lambda run, wanted, jobs: [(given, run(*given)) for given in wanted])
+    monkeypatch.setattr(tables_of_alignments, "ROWS", tmp_path / "rows.csv")
+    assert "Not measured" in report.TABLES["matching"]("watch_ROW_untrimmed")
+    monkeypatch.setattr(sys, "argv", ["alignments", "--seeds", "1", "--out", str(tables_of_alignments.ROWS)])
+    alignments.main()
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    lines = report.TABLES["matching"]("watch_ROW_untrimmed").splitlines()
+    assert lines[2].startswith("| nothing | linear stretching | .")
+    assert any(line.startswith("| SCL | row softmax | .") for line in lines)
+    assert "1 seed, 2 steps" in lines[-1]
+    alignments.main()
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,100 @@
+"""The comparisons of representations: which losses, on which data, with which settings and seeds."""
+
+from typing import Any, NamedTuple
+
+CONTROLS = "controls"
+Settings = dict[str, Any]
+
+CONTRAST, NO_CONSENSUS = "frame contrast", "LACLoss without consensus"
+NO_GUIDE, SUPERVISED = "no self-similarity", "trained on the labels"
+# What differs from the defaults of lac-train.
+VARIANTS: dict[str, Settings] = {
+    "LACLoss": {},
+    NO_CONSENSUS: {"loss.consensus_weight": 0.0},
+    CONTRAST: {"loss.sequence_weight": 0.0, "loss.consensus_weight": 0.0},
+    NO_GUIDE: {"train.reach": 0.0},
+}
+TRIED: dict[str, Settings] = {
+    **{f"alignment of the two views: weight {w:g}": {"loss.sequence_weight": w} for w in (0.0, 0.3)},
+    **{f"consensus: weight {w:g}": {"loss.consensus_weight": w} for w in (0.5, 1.0, 4.0)},
+    **{f"teacher: {kept:g}": {"train.teacher": kept} for kept in (0.0, 0.95)},
+}
+# What differs from the defaults of lac.Consensus.
+CONSENSUS: dict[str, Settings] = {
+    **{f"guide: weight {w:g}": {"guide_weight": w} for w in (0.15, 0.5)},
+    **{f"margin: {m:g}": {"margin": m} for m in (1.2, 1.8)},
+    **{f"temperature: {t:g}": {"temperature": t} for t in (0.4, 0.9)},
+    **{f"gaps: {o:g}, {e:g}": {"gap_open": o, "gap_extend": e} for o, e in ((0.75, 0.15), (3.0, 0.6))},
+    **{f"spread: {w:g}": {"spread": w} for w in (0.0, 1.0, 3.0)},
+    "16 thirds": {"n_thirds": 16},
+}
+PUBLISHED = ("SCL", "TCC", "LAV", "GTA", "TCN", "SaL", "LAC as released")  # bench/losses
+COMPARED = ("LACLoss", *PUBLISHED)
+CURVES = ("LACLoss", "SCL", "LAV")
+HEADROOM = ("oracle", SUPERVISED)
+CLAIM = ("LACLoss", NO_CONSENSUS, CONTRAST, "SCL", "row softmax for p", "no consistency", NO_GUIDE, *HEADROOM)
+MORE_CONTROLS = (
+    "row softmax for p, aligned again", "soft-DTW for p", "not aligned again", "every target trusted",
+    "third views of the clip",
+)  # fmt: skip
+CHOICES = (
+    "LACLoss", *TRIED, *CONSENSUS, "row softmax for p, aligned again", "not aligned again",
+    "every target trusted", "gaps and margin learned from views",
+)  # fmt: skip
+KEPT = ("LACLoss", CONTRAST, "SCL")
+WRONG_GROUPS = ("groups shuffled", "partners of other actions")
+
+SQUAT: Settings = {"data.name": "uiprmd", "data.options.movement": "deep_squat"}
+SIT: Settings = {"data.name": "uiprmd", "data.options.movement": "sit_to_stand"}
+CAMERA: Settings = {"data.options.camera": "clip"}
+LONGER: Settings = {"train.steps": 600}
+EVERYTHING: Settings = {"data.name": "uiprmd", "data.options.movement": "all", **CAMERA}
+SQUAT_3D, SIT_3D = "uiprmd deep_squat untrimmed", "uiprmd sit_to_stand untrimmed"
+SQUAT_CAMERA, SIT_CAMERA = f"{SQUAT_3D}, a camera per clip", f"{SIT_3D}, a camera per clip"
+
+
+class Plan(NamedTuple):
+    """The same losses and seeds on one data set."""
+
+    data: str  # the name that the data set gives itself
+    condition: str  # what is changed in the data beyond what its name says; empty for nothing
+    settings: Settings
+    losses: tuple[str, ...]
+    seeds: int
+
+
+def _tempo(ratio: float) -> list[float]:
+    """Slowest and fastest speed, so that one clip is played at most `ratio` times as fast as another."""
+    return [ratio**-0.5, ratio**0.5]
+
+
+PLANS: dict[str, list[Plan]] = {
+    "cameras": [
+        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, CLAIM, 5),
+        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CLAIM, 3),
+        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, MORE_CONTROLS, 3),
+        Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
+        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, PUBLISHED[1:], 3),
+    ],
+    "choices": [Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, CHOICES, 3)],
+    "comparison": [
+        Plan(SQUAT_3D, "", SQUAT, (*COMPARED, CONTRAST), 5),
+        Plan(SIT_3D, "", SIT, (*COMPARED, CONTRAST), 5),
+        Plan("watch ROW untrimmed", "", {"data.name": "watch"}, (*COMPARED, CONTRAST), 3),
+    ],
+    "harmless": [
+        Plan("watch all untrimmed", "", {"data.name": "watch", "data.options.action": "all"}, KEPT, 3),
+        Plan("digits untrimmed", "", {"data.name": "digits", "train.reach": 0.2}, KEPT, 3),
+        Plan(f"{SQUAT_CAMERA}, 20% of the joints hidden", "", {**SQUAT, **CAMERA, "data.options.hidden": 0.2}, KEPT, 5),
+        Plan(SQUAT_3D, "tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, ("LACLoss", CONTRAST), 3),
+        Plan("uiprmd all untrimmed, a camera per clip", "", EVERYTHING, (*KEPT, *WRONG_GROUPS), 3),
+    ],
+    "distractors": [
+        Plan(SQUAT_3D, f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 3)
+        for share in (0.0, 0.2, 0.4, 0.6)
+    ],
+    "tempo": [
+        Plan(SQUAT_3D, f"tempo {ratio:g}x", {**SQUAT, "data.options.speed": _tempo(ratio)}, CURVES, 3)
+        for ratio in (1.0, 1.5, 2.0, 3.0)
+    ],
+}
