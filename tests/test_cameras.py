@@ -144,6 +144,7 @@ def test_hidden_joints_are_hidden_after_all(root, camera):
         for more in ({}, {"hidden": 0.3}, {"hidden": 0.3}, {"hidden": 0.3, "seed": 1})
     )
     assert hidden.name == f"{plain.name}, 30% of the joints hidden"
+    assert load("uiprmd", root, hidden=0.004).name.endswith(", 0.4% of the joints hidden")
     gone = total = 0
     for a, b, c in zip(plain.train + plain.val, hidden.train + hidden.val, again.train + again.val, strict=True):
         assert np.array_equal(b.frames, c.frames)

@@ -141,6 +141,8 @@ def test_the_folder_and_the_packed_file_agree(folder, packed):
 def test_a_clip_is_a_digit(packed):
     data = lac.data.load("digits", packed, untrimmed=False, repetitions=2)
     assert data.name == "digits trimmed"
+    some = lac.data.load("digits", packed, untrimmed=False, digits=[SPOKEN[1], SPOKEN[0]])
+    assert some.name == f"digits {SPOKEN[0]} {SPOKEN[1]} trimmed"
     assert data.label_names == list("0123456789")
     assert data.feature_shape == (40,)
     # Evenly from the numbers 0, 1 and 2, and every digit among the first of those to train on.

@@ -136,7 +136,7 @@ def load(
                 clip = untrim(clip, others, rng, max_distractors=max_distractors, speed=tempo)
             clips.append(clip)
         return Dataset(
-            f"digits {'untrimmed' if untrimmed else 'trimmed'}",
+            _name(chosen, untrimmed),
             [clip for clip in clips if clip.person in train],
             sorted((clip for clip in clips if clip.person in val), key=lambda clip: clip.action),
             list(DIGITS),
@@ -200,6 +200,11 @@ def _digits(digits: str | Sequence[int]) -> set[int]:
     if isinstance(digits, str) or not digits or not set(digits) <= set(range(len(DIGITS))):
         raise ConfigError(f"digits must be 'all' or a list of digits from 0 to 9, got {digits!r}")
     return set(digits)
+
+
+def _name(digits: set[int], untrimmed: bool) -> str:
+    which = "" if len(digits) == len(DIGITS) else f" {' '.join(map(str, sorted(digits)))}"
+    return f"digits{which} {'untrimmed' if untrimmed else 'trimmed'}"
 
 
 def _split(

@@ -182,7 +182,7 @@ def _title(numbers: Sequence[int], untrimmed: bool, camera: str | None, hidden: 
     shown = "all" if len(numbers) == len(MOVEMENTS) else "+".join(MOVEMENTS[number - 1] for number in numbers)
     title = f"uiprmd {shown} {'untrimmed' if untrimmed else 'trimmed'}"
     title += f", a camera per {camera}" if camera else ""
-    return title + (f", {hidden:.0%} of the joints hidden" if hidden else "")
+    return title + (f", {100 * hidden:g}% of the joints hidden" if hidden else "")
 
 
 def _clip(recording: _Recording, phases: Sequence[int]) -> Clip:
