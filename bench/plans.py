@@ -72,7 +72,7 @@ def _tempo(ratio: float) -> list[float]:
 PLANS: dict[str, list[Plan]] = {
     "cameras": [
         Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, CLAIM, 5),
-        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, (*KEPT, "oracle"), 3),
+        Plan(SIT_CAMERA, "", {**SIT, **CAMERA, **LONGER}, (*KEPT, "no consistency", "oracle"), 3),
         Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, MORE_CONTROLS, 2),
         Plan(SQUAT_CAMERA, "", {**SQUAT, **CAMERA, **LONGER}, PUBLISHED[1:], 2),
     ],
