@@ -7,16 +7,19 @@ Settings = dict[str, Any]
 
 CONTRAST, NO_CONSENSUS = "frame contrast", "LACLoss without consensus"
 NO_GUIDE, SUPERVISED = "no self-similarity", "trained on the labels"
+OWN_GAPS = "gaps and margin learned from views"
 # What differs from the defaults of lac-train.
 VARIANTS: dict[str, Settings] = {
     "LACLoss": {},
     NO_CONSENSUS: {"loss.consensus_weight": 0.0},
     CONTRAST: {"loss.sequence_weight": 0.0, "loss.consensus_weight": 0.0},
     NO_GUIDE: {"train.reach": 0.0},
+    OWN_GAPS: {"loss.learn_similarity": True},
 }
 TRIED: dict[str, Settings] = {
     "alignment of the two views: weight 0": {"loss.sequence_weight": 0.0},
     **{f"consensus: weight {w:g}": {"loss.consensus_weight": w} for w in (1.0, 4.0)},
+    "alignment of the two views: margin and scale learned": {"loss.learn_similarity": True},
     "no teacher": {"train.teacher": 0.0},
     "views of at most 60 neighbouring frames": {"augment.region": 1.5},
 }
@@ -39,7 +42,7 @@ MORE_CONTROLS = (
     "third views of the clip",
 )  # fmt: skip
 CHOICES = (
-    "LACLoss", *TRIED, *CONSENSUS, "not aligned again", "every target trusted", "gaps and margin learned from views",
+    "LACLoss", *TRIED, *CONSENSUS, "not aligned again", "every target trusted", OWN_GAPS,
 )  # fmt: skip
 SHORTER = "300 steps"  # the condition of the choices
 KEPT = ("LACLoss", CONTRAST, "SCL")

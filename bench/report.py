@@ -12,7 +12,7 @@ import re
 import sys
 
 from bench import rows as places
-from bench.plans import CHOICES, CLAIM, COMPARED, CONTRAST, MORE_CONTROLS, PUBLISHED
+from bench.plans import CHOICES, CLAIM, COMPARED, CONTRAST, MORE_CONTROLS, PUBLISHED, SHORTER
 from bench.tables_of_alignments import matching
 from bench.tables_of_representations import (
     COLUMNS,
@@ -34,7 +34,7 @@ TABLES = {
     "gains": lambda data: gains(data, CLAIM),
     "controls": lambda data: table(data, GAINS, ("LACLoss", CONTRAST, *MORE_CONTROLS)),
     "published": lambda data: table(data, GAINS, ("LACLoss", *PUBLISHED)),
-    "choices": lambda data: table(data, GAINS, CHOICES),
+    "choices": lambda data: table(data, GAINS, CHOICES, SHORTER),
     "matching": matching,
     "harmless": lambda _: harmless(),
     "curve": curve,

@@ -57,19 +57,19 @@ def conditions(rows: list[Row], path: Path) -> str:
     )
 
 
-def as_it_is(data: str) -> list[Row]:
-    """Rows of a data set that is not made harder."""
-    return [row for row in read_data(ROWS, data) if not row["condition"]]
+def under(condition: str, data: str) -> list[Row]:
+    """Rows of a data set under a condition, "" for the data set as it is."""
+    return [row for row in read_data(ROWS, data) if row["condition"] == condition]
 
 
-def table(data: str, columns: dict[str, str], losses: Sequence[str]) -> str:
-    """Losses on a data set as it is."""
-    return compared_losses(as_it_is(data), columns, losses, ROWS) or not_measured(ROWS, data)
+def table(data: str, columns: dict[str, str], losses: Sequence[str], condition: str = "") -> str:
+    """Losses on a data set."""
+    return compared_losses(under(condition, data), columns, losses, ROWS) or not_measured(ROWS, data)
 
 
 def gains(data: str, losses: Sequence[str]) -> str:
     """LACLoss minus each other loss."""
-    rows = [row for row in as_it_is(data) if row["embedding"] == "trained"]
+    rows = [row for row in under("", data) if row["embedding"] == "trained"]
     lines = [gain_line(loss, rows, "LACLoss", loss) for loss in losses if loss != "LACLoss"]
     return gain_table("LACLoss minus", lines, [row for row in rows if row["loss"] in losses]) or not_measured(
         ROWS, data

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from lac import LACLoss
 
@@ -42,5 +43,5 @@ def centred(z: Tensor) -> Tensor:
 
 def similarity(loss: LACLoss, z1: Tensor, z2: Tensor) -> Tensor:
     """(N, E), (M, E): the scores (N, M) of one pair."""
-    scale, margin = loss.learned()["scale"].double(), loss.learned()["margin"].double()
+    scale, margin = softplus(loss.raw_scale).double(), loss.margin.double()
     return torch.stack([torch.stack([scale * (cosine(a, b) - margin) for b in centred(z2)]) for a in centred(z1)])
