@@ -308,7 +308,7 @@ def test_frames_of_another_kind_are_refused():
     content=st.sampled_from([math.nan, math.inf, -math.inf, 1e30, -1e30]),
 )
 def test_what_stands_at_padding_reaches_nothing(form, gaps, lengths, content):
-    loss = LACLoss(sequence_form=form, gaps=gaps, embed_dim=E, negatives="both")
+    loss = LACLoss(sequence_form=form, gaps=gaps, embed_dim=E, negatives="both", learn_similarity=True)
     lengths1, lengths2 = (torch.tensor(k) for k in zip(*lengths, strict=True))
     result = []
     for fill in (0.0, content):

@@ -70,7 +70,7 @@ def test_align_of_one_pair_is_that_of_its_batch_and_padding_is_not_looked_at():
 
 def test_align_is_differentiable_but_for_the_path():
     z1, z2 = embeddings(b=2, n=4, m=5)
-    loss = LACLoss(learn_similarity=False, gaps="constant").double()
+    loss = LACLoss(gaps="constant").double()
     for name in ("scores", "posterior", "score"):
         torch.autograd.gradcheck(lambda z1, z2, name=name: getattr(loss.align(z1, z2), name), (z1, z2))
     aligned = loss.align(z1, z2)
