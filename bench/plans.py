@@ -90,7 +90,7 @@ PLANS: dict[str, list[Plan]] = {
         Plan("digits untrimmed", "", {"data.name": "digits", "train.reach": 0.2}, KEPT, 3),
         Plan(f"{SQUAT_CAMERA}, 20% of the joints hidden", "", {**SQUAT, **CAMERA, "data.options.hidden": 0.2}, KEPT, 3),
         Plan(SQUAT_3D, "tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, ("LACLoss", CONTRAST), 3),
-        Plan("uiprmd all untrimmed, a camera per clip", "", EVERYTHING, (*KEPT, *WRONG_GROUPS), 3),
+        Plan("uiprmd all untrimmed, a camera per clip", "", EVERYTHING, (*KEPT, NO_CONSENSUS, *WRONG_GROUPS), 3),
     ],
     "distractors": [
         Plan(SQUAT_3D, f"distractors {share:.0%}", {**SQUAT, "data.options.share": share}, CURVES, 2)

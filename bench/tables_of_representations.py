@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.plans import CONTRAST, CONTROLS, CURVES, HEADROOM, PLANS, WRONG_GROUPS, Plan
+from bench.plans import CONTRAST, CONTROLS, CURVES, HEADROOM, NO_CONSENSUS, PLANS, WRONG_GROUPS, Plan
 from bench.rows import RESULTS, ROOT, Row, read
 from lac.runs.config import TrainSection
 
@@ -48,7 +48,7 @@ def conditions(rows: list[Row], path: Path) -> str:
         return ", ".join(sorted({row[name] for row in rows}))
 
     seeds = len({row["seed"] for row in rows})
-    commands = "; ".join(f"`{command}`" for command in sorted({row["command"] for row in rows}))
+    commands = "; ".join(f"`{command}`" for command in sorted({row["command"].split(" --")[0] for row in rows}))
     threads = "" if path == VIDEO_ROWS else "one thread of "
     return (
         f"{every('data')}: mean (standard deviation) over {seeds} seed{'s' * (seeds > 1)}, {every('steps')} steps, "
@@ -82,7 +82,7 @@ def harmless() -> str:
     for plan in PLANS["harmless"]:
         rows = plan_rows(plan)
         name = plan.data + (plan.condition and f", {plan.condition}")
-        for loss in ("LACLoss", *WRONG_GROUPS):
+        for loss in ("LACLoss", NO_CONSENSUS, *WRONG_GROUPS):
             lines.append(gain_line(name if loss == "LACLoss" else f"the same, {loss}", rows, loss, CONTRAST))
         used += [row for row in rows if row["loss"] in plan.losses]
     return gain_table("minus the frame contrast", lines, used) or not_measured(ROWS, "the plan harmless")
