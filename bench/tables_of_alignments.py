@@ -31,10 +31,14 @@ def matching(data: str) -> str:
     lines = [f"| learned by | aligned by | {' | '.join(heads)} |", "|---|---|" + "---|" * len(heads)]
     for loss, who, aligner in LINES:
         of = {name: [row for row in rows if (row["loss"], row["aligner"]) == (loss, name)] for name in _two(aligner)}
+        if not any(of.values()):
+            continue
         cells = [_cell(of[name], figure) for figure in FIGURES for name in _two(aligner)]
         lines.append(f"| {who} | {aligner} | {' | '.join(cells)} |")
     some = rows[0]
-    whose = f"; {some['pairs']} ordered pairs of {some['clips']} clips of {some['people']} people not trained on."
+    whose = (
+        f" Means over {some['pairs']} ordered pairs of {some['clips']} clips of {some['people']} people not trained on."
+    )
     return "\n".join([*lines, "", conditions(rows, ROWS) + whose])
 
 
