@@ -47,7 +47,6 @@ def run(plan: Plan, loss: str, seed: int) -> list[dict[str, Any]]:
         "people": quality.people,
         "pairs": quality.pairs,
         **{key: environment[key] for key in ("device", "torch", "lac")},
-        "date": datetime.date.today().isoformat(),
     }
     return [
         {**common, "aligner": name, **{key: round(x, 5) for key, x in figures._asdict().items()}}
@@ -73,7 +72,8 @@ def main() -> None:
     ]
     common = {"commit": commit(), "command": command_line("alignments")}
     for (plan, loss, seed), rows in at_once(run, wanted, options.jobs):
-        append_rows(options.out, [{**row, **common} for row in rows], FIELDS)
+        more = {"date": datetime.date.today().isoformat(), **common}
+        append_rows(options.out, [{**row, **more} for row in rows], FIELDS)
         print(f"{plan.data}, {loss}, seed {seed}: {len(rows)} rows", flush=True)
 
 

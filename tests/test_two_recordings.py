@@ -61,7 +61,7 @@ def test_what_two_recordings_share_is_found(offset):
 def test_views_of_recordings_do_not_keep_them_from_matching():
     """Two views a step of 16 clips of a group. A margin that is learned from views leaves half of the action out.
 
-    Measured: an error of .05 along the path, .97 of the action on it.
+    Measured: an error of .05 along the path, .96 of the action on it.
     """
     frames, _ = clips(64, 1, offset=0.3)
 
