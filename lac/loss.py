@@ -111,8 +111,9 @@ class LACLoss(nn.Module):
     The recordings are sequences 1; without one clock also sequences 2, unless only sequences 1 have a guide. Who is
     alone in a group, or has no third to agree with, has no such part.
 
-    Gap penalties are learned with the encoder: give `loss.parameters()` to the optimiser, too. That is well posed in "contrast" and "posterior"; in "score" penalties can only fall, since a pair's own score never
-    grows with a penalty. The defaults are what measured best (docs/results.md).
+    Gap penalties are learned with the encoder: give `loss.parameters()` to the optimiser, too. That is well posed in
+    "contrast" and "posterior"; in "score" penalties can only fall, since a pair's own score never grows with a penalty.
+    The defaults are what measured best (docs/results.md).
 
     Args:
         sequence_form: of the sequence part: "posterior", "contrast" or "score". Default: by the clock, see above.
@@ -124,9 +125,9 @@ class LACLoss(nn.Module):
         temperature: T of the alignment, > 0, in units of the similarity. Default 0.2.
         margin: the cosine above which two frames match. Default 0.5.
         scale: factor of the similarity, > 0. Default 1.
-        learn_similarity: whether margin and scale are learned, from there. Default False: two views of one recording are
-            alike beyond what two recordings ever are, and a margin that is learned from them lets little match between
-            recordings.
+        learn_similarity: whether margin and scale are learned, from there. Default False: two views of one recording
+            are alike beyond what two recordings ever are, and a margin that is learned from them lets little match
+            between recordings.
         negatives: of the form "contrast": "reversed", "batch" or "both". Default: "reversed" without groups, where
             nothing is known about the others of the batch; "both" with them.
         n_negatives: how many reversed sequences each pair is contrasted with, >= 1; capped at the batch size.
