@@ -47,6 +47,7 @@ CHOICES = (
 )  # fmt: skip
 SHORTER = "300 steps"  # the condition of the choices
 KEPT = ("LACLoss", CONTRAST, "SCL")
+OWN_PARTS = (CONTRAST, NO_CONSENSUS)  # of LACLoss
 WRONG_GROUPS = ("groups shuffled", "partners of other actions")
 
 SQUAT: Settings = {"data.name": "uiprmd", "data.options.movement": "deep_squat"}
@@ -87,10 +88,10 @@ PLANS: dict[str, list[Plan]] = {
         Plan("watch ROW untrimmed", "", {"data.name": "watch"}, (*COMPARED, CONTRAST), 3),
     ],
     "harmless": [
-        Plan("watch all untrimmed", "", {"data.name": "watch", "data.options.action": "all"}, KEPT, 3),
+        Plan("watch all untrimmed", "", {"data.name": "watch", "data.options.action": "all"}, (*KEPT, NO_CONSENSUS), 3),
         Plan("digits untrimmed", "", {"data.name": "digits", "train.reach": 0.2}, KEPT, 3),
         Plan(f"{SQUAT_CAMERA}, 20% of the joints hidden", "", {**SQUAT, **CAMERA, "data.options.hidden": 0.2}, KEPT, 3),
-        Plan(SQUAT_3D, "tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, ("LACLoss", CONTRAST), 3),
+        Plan(SQUAT_3D, "tempo 3x", {**SQUAT, "data.options.speed": _tempo(3.0)}, ("LACLoss", *OWN_PARTS), 3),
         Plan("uiprmd all untrimmed, a camera per clip", "", EVERYTHING, (*KEPT, NO_CONSENSUS, *WRONG_GROUPS), 3),
     ],
     "distractors": [
