@@ -12,7 +12,7 @@ import re
 import sys
 
 from bench import rows as places
-from bench.plans import CHOICES, CLAIM, COMPARED, CONTRAST, ORIGINS, PUBLISHED, SHORTER
+from bench.plans import CHOICES, CLAIM, COMPARED, CONTRAST, LONGER_TOO, ORIGINS, PUBLISHED, SHORTER
 from bench.tables_of_alignments import matching
 from bench.tables_of_representations import (
     COLUMNS,
@@ -34,7 +34,7 @@ TABLES = {
     "comparison": lambda data: table(data, WIDE, (*COMPARED, CONTRAST)),
     "claim": lambda data: table(data, GAINS, CLAIM),
     "gains": lambda data: gains(data, CLAIM),
-    "origins": lambda data: table(data, GAINS, ("LACLoss", CONTRAST, *ORIGINS), controls=False),
+    "origins": lambda data: table(data, GAINS, ("LACLoss", CONTRAST, *ORIGINS, *LONGER_TOO), controls=False),
     "published": lambda data: table(data, GAINS, ("LACLoss", *PUBLISHED), controls=False),
     "choices": lambda data: table(data, GAINS, CHOICES, SHORTER, controls=False),
     "matching": matching,

@@ -178,12 +178,18 @@ def compared_losses(
 
 
 def hardening(kind: str) -> dict[str, list[Row]]:
-    """Rows by what makes the data harder, from easy to hard: "distractors 20%", or "tempo 2x"."""
+    """Rows by what makes the data harder, from easy to hard: "distractors 20%", or "tempo 2x"; over common seeds."""
     groups: dict[str, list[Row]] = {}
+    seeds: dict[tuple[str, str], set[str]] = {}
     for row in read(ROWS):
-        if row["condition"].startswith(f"{kind} ") and row["embedding"] in ("trained", "time index"):
+        if row["condition"].startswith(f"{kind} ") and label(row) in (*CURVES, "time index"):
             groups.setdefault(row["condition"], []).append(row)
-    return dict(sorted(groups.items(), key=lambda item: amount(item[0])))
+            seeds.setdefault((row["condition"], label(row)), set()).add(row["seed"])
+    common = set.intersection(*seeds.values()) if seeds else set()
+    return {
+        condition: [row for row in groups[condition] if row["seed"] in common]
+        for condition in sorted(groups, key=amount)
+    }
 
 
 def amount(condition: str) -> float:
