@@ -1,14 +1,12 @@
-"""Engines under test; the Triton kernels on a GPU, or without one as compiled code that ptxemu runs on the CPU."""
+"""Engines under test; the Triton kernels on a GPU, or without one as compiled code that `ptxemu` runs on the CPU."""
 
 import contextlib
-import gc
 import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+import ptxemu
 import pytest
 import torch
 from torch import Tensor
@@ -22,11 +20,7 @@ def missing() -> str | None:
     """Why the emulated kernels cannot run here."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if importlib.util.find_spec("ptxemu") is None:
-        return "the emulator ptxemu is not on PYTHONPATH"
-    if shutil.which(os.environ.get("PTXEMU_CXX", "g++")) is None:
-        return "ptxemu needs g++, which is not installed"
-    return None
+    return ptxemu.unavailable()
 
 
 class Engine:
@@ -64,7 +58,7 @@ def _moved(x: Any, device: torch.device) -> Any:
 
 
 @contextlib.contextmanager
-def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
+def emulate(target: str = "cuda:90", **options: Any) -> Iterator[Any]:
     """Run Triton kernels on CPU tensors as compiled for `target`; any finding raises.
 
     Buffers start as NaN (integers: 85); reading scratch memory before it was written is a finding.
@@ -72,14 +66,10 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
     reason = missing()
     if reason:
         pytest.skip(reason)
-    import ptxemu
-    import triton
+    from ptxemu.driver import session
 
     from lac_kernels.triton import launch
 
-    driver = triton.runtime.driver
-    before = driver.__dict__.get("_active")
-    ptxemu.install(target)
     uninitialised: list[Tensor] = []
 
     def allocate(
@@ -91,15 +81,9 @@ def emulate(target: str = "cuda:90", **session: Any) -> Iterator[Any]:
             uninitialised.append(buffer)
         return buffer
 
-    with pytest.MonkeyPatch.context() as patch, ptxemu.session(uninit=uninitialised, **session) as s:
+    with pytest.MonkeyPatch.context() as patch, session(target, uninitialised=uninitialised, **options) as opened:
         patch.setattr(launch, "allocate", allocate)
         try:
-            yield s
+            yield opened
         finally:
-            # Compiled kernels belong to this driver and must go before it does.
-            for kernel in vars(launch).values():
-                if isinstance(kernel, triton.JITFunction):
-                    kernel.device_caches.clear()
-            gc.collect()
-            driver._active = before
             engines.engine.cache_clear()  # for it has answered for the emulator

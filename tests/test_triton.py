@@ -1,4 +1,4 @@
-"""The Triton engine: its compiled kernels, on a GPU or run by ptxemu, against eager in float64 on the CPU."""
+"""The Triton engine: its compiled kernels, on a GPU or run by `ptxemu`, against eager in float64 on the CPU."""
 
 import importlib.util
 import os
@@ -94,19 +94,19 @@ def test_one_program_takes_many_pairs(triton_engine):
             assert error <= 1e-4
 
 
-@pytest.mark.parametrize("sched", ["reverse", "random", "warp"])
-def test_no_findings_and_the_same_bits_on_any_schedule(sched):
+@pytest.mark.parametrize("schedule", ["reverse", "random", "warp"])
+def test_no_findings_and_the_same_bits_on_any_schedule(schedule):
     found = []
     p = random_problem(3, 3, 32, 40, gaps="scalar", steep=1e4, dear=1e4)
     p = p._replace(lengths1=torch.tensor([p.scores.shape[1], 3, 1]).int(), temperature=torch.tensor(0.5))
-    for session in ({}, {"sched": sched, "seed": 5, "preempt": 40}):
-        with emulate(**session) as s:
+    for options in ({}, {"schedule": schedule, "seed": 5, "preempt": 40}):
+        with emulate(**options) as s:
             from lac_kernels import triton as engine
 
             score, saved = engine.forward(p, True)
             found.append((score, *engine.gradient(torch.ones(3), p, saved, torch.float32, True)))
             assert s.launches
-            assert not s.reports
+            assert not s.findings
     for x, y in zip(*found, strict=True):
         assert torch.equal(x, y)
 
@@ -230,8 +230,6 @@ def test_saved_memory_is_an_eighth_of_the_scores(item, shape):
 )
 def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
     """The checks above can fail: a slip in the source is a wrong score or a finding."""
-    import ptxemu
-
     from lac_kernels import triton as triton_engine
 
     files = sorted(Path(triton_engine.__file__).parent.glob("*.py"))
@@ -241,7 +239,7 @@ def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
         source = path.read_text().replace("lac_kernels.triton", "mutant")
         (tmp_path / "mutant" / path.name).write_text(source.replace(line, mutated))
     monkeypatch.syspath_prepend(tmp_path)
-    with emulate(raise_on_error=False) as session:
+    with emulate(raise_findings=False) as session:
         import mutant
 
         for name in [name for name in sys.modules if name.partition(".")[0] == "mutant"]:
@@ -252,7 +250,7 @@ def test_mutants_are_caught(line, mutated, tmp_path, monkeypatch):
         score, _ = mutant.forward(p, False)
         del mutant
         expected, _ = eager.forward(p.double(), False)
-        caught = [r for r in session.reports if r.kind not in ptxemu.emu.BENIGN]
+        caught = [f for f in session.findings if not f.benign]
     assert caught or not torch.allclose(score.double(), expected, rtol=1e-5)
 
 
