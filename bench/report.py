@@ -25,7 +25,19 @@ from bench.tables_of_representations import (
     table,
     video,
 )
-from bench.tables_of_speed import Rows, bounded, compared, draw, each_machine, flat, fuzzed, growing, passes, stepped
+from bench.tables_of_speed import (
+    Rows,
+    bounded,
+    compared,
+    draw,
+    each_machine,
+    emulated,
+    flat,
+    fuzzed,
+    growing,
+    passes,
+    stepped,
+)
 
 TABLES = {
     "representations": lambda data: table(
@@ -49,6 +61,7 @@ TABLES = {
     "passes": each_machine(lambda path: passes(Rows(path))),
     "training": each_machine(stepped),
     "fuzz": fuzzed,
+    "emulated": emulated,
 }
 
 

@@ -11,6 +11,7 @@ from lac.measure.problem import Shape
 from lac.measure.rows import Row, read_rows, shape_of, speed_up
 from lac.measure.sides import LOOP, WAVEFRONT
 
+EMULATED_ROWS = places.RESULTS / "emulated.csv"
 FUZZ_ROWS = places.RESULTS / "fuzz.csv"
 
 
@@ -319,3 +320,18 @@ def fuzzed(engine: str) -> str:
         for dtype, row in rows.items()
     ]
     return "\n".join([*lines, "", *below, f"Rows: {FUZZ_ROWS.relative_to(places.ROOT)}."])
+
+
+def emulated(_: str) -> str:
+    """Speed of the emulator: the newest row of each kernel."""
+    rows = {row["kernel"]: row for row in places.read(EMULATED_ROWS)}
+    lines = ["| kernel | million cells per second | seconds to compile |", "|---|---:|---:|"]
+    lines += [
+        f"| {name} | {float(row['cells_per_second']) / 1e6:.1f} | {row['compile_seconds']} |"
+        for name, row in rows.items()
+    ]
+    below = {
+        f"{row['device']}, one thread, Triton {row['triton']}, commit {row['commit']}, `{row['command']}`."
+        for row in rows.values()
+    }
+    return "\n".join([*lines, "", *sorted(below), f"Rows: {EMULATED_ROWS.relative_to(places.ROOT)}."])
