@@ -26,8 +26,10 @@ import triton.language as tl
 from lac_kernels.triton.memory import (
     column_gaps,
     convert,
+    is_inside,
     limits_of,
     load_column,
+    load_edge,
     load_tangent,
     pair_gap,
     receive_edge,
@@ -155,16 +157,27 @@ def leaving(state, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def from_above(state, edge, column, i_strip, m, M, LAYOUT: tl.constexpr):
-    """d, x, y of the row above each lane's first, with their exponent, and what `rotate` gave for it: in lane 0 the
-    strip's last row, as it was one column before the last lane's. Lane 0 itself takes the strip above's, from `edge`.
-
-    In masks, `lane < i * lanes` says that i > 0.
-    """
+def has_above(column, i_strip, m, LAYOUT: tl.constexpr):
+    """The lane that takes a column from the strip above, if there is one. (`lane < i * lanes` says that i > 0.)"""
     lane = tl.arange(0, LAYOUT.lanes)
+    return (lane == 0) & (column < m) & (lane < i_strip * LAYOUT.lanes)
+
+
+@triton.jit
+def edge_above(edge, column, i_strip, m, M, LAYOUT: tl.constexpr):
+    """What the strip above left in a column, loaded a step before `from_above` takes it."""
+    return load_edge(edge + column, M, has_above(column, i_strip, m, LAYOUT), LAYOUT)
+
+
+@triton.jit
+def from_above(state, at_edge, column, i_strip, m, LAYOUT: tl.constexpr):
+    """d, x, y of the row above each lane's first, with their exponent, and what `rotate` gave for it: in lane 0 the
+    strip's last row, as it was one column before the last lane's. Lane 0 itself takes the strip above's, `at_edge`.
+    """
     rotated, K_rotated = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
-    has_edge = (lane == 0) & (column < m) & (lane < i_strip * LAYOUT.lanes)
-    incoming, K_in = receive_edge(rotated, K_rotated, edge + column, M, lane == 0, has_edge, LAYOUT)
+    first = tl.arange(0, LAYOUT.lanes) == 0
+    loaded = has_above(column, i_strip, m, LAYOUT)
+    incoming, K_in = receive_edge(rotated, K_rotated, at_edge, first, loaded, LAYOUT)
     return incoming, K_in, rotated, K_rotated
 
 
@@ -249,13 +262,25 @@ def leaving_back(back):
 
 
 @triton.jit
-def from_below(back, edge, column, i_back, m, M, LAYOUT: tl.constexpr):
-    """The mirror image of `from_above`: q, yo, ye of the row below each lane's last; i_back counts strips upwards."""
+def has_below(column, i_back, m, LAYOUT: tl.constexpr):
+    """The mirror image of `has_above`; i_back counts strips upwards."""
     lane = tl.arange(0, LAYOUT.lanes)
-    last = lane == LAYOUT.lanes - 1
+    return (lane == LAYOUT.lanes - 1) & is_inside(column, m + lane * 0) & (lane < i_back * LAYOUT.lanes)
+
+
+@triton.jit
+def edge_below(edge, column, i_back, m, M, LAYOUT: tl.constexpr):
+    """What the strip below left in a column, loaded a step before `from_below` takes it."""
+    return load_edge(edge + column, M, has_below(column, i_back, m, LAYOUT), LAYOUT)
+
+
+@triton.jit
+def from_below(back, at_edge, column, i_back, m, LAYOUT: tl.constexpr):
+    """The mirror image of `from_above`: q, yo, ye of the row below each lane's last."""
     rotated, K_rotated = rotate(leaving_back(back), lane_below(LAYOUT), LAYOUT)
-    has_edge = last & (column >= 0) & (column < m) & (lane < i_back * LAYOUT.lanes)
-    incoming, K_in = receive_edge(rotated, K_rotated, edge + column, M, last, has_edge, LAYOUT)
+    last = tl.arange(0, LAYOUT.lanes) == LAYOUT.lanes - 1
+    loaded = has_below(column, i_back, m, LAYOUT)
+    incoming, K_in = receive_edge(rotated, K_rotated, at_edge, last, loaded, LAYOUT)
     return incoming, K_in, rotated, K_rotated
 
 

@@ -14,6 +14,7 @@ import triton.language as tl
 from lac_kernels.triton.columns import (
     border_state,
     cells_at,
+    edge_above,
     forward_column,
     from_above,
     load_scores,
@@ -129,11 +130,13 @@ def hard_strip(nan, pair, strip, i_strip, edge, choices, m, M, LAYOUT: tl.conste
     state = border_state(LAYOUT)
     tops = nothing_yet(LAYOUT)
     ahead = load_scores(pair, strip, -lane, LAYOUT)
+    at_edge = edge_above(edge, -lane, i_strip, m, M, LAYOUT)
     for t in range(m + L):
         column = t - lane
         cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
         nan |= ((most_open != most_open) | (most_extend != most_extend)).to(tl.int32)
-        incoming, K_in, rotated, K_rotated = from_above(state, edge, column, i_strip, m, M, LAYOUT)
+        incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
+        at_edge = edge_above(edge, column + 1, i_strip, m, M, LAYOUT)
         if LAYOUT.multi:
             done = column - L
             put_edge(rotated, K_rotated, edge + done, M, (lane == 0) & (done >= 0) & (done < m), LAYOUT)

@@ -206,19 +206,30 @@ def put_edge(a, K, edge, M, mask, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def receive_edge(rotated, K_rotated, edge, M, first, load, LAYOUT: tl.constexpr):
+def load_edge(edge, M, mask, LAYOUT: tl.constexpr):
+    """One column of a strip's edge, three values and their exponent, for `receive_edge`."""
+    values = ()
+    K = fill_int(0, LAYOUT)
+    for c in tl.static_range(3):
+        if LAYOUT.multi:
+            values = values + (get(edge + c * LAYOUT.words * M, M, mask, LAYOUT),)
+        else:
+            values = values + (zero(LAYOUT),)
+    if LAYOUT.multi and LAYOUT.mode == SCALED:
+        K = get_int(edge + 3 * LAYOUT.words * M, mask)
+    return values, K
+
+
+@triton.jit
+def receive_edge(rotated, K_rotated, at_edge, first, loaded, LAYOUT: tl.constexpr):
     """The neighbour lane's values and exponent; lane `first` has none and takes the next strip's, if there is one."""
+    values, K_edge = at_edge
     incoming = ()
     for c in tl.static_range(3):
-        at_edge = zero(LAYOUT)
-        if LAYOUT.multi:
-            at_edge = select(load, get(edge + c * LAYOUT.words * M, M, load, LAYOUT), zero(LAYOUT))
-        incoming = incoming + (select(first, at_edge, rotated[c]),)
+        value = select(loaded, values[c], zero(LAYOUT))
+        incoming = incoming + (select(first, value, rotated[c]),)
     K = K_rotated
     if LAYOUT.mode == SCALED:
-        K_edge = fill_int(0, LAYOUT)
-        if LAYOUT.multi:
-            K_edge = get_int(edge + 3 * LAYOUT.words * M, load)
         K = tl.where(first, K_edge, K_rotated)
     return incoming, K
 
@@ -290,14 +301,21 @@ def put_slot(p, state, terms, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def get_slot(p, c, r, LAYOUT: tl.constexpr):
-    """Value c of row r."""
-    return get(p + (c * LAYOUT.rows + r) * (LAYOUT.words * LAYOUT.lanes), LAYOUT.lanes, None, LAYOUT)
-
-
-@triton.jit
-def get_slot_exponent(p, LAYOUT: tl.constexpr):
-    return get_int(p + LAYOUT.values * LAYOUT.rows * (LAYOUT.words * LAYOUT.lanes), None)
+def get_slot(p, LAYOUT: tl.constexpr):
+    """What `put_slot` kept: of each row its values, in their order; and the exponent."""
+    R: tl.constexpr = LAYOUT.rows
+    W: tl.constexpr = LAYOUT.words * LAYOUT.lanes
+    VALUES: tl.constexpr = LAYOUT.values
+    values = ()
+    for r in tl.static_range(R):
+        row = ()
+        for c in tl.static_range(VALUES):
+            row = row + (get(p + (c * R + r) * W, LAYOUT.lanes, None, LAYOUT),)
+        values = values + (row,)
+    K = fill_int(0, LAYOUT)
+    if LAYOUT.mode == SCALED:
+        K = get_int(p + VALUES * R * W, None)
+    return values, K
 
 
 # cells of scores and gaps

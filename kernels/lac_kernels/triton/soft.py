@@ -17,6 +17,8 @@ from lac_kernels.triton.columns import (
     border_back,
     border_state,
     cells_at,
+    edge_above,
+    edge_below,
     forward_column,
     from_above,
     from_below,
@@ -36,7 +38,6 @@ from lac_kernels.triton.memory import (
     checkpoint_at,
     get_int,
     get_slot,
-    get_slot_exponent,
     get_state,
     is_inside,
     kernel,
@@ -118,10 +119,12 @@ def forward_segment(
     edge_out = head + HEADER + i_strip * edge_step
     edge_in = edge_out - edge_step
     ahead = load_scores(pair, strip, start - lane, LAYOUT)
+    at_edge = edge_above(edge_in, start - lane, i_strip, m, M, LAYOUT)
     for t in range(start, end):
         column = t - lane
         cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        incoming, K_in, rotated, K_rotated = from_above(state, edge_in, column, i_strip, m, M, LAYOUT)
+        incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
+        at_edge = edge_above(edge_in, column + 1, i_strip, m, M, LAYOUT)
         if LAYOUT.multi:
             done = column - L
             leaves = (lane == 0) & (done >= 0) & (done < m) & (lane < (strips - 1 - i_strip) * L)
@@ -250,36 +253,38 @@ def replay(state, start, end, slots, pair, strip, i_strip, edge_in, m, M, LAYOUT
     """Run one segment forward again, and keep in `slots` what the backward steps need."""
     lane = tl.arange(0, LAYOUT.lanes)
     ahead = load_scores(pair, strip, start - lane, LAYOUT)
+    at_edge = edge_above(edge_in, start - lane, i_strip, m, M, LAYOUT)
     for t in range(start, end):
         column = t - lane
         cells, _open, _extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        incoming, K_in, _rotated, _K = from_above(state, edge_in, column, i_strip, m, M, LAYOUT)
+        incoming, K_in, _rotated, _K = from_above(state, at_edge, column, i_strip, m, LAYOUT)
+        at_edge = edge_above(edge_in, column + 1, i_strip, m, M, LAYOUT)
         state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
         put_slot(slots + (t - start) * LAYOUT.slot, state, terms, LAYOUT)
 
 
 @triton.jit
-def lane_scale(scale, back, slot, LAYOUT: tl.constexpr):
+def lane_scale(scale, back, K_kept, LAYOUT: tl.constexpr):
     """`scale`, in SCALED at the exponents of the lane's forward and backward values."""
     weight, k, slope = scale
     _q, _xo, _xe, _yo, _ye, _below, _top, K = back
     lane_weight = weight + fill(0.0, LAYOUT)
     lane_k = fill_int(0, LAYOUT) + k
     if LAYOUT.mode == SCALED:
-        lane_k = k + K + get_slot_exponent(slot, LAYOUT)
+        lane_k = k + K + K_kept
         lane_weight = weight * power(tl.minimum(lane_k, POWER_MOST), LAYOUT.dtype)
     return lane_weight, lane_k, slope
 
 
 @triton.jit
-def store_gradients(gradients, sums, slot, place, M, inside, follows, after, scale, LAYOUT: tl.constexpr):
+def store_gradients(gradients, sums, kept, place, M, inside, follows, after, scale, LAYOUT: tl.constexpr):
     """(10) and (11) in a lane's rows of one column; gradients of gaps that are the pair's are added to `sums`."""
     R: tl.constexpr = LAYOUT.rows
     weight, k, slope = scale
     d_scores, d_open, d_extend = gradients
     sum_open, sum_extend = sums
     for r in tl.static_range(R):
-        d = get_slot(slot, 0, r, LAYOUT)
+        d = kept[r][0]
         bd, bx, by = follows[r]
         tl.store(d_scores + (place + r * M), flow(d, bd, weight, k, slope, LAYOUT), mask=inside[r])
         if LAYOUT.gaps and LAYOUT.cell:
@@ -287,13 +292,13 @@ def store_gradients(gradients, sums, slot, place, M, inside, follows, after, sca
             extend_r = fill(0.0, LAYOUT)
             for c in tl.static_range(2):
                 b = bx if c == 0 else by
-                open_r -= flow(get_slot(slot, 2 * c + 1, r, LAYOUT), b, weight, k, slope, LAYOUT)
-                extend_r -= flow(get_slot(slot, 2 * c + 2, r, LAYOUT), b, weight, k, slope, LAYOUT)
+                open_r -= flow(kept[r][2 * c + 1], b, weight, k, slope, LAYOUT)
+                extend_r -= flow(kept[r][2 * c + 2], b, weight, k, slope, LAYOUT)
             tl.store(d_open + (place + r * M), open_r, mask=inside[r])
             tl.store(d_extend + (place + r * M), extend_r, mask=inside[r])
         elif LAYOUT.gaps:
-            x = get_slot(slot, 1, r, LAYOUT)
-            y = get_slot(slot, 2, r, LAYOUT)
+            x = kept[r][1]
+            y = kept[r][2]
             xo, yo, xe, ye = after[r]
             sum_open += flow(d, xo, weight, k, slope, LAYOUT)
             sum_open += flow(plus(d, x, LAYOUT), yo, weight, k, slope, LAYOUT)
@@ -325,19 +330,22 @@ def sweep_back(
     L: tl.constexpr = LAYOUT.lanes
     lane = tl.arange(0, L)
     ahead = load_scores(pair, strip, end - 1 - lane, LAYOUT)
+    at_edge = edge_below(edge, end - 1 - lane, i_back, m, M, LAYOUT)
     for i in range(end - start):
         t = end - 1 - i
         column = t - lane
-        slot = slots + (t - start) * LAYOUT.slot
+        # Before anything is stored: a load does not pass a store that may be to the same place.
+        kept, K_kept = get_slot(slots + (t - start) * LAYOUT.slot, LAYOUT)
         cells, _open, _extend, ahead = cells_at(ahead, column, column - 1, pair, strip, LAYOUT)
-        incoming, K_in, rotated, K_rotated = from_below(back, edge, column, i_back, m, M, LAYOUT)
+        incoming, K_in, rotated, K_rotated = from_below(back, at_edge, column, i_back, m, LAYOUT)
+        at_edge = edge_below(edge, column - 1, i_back, m, M, LAYOUT)
         if LAYOUT.multi:
             done = t + 1 + lane * 0
             put_edge(rotated, K_rotated, edge + done, M, (lane == L - 1) & (done < m), LAYOUT)
         back, follows, after = backward_column(cells, back, incoming, K_in, LAYOUT)
         sums = store_gradients(
-            gradients, sums, slot, place + column, M, inside_rows(column, strip, LAYOUT), follows, after,
-            lane_scale(scale, back, slot, LAYOUT), LAYOUT,
+            gradients, sums, kept, place + column, M, inside_rows(column, strip, LAYOUT), follows, after,
+            lane_scale(scale, back, K_kept, LAYOUT), LAYOUT,
         )  # fmt: skip
     return back, sums
 
