@@ -98,7 +98,7 @@ def main() -> None:
         "triton": triton.__version__,
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
-        "command": command_line("emulated"),
+        "command": f"PYTHONPATH=tests {command_line('emulated')}",
     }
     for numbers, scale in (("scaled", 0.1), ("extended", 300.0)):
         p = problem(1024, scale)
