@@ -52,6 +52,7 @@ def test_what_is_not_known_is_named(statement, message):
         ("", "without an .entry"),
         (".visible .entry k(.param .texref a) { ret; }", "parameter '.param .texref a'"),
         (".visible .entry k() { .reg .b128 %x; ret; }", "registers of type b128"),
+        (".shared .align 16 .b128 x[4]; .visible .entry k() { ret; }", "memory of type b128"),
         (".visible .entry k() { ret;", "does not end"),
         (".visible .entry k() { ?; }", "PTX line 1: '?'"),
     ],

@@ -59,12 +59,13 @@ class Body:
         self._scopes: list[dict[str, tuple[str, int]]] = [{}]
         self._symbols = {name: f"{address}ull" for name, address in addresses.items()}
         self._parameters = {p.name: p.offset for p in program.parameters}
-        self._launch_sized = [m for m in program.memory if m.space == "shared" and not m.bytes]
-        for memory in program.memory:
-            if memory.space == "shared" and memory.bytes:
+        shared = [m for m in program.memory if m.space == "shared"]
+        for memory in shared:
+            if memory.bytes:
                 self.place(memory)
-        for memory in self._launch_sized:
-            self._symbols[memory.name] = f"{self.shared_end}ull"
+        for memory in shared:
+            if not memory.bytes:
+                self._symbols[memory.name] = f"{self.shared_end}ull"
 
     @property
     def shared_end(self) -> int:

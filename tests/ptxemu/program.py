@@ -182,6 +182,8 @@ def _memory(statement: str) -> Memory | None:
     match = _MEMORY.search(statement)
     if not match:
         return None
+    if match["type"] not in TYPES:
+        raise Unsupported(f"memory of type {match['type']}")
     element = TYPES[match["type"]].bits // 8
     count = 1 if match["count"] is None else int(match["count"] or 0)
     numbers = [number(x.strip()) for x in (match["value"] or "").strip("{} ").split(",") if x.strip()]
