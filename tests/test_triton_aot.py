@@ -133,15 +133,16 @@ def cases() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("target", "case"), list(cases()))
 def test_compiled_kernels_keep_to_their_budget(target, case):
-    record = json.loads(RECORD.read_text())["targets"][target][case]
+    whole = json.loads(RECORD.read_text())
+    record = whole["targets"][target][case]
     found = measure_all(target, case)
     assert found.keys() == record.keys()
     for name, numbers in found.items():
         assert numbers["spills"] == numbers["shared"] == numbers["barriers"] == 0, (name, numbers)
-        for before, cycles in zip(
-            record[name].pop(ESTIMATE), numbers.pop(ESTIMATE), strict=True
-        ):  # none where llvm-mca is missing
-            assert all(value <= 1.1 * before[how] for how, value in cycles.items()), (name, before, cycles)
+        before, after = record[name].pop(ESTIMATE), numbers.pop(ESTIMATE)
+        if whole["triton"] == triton.__version__:  # another one orders the instructions otherwise
+            for old, new in zip(before, after, strict=True):
+                assert all(new[how] <= 1.1 * old[how] for how in old.keys() & new.keys()), (name, old, new)
         for key, value in numbers.items():
             assert value <= 1.1 * record[name][key], (name, key, value, record[name][key])
     if (target, case) == ("cuda:90", "scalar gaps"):
