@@ -88,16 +88,15 @@ def load_scores(pair, strip, column, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def cells_at(ahead, column, next_column, pair, strip, LAYOUT: tl.constexpr):
-    """A column's cells and its largest gaps; its scores were loaded one step `ahead`, and the next column's now are."""
+def cells_at(scores, column, pair, strip, LAYOUT: tl.constexpr):
+    """A column's cells, of scores that were loaded before, and its largest gaps."""
     views, v_views, unit, go, ge = pair
     rows, v_rows, limit = strip
     _view, view_open, view_extend = views
     v_view, v_view_open, v_view_extend = v_views
     _rows, rows_open, rows_extend = rows
     v_rows_scores, v_rows_open, v_rows_extend = v_rows
-    s = convert(ahead, LAYOUT)
-    ahead = load_scores(pair, strip, next_column, LAYOUT)
+    s = convert(scores, LAYOUT)
     v = load_tangent(v_rows_scores, v_view, column, limit, LAYOUT)
     go_rows, most_open = column_gaps(
         go, rows_open, view_open, v_rows_open, v_view_open, column, limit, unit, LAYOUT
@@ -105,7 +104,7 @@ def cells_at(ahead, column, next_column, pair, strip, LAYOUT: tl.constexpr):
     ge_rows, most_extend = column_gaps(
         ge, rows_extend, view_extend, v_rows_extend, v_view_extend, column, limit, unit, LAYOUT
     )
-    return (s, v, go_rows, ge_rows, unit), most_open, most_extend, ahead
+    return (s, v, go_rows, ge_rows, unit), most_open, most_extend
 
 
 @triton.jit
@@ -165,7 +164,7 @@ def has_above(column, i_strip, m, LAYOUT: tl.constexpr):
 
 @triton.jit
 def edge_above(edge, column, i_strip, m, M, LAYOUT: tl.constexpr):
-    """What the strip above left in a column, loaded a step before `from_above` takes it."""
+    """What the strip above left in a column, for `from_above`; it is loaded some steps before."""
     return load_edge(edge + column, M, has_above(column, i_strip, m, LAYOUT), LAYOUT)
 
 
@@ -270,7 +269,7 @@ def has_below(column, i_back, m, LAYOUT: tl.constexpr):
 
 @triton.jit
 def edge_below(edge, column, i_back, m, M, LAYOUT: tl.constexpr):
-    """What the strip below left in a column, loaded a step before `from_below` takes it."""
+    """What the strip below left in a column, for `from_below`; it is loaded some steps before."""
     return load_edge(edge + column, M, has_below(column, i_back, m, LAYOUT), LAYOUT)
 
 

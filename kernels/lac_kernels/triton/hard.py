@@ -133,7 +133,9 @@ def hard_strip(nan, pair, strip, i_strip, edge, choices, m, M, LAYOUT: tl.conste
     at_edge = edge_above(edge, -lane, i_strip, m, M, LAYOUT)
     for t in range(m + L):
         column = t - lane
-        cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
+        scores = ahead
+        ahead = load_scores(pair, strip, column + 1, LAYOUT)
+        cells, most_open, most_extend = cells_at(scores, column, pair, strip, LAYOUT)
         nan |= ((most_open != most_open) | (most_extend != most_extend)).to(tl.int32)
         incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
         at_edge = edge_above(edge, column + 1, i_strip, m, M, LAYOUT)

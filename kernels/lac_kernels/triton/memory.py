@@ -35,6 +35,12 @@ EXPONENT = tl.constexpr(1)  # the exponent of Z
 FLAG = tl.constexpr(2)  # 1 where the SCALED kernels are not safe, and the EXTENDED ones do the pair
 HEADER = tl.constexpr(3)  # words
 
+# By rows per lane, of pairs that are one strip in scaled numbers: how many steps before their use scores and slots are
+# loaded. For others it is one: more takes registers that are not there, or gains nothing.
+AHEAD = {1: 4, 2: 4, 4: 2, 8: 2}
+AHEAD_BACK = {1: 4, 2: 4, 4: 2, 8: 1}
+STEPS = tl.constexpr(4)  # a strip's are a multiple of it, and so of all of these
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -50,6 +56,8 @@ class Layout:
     gaps: bool  # the backward kernel gives the gradients of the gaps
     rows: int  # per lane
     lanes: int
+    ahead: int  # steps between a load and its use, forward
+    ahead_back: int  # and in the sweep back
     dtype: Any  # of the values, Triton's
     words: int  # a value, per lane or column
     edge: int  # an edge, per column
@@ -64,14 +72,18 @@ class Layout:
         words = 1 + (mode == EXTENDED.value) + dual
         exponent = int(mode == SCALED.value)
         values = (5 if cell else 3) if gaps else 1
+        multi = n > rows * lanes
+        light = mode == SCALED.value and not (dual or cell or multi)
         return Layout(
             mode=mode,
             dual=dual,
             cell=cell,
-            multi=n > rows * lanes,
+            multi=multi,
             gaps=gaps,
             rows=rows,
             lanes=lanes,
+            ahead=AHEAD[rows] if light else 1,
+            ahead_back=AHEAD_BACK[rows] if light else 1,
             dtype=tl.float64 if dtype == torch.float64 else tl.float32,
             words=words,
             edge=3 * words + exponent,
@@ -85,7 +97,8 @@ class Layout:
 
     def steps(self, m: int) -> int:
         """Of a strip: lane l is at column t - l at step t, and one more step hands the last column on."""
-        return m + self.lanes
+        unit = int(STEPS.value)
+        return -(-(m + self.lanes) // unit) * unit
 
     def saved_words(self, n: int, m: int, segment: int) -> int:
         """Of a pair, if every segment's first state is saved, but for a strip's first."""
@@ -99,10 +112,16 @@ class Layout:
 
 
 @triton.jit
+def steps_of(m, LAYOUT: tl.constexpr):
+    """`Layout.steps`."""
+    return tl.cdiv(m + LAYOUT.lanes, STEPS) * STEPS
+
+
+@triton.jit
 def checkpoint_at(head, strip, start, edge_step, segment, N, M, LAYOUT: tl.constexpr):
     """Where a strip's state before step `start` > 0 lies."""
     states = head + HEADER + edge_step * (tl.cdiv(N, LAYOUT.rows * LAYOUT.lanes) - 1)
-    index = strip * ((M + LAYOUT.lanes - 1) // segment) + start // segment - 1
+    index = strip * ((steps_of(M, LAYOUT) - 1) // segment) + start // segment - 1
     return states + tl.cast(index, tl.int64) * LAYOUT.state + tl.arange(0, LAYOUT.lanes)
 
 

@@ -46,6 +46,7 @@ from lac_kernels.triton.memory import (
     put_int,
     put_slot,
     put_state,
+    steps_of,
 )
 from lac_kernels.triton.values import (
     EXTENDED,
@@ -110,28 +111,45 @@ def add_column(sums, state, LAYOUT: tl.constexpr):
 
 
 @triton.jit
+def loaded_forward(pair, strip, edge, start, i_strip, m, M, LAYOUT: tl.constexpr):
+    """Scores and edges of the first steps, as many as are loaded ahead."""
+    U: tl.constexpr = LAYOUT.ahead
+    lane = tl.arange(0, LAYOUT.lanes)
+    loaded = ()
+    for u in tl.static_range(U):
+        scores = load_scores(pair, strip, start + u - lane, LAYOUT)
+        loaded = loaded + ((scores, edge_above(edge, start + u - lane, i_strip, m, M, LAYOUT)),)
+    return loaded
+
+
+@triton.jit
 def forward_segment(
     state, sums, seen, start, end, pair, strip, i_strip, strips, head, edge_step, m, M, LAYOUT: tl.constexpr
 ):
     """The steps from start to end of one strip; its last row goes to its edge unless it is the last strip."""
     L: tl.constexpr = LAYOUT.lanes
+    U: tl.constexpr = LAYOUT.ahead
     lane = tl.arange(0, L)
     edge_out = head + HEADER + i_strip * edge_step
     edge_in = edge_out - edge_step
-    ahead = load_scores(pair, strip, start - lane, LAYOUT)
-    at_edge = edge_above(edge_in, start - lane, i_strip, m, M, LAYOUT)
-    for t in range(start, end):
-        column = t - lane
-        cells, most_open, most_extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
-        at_edge = edge_above(edge_in, column + 1, i_strip, m, M, LAYOUT)
-        if LAYOUT.multi:
-            done = column - L
-            leaves = (lane == 0) & (done >= 0) & (done < m) & (lane < (strips - 1 - i_strip) * L)
-            put_edge(rotated, K_rotated, edge_out + done, M, leaves, LAYOUT)
-        state, _terms = forward_column(cells, state, incoming, K_in, LAYOUT)
-        seen = watch(seen, cells, most_open, most_extend, LAYOUT)
-        sums = add_column(sums, state, LAYOUT)
+    loaded = loaded_forward(pair, strip, edge_in, start, i_strip, m, M, LAYOUT)
+    for first in range(start, end, U):
+        ahead = ()
+        for u in tl.static_range(U):
+            column = first + u - lane
+            scores, at_edge = loaded[u]
+            scores_ahead = load_scores(pair, strip, column + U, LAYOUT)
+            cells, most_open, most_extend = cells_at(scores, column, pair, strip, LAYOUT)
+            incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
+            ahead = ahead + ((scores_ahead, edge_above(edge_in, column + U, i_strip, m, M, LAYOUT)),)
+            if LAYOUT.multi:
+                done = column - L
+                leaves = (lane == 0) & (done >= 0) & (done < m) & (lane < (strips - 1 - i_strip) * L)
+                put_edge(rotated, K_rotated, edge_out + done, M, leaves, LAYOUT)
+            state, _terms = forward_column(cells, state, incoming, K_in, LAYOUT)
+            seen = watch(seen, cells, most_open, most_extend, LAYOUT)
+            sums = add_column(sums, state, LAYOUT)
+        loaded = ahead
     return state, sums, seen
 
 
@@ -219,7 +237,7 @@ def forward_kernel(
     pair, pair_open, pair_extend = pair_of(views, v_views, b, unit, LAYOUT)
     seen = (fill(-float("inf"), LAYOUT), fill(0.0, LAYOUT), fill(0.0, LAYOUT))
     sums = (zero(LAYOUT), fill_int(0, LAYOUT))
-    steps = m + L
+    steps = steps_of(m, LAYOUT)
     for i_strip in range(strips):
         strip = strip_of(pair, b, i_strip * (R * L) + tl.arange(0, L) * R, n, m, LAYOUT)
         state = border_state(LAYOUT)
@@ -251,16 +269,21 @@ def forward_kernel(
 @triton.jit
 def replay(state, start, end, slots, pair, strip, i_strip, edge_in, m, M, LAYOUT: tl.constexpr):
     """Run one segment forward again, and keep in `slots` what the backward steps need."""
+    U: tl.constexpr = LAYOUT.ahead
     lane = tl.arange(0, LAYOUT.lanes)
-    ahead = load_scores(pair, strip, start - lane, LAYOUT)
-    at_edge = edge_above(edge_in, start - lane, i_strip, m, M, LAYOUT)
-    for t in range(start, end):
-        column = t - lane
-        cells, _open, _extend, ahead = cells_at(ahead, column, column + 1, pair, strip, LAYOUT)
-        incoming, K_in, _rotated, _K = from_above(state, at_edge, column, i_strip, m, LAYOUT)
-        at_edge = edge_above(edge_in, column + 1, i_strip, m, M, LAYOUT)
-        state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
-        put_slot(slots + (t - start) * LAYOUT.slot, state, terms, LAYOUT)
+    loaded = loaded_forward(pair, strip, edge_in, start, i_strip, m, M, LAYOUT)
+    for first in range(start, end, U):
+        ahead = ()
+        for u in tl.static_range(U):
+            column = first + u - lane
+            scores, at_edge = loaded[u]
+            scores_ahead = load_scores(pair, strip, column + U, LAYOUT)
+            cells, _open, _extend = cells_at(scores, column, pair, strip, LAYOUT)
+            incoming, K_in, _rotated, _K = from_above(state, at_edge, column, i_strip, m, LAYOUT)
+            ahead = ahead + ((scores_ahead, edge_above(edge_in, column + U, i_strip, m, M, LAYOUT)),)
+            state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
+            put_slot(slots + (first + u - start) * LAYOUT.slot, state, terms, LAYOUT)
+        loaded = ahead
 
 
 @triton.jit
@@ -319,6 +342,29 @@ def inside_rows(column, strip, LAYOUT: tl.constexpr):
 
 
 @triton.jit
+def slot_ahead(slots, step, LAYOUT: tl.constexpr):
+    """The slot of a step of the segment, if there are registers for it; of a step below 0, something."""
+    if LAYOUT.ahead_back > 1:
+        return get_slot(slots + tl.maximum(step, 0) * LAYOUT.slot, LAYOUT)
+    else:
+        return ()
+
+
+@triton.jit
+def loaded_back(pair, strip, edge, slots, start, end, i_back, m, M, LAYOUT: tl.constexpr):
+    """Scores, edges and slots of the last steps, as many as are loaded ahead."""
+    U: tl.constexpr = LAYOUT.ahead_back
+    lane = tl.arange(0, LAYOUT.lanes)
+    loaded = ()
+    for u in tl.static_range(U):
+        t = end - 1 - u
+        scores = load_scores(pair, strip, t - lane, LAYOUT)
+        slot = slot_ahead(slots, t - start, LAYOUT)
+        loaded = loaded + ((scores, edge_below(edge, t - lane, i_back, m, M, LAYOUT), slot),)
+    return loaded
+
+
+@triton.jit
 def sweep_back(
     back, sums, start, end, slots, pair, strip, i_back, edge, place, gradients, scale, m, M, LAYOUT: tl.constexpr
 ):
@@ -328,25 +374,33 @@ def sweep_back(
     and the slope of log Z.
     """
     L: tl.constexpr = LAYOUT.lanes
+    U: tl.constexpr = LAYOUT.ahead_back
     lane = tl.arange(0, L)
-    ahead = load_scores(pair, strip, end - 1 - lane, LAYOUT)
-    at_edge = edge_below(edge, end - 1 - lane, i_back, m, M, LAYOUT)
-    for i in range(end - start):
-        t = end - 1 - i
-        column = t - lane
-        # Before anything is stored: a load does not pass a store that may be to the same place.
-        kept, K_kept = get_slot(slots + (t - start) * LAYOUT.slot, LAYOUT)
-        cells, _open, _extend, ahead = cells_at(ahead, column, column - 1, pair, strip, LAYOUT)
-        incoming, K_in, rotated, K_rotated = from_below(back, at_edge, column, i_back, m, LAYOUT)
-        at_edge = edge_below(edge, column - 1, i_back, m, M, LAYOUT)
-        if LAYOUT.multi:
-            done = t + 1 + lane * 0
-            put_edge(rotated, K_rotated, edge + done, M, (lane == L - 1) & (done < m), LAYOUT)
-        back, follows, after = backward_column(cells, back, incoming, K_in, LAYOUT)
-        sums = store_gradients(
-            gradients, sums, kept, place + column, M, inside_rows(column, strip, LAYOUT), follows, after,
-            lane_scale(scale, back, K_kept, LAYOUT), LAYOUT,
-        )  # fmt: skip
+    loaded = loaded_back(pair, strip, edge, slots, start, end, i_back, m, M, LAYOUT)
+    for first in range(0, end - start, U):
+        ahead = ()
+        for u in tl.static_range(U):
+            t = end - 1 - first - u
+            column = t - lane
+            scores, at_edge, slot = loaded[u]
+            # Before anything is stored: a load does not pass a store that may be to the same place.
+            if U == 1:
+                slot = get_slot(slots + (t - start) * LAYOUT.slot, LAYOUT)
+            kept, K_kept = slot
+            scores_ahead = load_scores(pair, strip, column - U, LAYOUT)
+            cells, _open, _extend = cells_at(scores, column, pair, strip, LAYOUT)
+            incoming, K_in, rotated, K_rotated = from_below(back, at_edge, column, i_back, m, LAYOUT)
+            at_edge = edge_below(edge, column - U, i_back, m, M, LAYOUT)
+            ahead = ahead + ((scores_ahead, at_edge, slot_ahead(slots, t - U - start, LAYOUT)),)
+            if LAYOUT.multi:
+                done = t + 1 + lane * 0
+                put_edge(rotated, K_rotated, edge + done, M, (lane == L - 1) & (done < m), LAYOUT)
+            back, follows, after = backward_column(cells, back, incoming, K_in, LAYOUT)
+            sums = store_gradients(
+                gradients, sums, kept, place + column, M, inside_rows(column, strip, LAYOUT), follows, after,
+                lane_scale(scale, back, K_kept, LAYOUT), LAYOUT,
+            )  # fmt: skip
+        loaded = ahead
     return back, sums
 
 
@@ -399,7 +453,7 @@ def backward_kernel(
         scale = scale_of(head, b, grad, grad_step, rate, T, LAYOUT)
         pair, _open, _extend = pair_of(views, v_views, b, unit, LAYOUT)
         sums = (fill(0.0, LAYOUT), fill(0.0, LAYOUT))
-        steps = m + L
+        steps = steps_of(m, LAYOUT)
         segments = tl.cdiv(steps, segment)
         for i_back in range(strips):
             i_strip = strips - 1 - i_back
