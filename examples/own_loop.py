@@ -36,7 +36,7 @@ def main(steps: int) -> list[float]:
     torch.manual_seed(0)
     weights = torch.randn(4, FEATURES)
     encoder, loss = FrameEncoder(FEATURES, embed_dim=32, width=64), LACLoss()
-    parameters = [*encoder.parameters(), *loss.parameters()]  # penalties, margin and scale learn, too
+    parameters = [*encoder.parameters(), *loss.parameters()]  # the gap penalties learn, too
     optimizer = torch.optim.AdamW(parameters, lr=3e-3)
     values = []
     for step in range(steps):
