@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.plans import CONTRAST, PLANS, Plan
 from bench.representations import CPU, at_once, prepared
-from bench.rows import RESULTS, append_rows, command_line, commit, read
+from bench.rows import RESULTS, append_rows, command_line, commit, machine, read
 from lac import LACLoss
 from lac.embed import embed_clips
 from lac.runs.alignment_quality import alignment_quality
@@ -37,7 +37,6 @@ def run(plan: Plan, loss: str, seed: int) -> list[dict[str, Any]]:
     quality = alignment_quality(
         made.dataset, lambda clips: embed_clips(encoder, clips, CPU), by, reach=made.config.train.reach
     )
-    environment = describe(CPU)
     common = {
         "data": plan.data,
         "loss": loss,
@@ -46,7 +45,7 @@ def run(plan: Plan, loss: str, seed: int) -> list[dict[str, Any]]:
         "clips": len(quality.clips),
         "people": quality.people,
         "pairs": quality.pairs,
-        **{key: environment[key] for key in ("device", "torch", "lac")},
+        **machine(describe(CPU)),
     }
     return [
         {**common, "aligner": name, **{key: round(x, 5) for key, x in figures._asdict().items()}}

@@ -21,8 +21,8 @@ import triton
 from emulated import emulate
 from ptxemu.launch import Kernel, kernel_of
 
-from bench.problems import Problem
-from bench.rows import RESULTS, append_rows, command_line, commit
+from bench.problems import Problem, long_problem
+from bench.rows import RESULTS, append_rows, command_line, commit, machine
 from lac.system import describe
 
 ROWS = RESULTS / "emulated.csv"
@@ -30,14 +30,6 @@ FIELDS = [
     "kernel", "cells", "cells_per_second", "launches", "compile_seconds", "device", "torch", "triton", "lac", "commit",
     "date", "command",
 ]  # fmt: skip
-
-
-def problem(n: int, scale: float) -> Problem:
-    """Two pairs of n x n frames. Scores that are large against the temperature need numbers with exponents."""
-    g = torch.Generator().manual_seed(0)
-    gap, length = torch.ones(1, 1, 1), torch.full((2,), n).int()
-    scores = (torch.randn(2, n, n, generator=g) - 0.3 + 2 * torch.eye(n)) * scale
-    return Problem(scores, gap, 0.3 * gap, torch.tensor(0.5), length, length)
 
 
 def measured(launches: int, cells: int, run: Callable[[Any], Any]) -> list[dict[str, Any]]:
@@ -92,16 +84,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROWS, metavar="CSV", help="default: %(default)s")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    environment = describe(torch.device("cpu"))
     common = {
-        **{key: environment[key] for key in ("device", "torch", "lac")},
+        **machine(describe(torch.device("cpu"))),
         "triton": triton.__version__,
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
         "command": f"PYTHONPATH=tests {command_line('emulated')}",
     }
     for numbers, scale in (("scaled", 0.1), ("extended", 300.0)):
-        p = problem(1024, scale)
+        whole = torch.full((2,), 1024).int()
+        p = long_problem(1024, 1024, scale=scale)._replace(lengths1=whole, lengths2=whole)
 
         def both(engine: Any, p: Problem = p) -> None:
             _, saved = engine.forward(p, True)

@@ -119,3 +119,15 @@ def rounding_unit(engine: str, value: float) -> float:
     which adds numbers of the size of V, up to 100 (G = 7).
     """
     return max(1.0, value * 2.0 ** -(7 if engine == "eager" else 14))
+
+
+def long_problem(n: int, m: int, b: int = 2, scale: float = 1.0) -> Problem:
+    """Up to two pairs with a match along the diagonal, the second one shorter.
+
+    Scores that are large against the temperature need numbers with exponents.
+    """
+    g = torch.Generator().manual_seed(n + m)
+    scores = torch.randn(b, n, m, generator=g) - 0.3 + 2 * torch.eye(n, m)
+    gap = torch.ones(1, 1, 1)
+    lengths = (torch.tensor([n, max(1, n - 37)][:b]).int(), torch.tensor([m, max(1, m - 5)][:b]).int())
+    return Problem(scores * scale, gap, 0.3 * gap, torch.tensor(0.5), *lengths)

@@ -29,7 +29,7 @@ import torch
 
 from bench.consensus import side
 from bench.plans import CONSENSUS, CONTROLS, PLANS, TRIED, VARIANTS, Plan, Settings
-from bench.rows import RESULTS, append_rows, command_line, commit, read
+from bench.rows import RESULTS, append_rows, command_line, commit, machine, read
 from lac.data import Dataset
 from lac.embed import embed_clips
 from lac.model.encoder import FrameEncoder
@@ -126,7 +126,7 @@ def row(
         **{f"ap{k}": round(x, 5) for k, x in result.retrieval.items()},
         "people_ap5": round(result.retrieval_other_people[5], 5) if result.retrieval_other_people else "",
         "seconds": round(seconds, 1),
-        **{key: environment[key] for key in ("device", "torch", "lac")},
+        **machine(environment),
     }
 
 

@@ -4,14 +4,16 @@ import csv
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lac.measure.rows import Row, append_rows, commit
 from lac.system import device_name
 
-__all__ = ["RESULTS", "ROOT", "Row", "append_rows", "command_line", "commit", "destination", "read"]
+__all__ = ["RESULTS", "ROOT", "Row", "append_rows", "command_line", "commit", "destination", "machine", "read"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -20,6 +22,11 @@ RESULTS = ROOT / "bench" / "results"
 def command_line(module: str) -> str:
     """The command that runs now, as it is to be repeated: `python -m bench.MODULE ARGUMENTS`."""
     return shlex.join(["python", "-m", f"bench.{module}", *sys.argv[1:]])
+
+
+def machine(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says of where it was made, of what `lac.system.describe` says."""
+    return {key: environment[key] for key in ("device", "torch", "lac")}
 
 
 def destination(device: str) -> Path:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import ptxemu
+import pytest
 
+needs_compiler = pytest.mark.skipif(ptxemu.unavailable() is not None, reason=str(ptxemu.unavailable()))
 THREADS = 512
 _CORNERS = [
     0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 2**15 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1,
@@ -483,8 +485,8 @@ def movement_cases() -> Iterator[Case]:
     yield Case("prefetch.global.L1 [%in0]; mov.b32 {d}, {a}", "b32", ("b32",), lambda a: a)
     guarded = "{{ mov.b32 {d}, {a}; @{c} mov.b32 {d}, {b}; }}"
     yield Case(guarded, "b32", ("b32", "b32", "pred"), lambda a, b, c: np.where(c, b, a))
-    otherwise = "{{ mov.b32 {d}, {a}; @!{c} bra $over{d}; mov.b32 {d}, {b}; $over{d}: }}"
-    yield Case(otherwise.replace("$over{d}", "$over"), "b32", ("b32", "b32", "pred"), lambda a, b, c: np.where(c, b, a))
+    otherwise = "{{ mov.b32 {d}, {a}; @!{c} bra $over; mov.b32 {d}, {b}; $over: }}"
+    yield Case(otherwise, "b32", ("b32", "b32", "pred"), lambda a, b, c: np.where(c, b, a))
 
 
 GROUPS = {

@@ -1,10 +1,9 @@
 """The emulator's instructions against their definitions, on random operands with all corners among them."""
 
-import ptxemu
 import pytest
-from ptxemu_cases import GROUPS, check
+from ptxemu_cases import GROUPS, check, needs_compiler
 
-pytestmark = pytest.mark.skipif(ptxemu.unavailable() is not None, reason=str(ptxemu.unavailable()))
+pytestmark = needs_compiler
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -6,9 +6,9 @@ import numpy as np
 import ptxemu
 import pytest
 from ptxemu import HostBuffer, Kind, Options
-from ptxemu_cases import buffer, play, snippet
+from ptxemu_cases import buffer, needs_compiler, play, snippet
 
-pytestmark = pytest.mark.skipif(ptxemu.unavailable() is not None, reason=str(ptxemu.unavailable()))
+pytestmark = needs_compiler
 
 FIRST = "setp.eq.s32 %p, %t, 0; @!%p bra $end;"  # the first thread alone goes on to $end
 
@@ -73,7 +73,6 @@ def test_reads_before_writes_of_an_uninitialised_buffer():
 def test_generic_addresses_lead_to_their_spaces():
     b = words(32)
     body = """
-    cvta.shared.u64 %g, %g;
     mov.b64 %g, tile; cvta.shared.u64 %g, %g; mul.wide.u32 %l, %t, 4; add.s64 %g, %g, %l;
     st.b32 [%g], %t;
     mov.b64 %l, own; cvta.local.u64 %l, %l; st.b32 [%l+4], %t;

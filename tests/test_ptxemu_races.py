@@ -1,11 +1,11 @@
 """The emulator finds each race, and nothing else, on every schedule."""
 
 import numpy as np
-import ptxemu
 import pytest
+from ptxemu_cases import needs_compiler
 from ptxemu_scripts import BARRIER, LOAD_SHARED, NOTHING, RACES, STORE_SHARED, WARP_BARRIER, play, races, random_script
 
-pytestmark = pytest.mark.skipif(ptxemu.unavailable() is not None, reason=str(ptxemu.unavailable()))
+pytestmark = needs_compiler
 
 SCHEDULES = [
     {"schedule": schedule, "preempt": preempt, "seed": 3}

@@ -10,9 +10,8 @@ from ptxemu import HostBuffer, Options, Unsupported
 from ptxemu import compiler as compiler_module
 from ptxemu.instructions.table import TABLE
 from ptxemu.launch import Kernel, kernel_of
-from ptxemu_cases import GROUPS, buffer, kernel, play, snippet
+from ptxemu_cases import GROUPS, buffer, kernel, needs_compiler, play, snippet
 
-needs_compiler = pytest.mark.skipif(ptxemu.unavailable() is not None, reason=str(ptxemu.unavailable()))
 STORE = "st.global.b32 [%bt], %t;"
 
 

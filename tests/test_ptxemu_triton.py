@@ -14,8 +14,9 @@ pytest.importorskip("triton")
 import ptxemu_kernels as kernels
 from ptxemu.ahead_of_time import compile_kernel
 from ptxemu.driver import session
+from ptxemu_cases import needs_compiler
 
-pytestmark = pytest.mark.skipif(ptxemu.unavailable() is not None, reason=str(ptxemu.unavailable()))
+pytestmark = needs_compiler
 
 TARGETS = [
     "cuda:90",

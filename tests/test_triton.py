@@ -20,7 +20,7 @@ from extremes import (
 )
 from oracle import GOLDEN, GOLDEN_POSTERIOR, errors
 
-from bench.problems import Problem, random_problem
+from bench.problems import Problem, long_problem, random_problem
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import eager, ops
 from lac_kernels.problem import Direction
@@ -109,14 +109,6 @@ def test_no_findings_and_the_same_bits_on_any_schedule(schedule):
             assert not s.findings
     for x, y in zip(*found, strict=True):
         assert torch.equal(x, y)
-
-
-def long_problem(n: int, m: int, b: int = 2, scale: float = 1.0) -> Problem:
-    g = torch.Generator().manual_seed(n + m)
-    scores = torch.randn(b, n, m, generator=g) - 0.3 + 2 * torch.eye(n, m)
-    gap = torch.ones(1, 1, 1)
-    lengths = (torch.tensor([n, max(1, n - 37)][:b]).int(), torch.tensor([m, max(1, m - 5)][:b]).int())
-    return Problem(scores * scale, gap, 0.3 * gap, torch.tensor(0.5), *lengths)
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])

@@ -122,14 +122,11 @@ def measure(kernel: Any, rows: int, steps: tuple[int, ...]) -> dict[str, Any]:
     found = usage(kernel)
     result: dict[str, Any] = {key: getattr(found, key) for key in ("registers", "spills", "shared", "barriers")}
     known = len(found.loops) == len(steps)
-    per = steps if known else (1,) * len(found.loops)
+    loops = list(zip(found.loops, steps if known else (1,) * len(found.loops), strict=True))
     if rows:
         key = "loop instructions per cell" if known else "loop instructions per row"
-        result[key] = round(sum(loop.instructions / n for loop, n in zip(found.loops, per, strict=True)) / rows, 2)
-    cycles = [
-        {how: round(x / n, 1) for how, x in loop.cycles.items()} for loop, n in zip(found.loops, per, strict=True)
-    ]
-    return result | {ESTIMATE: cycles}
+        result[key] = round(sum(loop.instructions / n for loop, n in loops) / rows, 2)
+    return result | {ESTIMATE: [{how: round(x / n, 1) for how, x in loop.cycles.items()} for loop, n in loops]}
 
 
 def measure_all(target: str, case: str) -> dict[str, dict[str, Any]]:

@@ -5,13 +5,12 @@ python -m ptxemu.ahead_of_time MODULE:KERNEL 'x=*fp32,n=i32,BLOCK=1024' --target
 
 import argparse
 import ast
-import contextlib
 import importlib
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import triton
 from triton.compiler import ASTSource
 
 from ptxemu import cycles
-from ptxemu.driver import CompileOnly, target_of
+from ptxemu.driver import CompileOnly, driven_by, target_of
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 
@@ -58,16 +57,9 @@ class Usage(NamedTuple):
     loops: list[Loop]
 
 
-@contextlib.contextmanager
-def compiling_for(target: str) -> Iterator[None]:
+def compiling_for(target: str) -> AbstractContextManager[None]:
     """Within, launches by `kernel.warmup` compile for a target ("cuda:90", "hip:gfx942") that need not be there."""
-    driver = triton.runtime.driver
-    before = driver.__dict__.get("_active")
-    driver.set_active(CompileOnly(target_of(target)))
-    try:
-        yield
-    finally:
-        driver._active = before
+    return driven_by(CompileOnly(target_of(target)))
 
 
 def usage(kernel: Any) -> Usage:

@@ -1,9 +1,8 @@
 """The C++ function of a kernel as it grows: names in scope, and operands as C++ expressions."""
 
 import re
-from collections.abc import Iterator
 
-from ptxemu.program import TYPES, Instruction, Memory, Program, Type, Unsupported, number
+from ptxemu.program import TYPES, Memory, Program, Type, Unsupported, number
 
 # What is read without a register, as C++ of the runtime, with its bits.
 SPECIAL_REGISTERS = {
@@ -165,8 +164,3 @@ def label(name: str) -> str:
 def bits_of(n: int) -> Type:
     """The type b8, b16, b32 or b64."""
     return TYPES[f"b{n}"]
-
-
-def registers_of(i: Instruction, index: int) -> Iterator[str]:
-    """The registers of a vector operand."""
-    yield from vector(i.operands[index])

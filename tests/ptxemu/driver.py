@@ -39,16 +39,24 @@ def session(target: str = "cuda:90", **options: Any) -> Iterator[Session]:
         target: "cuda:" and the compute capability.
         **options: of `Options`.
     """
-    before = triton.runtime.driver.__dict__.get("_active")
     opened = Session(Options(**options))
-    triton.runtime.driver.set_active(EmulatorDriver(target_of(target)))
     _open.append(opened)
     try:
-        with _kernels_of_a_session():
+        with driven_by(EmulatorDriver(target_of(target))), _kernels_of_a_session():
             yield opened
     finally:
-        triton.runtime.driver._active = before
         _open.pop()
+
+
+@contextlib.contextmanager
+def driven_by(driver: DriverBase) -> Iterator[None]:
+    """Within, Triton has this driver; afterwards the one before, or none yet."""
+    before = triton.runtime.driver.__dict__.get("_active")
+    triton.runtime.driver.set_active(driver)
+    try:
+        yield
+    finally:
+        triton.runtime.driver._active = before
 
 
 def target_of(name: str) -> GPUTarget:

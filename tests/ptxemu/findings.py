@@ -70,7 +70,7 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         text = f"{self.kind.value}, {self.times} times, first by {_who(self.instruction, self.thread, self.cta)}"
-        if self.other and self.other_thread is not None:
+        if self.other:
             text += f"\n    against {_who(self.other, self.other_thread, self.other_cta)}"
         if self.bytes:
             where = "other memory" if self.buffer is None else f"buffer {self.buffer}"
@@ -78,7 +78,7 @@ class Finding(NamedTuple):
         return text
 
 
-def _who(i: Instruction, thread: int, cta: int | None) -> str:
+def _who(i: Instruction, thread: int | None, cta: int | None) -> str:
     source = f"{Path(i.source.file).name}:{i.source.line}" if i.source else "no source line"
     return f"thread {thread} of CTA {cta} at {source}, PTX line {i.line}: {i.text}"
 

@@ -15,7 +15,7 @@ from ptxemu.translate import Translated, translate
 
 SCHEDULES = ("forward", "reverse", "random", "warp")  # enum Schedule of state.h
 MOST_FINDINGS = 64  # different ones of a launch
-_BUFFER_SHIFT, _BUFFER_BASE = 40, 1 << 20  # memory.h: buffer i lies at (i + 1) << shift, and some more
+_BUFFER_SHIFT, _BUFFER_BASE = 40, 1 << 20  # interface.h: buffer i lies at (i + 1) << shift, and some more
 _NOBODY = 2**32 - 1
 
 
@@ -160,6 +160,7 @@ class Kernel:
         self.library = compiled(self.translated.source, self.program.name)
         sizes = (c_uint32 * 6)()
         self.library.layout(sizes)
+        self.library.traced.restype = POINTER(_Traced)
         if list(sizes) != [*(ctypes.sizeof(x) for x in (_Launch, _Finding, _Buffer, _Traced)), _CELL, _OTHERS]:
             raise EmulatorError(f"launch.py and runtime/state.h differ in what a launch is: {list(sizes)}")
 
@@ -279,7 +280,6 @@ def _launch(
 
 def _trace(kernel: Kernel) -> list[Access]:
     count = c_uint64()
-    kernel.library.traced.restype = POINTER(_Traced)
     first = kernel.library.traced(ctypes.byref(count))
     return [
         Access(a.cta, a.thread, a.pc, a.barriers, a.bytes, bool(a.write), _argument(a.buffer, kernel), a.offset)
@@ -292,22 +292,17 @@ def _argument(buffer: int, kernel: Kernel) -> int | None:
     return buffer - len(kernel.data) if buffer >= len(kernel.data) else None
 
 
-_WITH_OTHER = {
-    Kind.CONSTANT_WRITTEN, Kind.RACE_IN_WARP, Kind.RACE_BETWEEN_WARPS, Kind.RACE_BETWEEN_CTAS, Kind.SAME_VALUE_RACE,
-    Kind.REPLICAS_DIFFER, Kind.DIVERGENT_BARRIER, Kind.DIVERGENT_COLLECTIVE,
-}  # fmt: skip
-
-
 def _finding(f: Any, kernel: Kernel) -> Finding:
-    kind, instructions = list(Kind)[f.kind], kernel.program.instructions
+    instructions = kernel.program.instructions
+    alone = f.other_thread == _NOBODY
     return Finding(
-        kind,
+        list(Kind)[f.kind],
         instructions[f.pc],
-        instructions[f.other_pc] if kind in _WITH_OTHER else None,
+        None if alone else instructions[f.other_pc],
         f.thread,
-        None if f.other_thread == _NOBODY else f.other_thread,
+        None if alone else f.other_thread,
         f.cta,
-        None if f.other_cta == _NOBODY else f.other_cta,
+        None if alone else f.other_cta,
         _argument(f.buffer, kernel),
         f.offset,
         f.bytes,

@@ -181,6 +181,31 @@ def from_above(state, at_edge, column, i_strip, m, LAYOUT: tl.constexpr):
 
 
 @triton.jit
+def loaded_forward(pair, strip, edge, start, i_strip, m, M, LAYOUT: tl.constexpr):
+    """Scores and edges of the first steps, as many as are loaded ahead."""
+    U: tl.constexpr = LAYOUT.ahead
+    lane = tl.arange(0, LAYOUT.lanes)
+    loaded = ()
+    for u in tl.static_range(U):
+        scores = load_scores(pair, strip, start + u - lane, LAYOUT)
+        loaded = loaded + ((scores, edge_above(edge, start + u - lane, i_strip, m, M, LAYOUT)),)
+    return loaded
+
+
+@triton.jit
+def begin_step(state, loaded, column, pair, strip, edge, i_strip, m, M, LAYOUT: tl.constexpr):
+    """What a forward step goes on with, of what was `loaded` for it: the column's cells and largest gaps, what
+    `from_above` gives; and what is loaded now, for a later step.
+    """
+    scores, at_edge = loaded
+    scores_ahead = load_scores(pair, strip, column + LAYOUT.ahead, LAYOUT)
+    cells, most_open, most_extend = cells_at(scores, column, pair, strip, LAYOUT)
+    incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
+    ahead = (scores_ahead, edge_above(edge, column + LAYOUT.ahead, i_strip, m, M, LAYOUT))
+    return cells, most_open, most_extend, incoming, K_in, rotated, K_rotated, ahead
+
+
+@triton.jit
 def forward_exponent(h, K, incoming, K_in, LAYOUT: tl.constexpr):
     """The exponent of the largest h that the step starts from, the lane's own or the incoming one."""
     R: tl.constexpr = LAYOUT.rows

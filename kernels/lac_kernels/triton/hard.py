@@ -12,12 +12,10 @@ import triton
 import triton.language as tl
 
 from lac_kernels.triton.columns import (
+    begin_step,
     border_state,
-    cells_at,
-    edge_above,
     forward_column,
-    from_above,
-    load_scores,
+    loaded_forward,
     pair_of,
     strip_of,
 )
@@ -129,16 +127,14 @@ def hard_strip(nan, pair, strip, i_strip, edge, choices, m, M, LAYOUT: tl.conste
     lane = tl.arange(0, L)
     state = border_state(LAYOUT)
     tops = nothing_yet(LAYOUT)
-    ahead = load_scores(pair, strip, -lane, LAYOUT)
-    at_edge = edge_above(edge, -lane, i_strip, m, M, LAYOUT)
+    loaded = loaded_forward(pair, strip, edge, 0, i_strip, m, M, LAYOUT)
     for t in range(m + L):
         column = t - lane
-        scores = ahead
-        ahead = load_scores(pair, strip, column + 1, LAYOUT)
-        cells, most_open, most_extend = cells_at(scores, column, pair, strip, LAYOUT)
+        cells, most_open, most_extend, incoming, K_in, rotated, K_rotated, ahead = begin_step(
+            state, loaded[0], column, pair, strip, edge, i_strip, m, M, LAYOUT
+        )
+        loaded = (ahead,)
         nan |= ((most_open != most_open) | (most_extend != most_extend)).to(tl.int32)
-        incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
-        at_edge = edge_above(edge, column + 1, i_strip, m, M, LAYOUT)
         if LAYOUT.multi:
             done = column - L
             put_edge(rotated, K_rotated, edge + done, M, (lane == 0) & (done >= 0) & (done < m), LAYOUT)

@@ -14,17 +14,17 @@ import triton.language as tl
 
 from lac_kernels.triton.columns import (
     backward_column,
+    begin_step,
     border_back,
     border_state,
     cells_at,
-    edge_above,
     edge_below,
     forward_column,
-    from_above,
     from_below,
     lane_below,
     leaving_back,
     load_scores,
+    loaded_forward,
     pair_of,
     rotate,
     strip_of,
@@ -111,18 +111,6 @@ def add_column(sums, state, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def loaded_forward(pair, strip, edge, start, i_strip, m, M, LAYOUT: tl.constexpr):
-    """Scores and edges of the first steps, as many as are loaded ahead."""
-    U: tl.constexpr = LAYOUT.ahead
-    lane = tl.arange(0, LAYOUT.lanes)
-    loaded = ()
-    for u in tl.static_range(U):
-        scores = load_scores(pair, strip, start + u - lane, LAYOUT)
-        loaded = loaded + ((scores, edge_above(edge, start + u - lane, i_strip, m, M, LAYOUT)),)
-    return loaded
-
-
-@triton.jit
 def forward_segment(
     state, sums, seen, start, end, pair, strip, i_strip, strips, head, edge_step, m, M, LAYOUT: tl.constexpr
 ):
@@ -137,11 +125,10 @@ def forward_segment(
         ahead = ()
         for u in tl.static_range(U):
             column = first + u - lane
-            scores, at_edge = loaded[u]
-            scores_ahead = load_scores(pair, strip, column + U, LAYOUT)
-            cells, most_open, most_extend = cells_at(scores, column, pair, strip, LAYOUT)
-            incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
-            ahead = ahead + ((scores_ahead, edge_above(edge_in, column + U, i_strip, m, M, LAYOUT)),)
+            cells, most_open, most_extend, incoming, K_in, rotated, K_rotated, next_loaded = begin_step(
+                state, loaded[u], column, pair, strip, edge_in, i_strip, m, M, LAYOUT
+            )
+            ahead = ahead + (next_loaded,)
             if LAYOUT.multi:
                 done = column - L
                 leaves = (lane == 0) & (done >= 0) & (done < m) & (lane < (strips - 1 - i_strip) * L)
@@ -276,11 +263,10 @@ def replay(state, start, end, slots, pair, strip, i_strip, edge_in, m, M, LAYOUT
         ahead = ()
         for u in tl.static_range(U):
             column = first + u - lane
-            scores, at_edge = loaded[u]
-            scores_ahead = load_scores(pair, strip, column + U, LAYOUT)
-            cells, _open, _extend = cells_at(scores, column, pair, strip, LAYOUT)
-            incoming, K_in, _rotated, _K = from_above(state, at_edge, column, i_strip, m, LAYOUT)
-            ahead = ahead + ((scores_ahead, edge_above(edge_in, column + U, i_strip, m, M, LAYOUT)),)
+            cells, _open, _extend, incoming, K_in, _rotated, _K, next_loaded = begin_step(
+                state, loaded[u], column, pair, strip, edge_in, i_strip, m, M, LAYOUT
+            )
+            ahead = ahead + (next_loaded,)
             state, terms = forward_column(cells, state, incoming, K_in, LAYOUT)
             put_slot(slots + (first + u - start) * LAYOUT.slot, state, terms, LAYOUT)
         loaded = ahead

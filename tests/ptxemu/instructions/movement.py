@@ -75,7 +75,7 @@ def _space(i: Instruction) -> str | None:
 
 
 def order_of(i: Instruction, *, atomic: bool = False) -> str:
-    """The memory order of an access, as C++ of order.h; "WEAK" if it has none. Atomics are relaxed at least."""
+    """The memory order of an access, as C++ of interface.h; "WEAK" if it has none. Atomics are relaxed at least."""
     parts = []
     if atomic or i.one_of("relaxed", "volatile", "acquire", "release", "acq_rel"):
         parts.append("RELAXED")
@@ -89,27 +89,26 @@ def order_of(i: Instruction, *, atomic: bool = False) -> str:
 
 
 def space_of(i: Instruction) -> str:
-    """The state space of an access, as C++ of memory.h."""
+    """The state space of an access, as C++ of interface.h."""
     space = _space(i)
     if space not in _SPACES:
         raise Unsupported(i.name)
     return _SPACES[space]
 
 
-def _elements(i: Instruction, body: Body) -> tuple[Type, int]:
-    """Type and number of what a load or store moves; the access is noted."""
-    body.note_access(_space(i), i.type.bits)
-    return i.type, int((i.one_of("v2", "v4", "v8") or "v1")[1:])
+def _elements(i: Instruction) -> int:
+    """How many a load or store moves."""
+    return int((i.one_of("v2", "v4", "v8") or "v1")[1:])
 
 
 @instruction("ld")
 def _load(i: Instruction, body: Body, pc: int) -> str:
-    type, count = i.type, int((i.one_of("v2", "v4", "v8") or "v1")[1:])
-    code = f"{storage(type.bits)} value[{count}]; "
+    type = i.type
+    code = f"{storage(type.bits)} value[{_elements(i)}]; "
     if _space(i) == "param":
         code += f"memcpy(value, {body.parameter(i.operands[1])}, sizeof value);"
     else:
-        _elements(i, body)
+        body.note_access(_space(i), type.bits)
         order, address = order_of(i), body.address(i.operands[1])
         constant = "true" if "nc" in i.modifiers else "false"
         if order == "WEAK":
@@ -123,9 +122,10 @@ def _load(i: Instruction, body: Body, pc: int) -> str:
 
 @instruction("st")
 def _store(i: Instruction, body: Body, pc: int) -> str:
-    type, count = _elements(i, body)
+    type = i.type
+    body.note_access(_space(i), type.bits)
     values = ", ".join(body.read(r, bits_of(type.bits)) for r in vector(i.operands[1]))
-    code = f"const {storage(type.bits)} value[{count}] = {{{values}}}; "
+    code = f"const {storage(type.bits)} value[{_elements(i)}] = {{{values}}}; "
     order, address = order_of(i), body.address(i.operands[0])
     if order == "WEAK":
         return code + f"store(t, {space_of(i)}, {address}, {pc}, value, sizeof value);"
