@@ -32,9 +32,11 @@ from bench.tables_of_speed import (
     draw,
     each_machine,
     emulated,
+    estimated,
     flat,
     fuzzed,
     growing,
+    host,
     passes,
     stepped,
 )
@@ -62,6 +64,8 @@ TABLES = {
     "training": each_machine(stepped),
     "fuzz": fuzzed,
     "emulated": emulated,
+    "host": host,
+    "estimated": estimated,
 }
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from bench import rows as places
 from bench.measure import WITHOUT_AUTOGRAD
 from lac.measure.figure import growth_figure
@@ -12,6 +14,10 @@ from lac.measure.rows import Row, read_rows, shape_of, speed_up
 from lac.measure.sides import LOOP, WAVEFRONT
 
 EMULATED_ROWS = places.RESULTS / "emulated.csv"
+HOST_ROWS = places.RESULTS / "host.csv"
+ESTIMATED = (
+    "2x64x64", "16x64x64", "16x256x256", "64x256x256", "16x512x512", "4x1024x1024", "1x4096x4096", "1024x256x256",
+)  # fmt: skip
 FUZZ_ROWS = places.RESULTS / "fuzz.csv"
 
 
@@ -335,3 +341,39 @@ def emulated(_: str) -> str:
         for row in rows.values()
     }
     return "\n".join([*lines, "", *sorted(below), f"Rows: {EMULATED_ROWS.relative_to(places.ROOT)}."])
+
+
+def host(_: str) -> str:
+    """What calls cost the host: the newest row of each."""
+    rows = {row["call"]: row for row in places.read(HOST_ROWS)}
+    lines = ["| call, on 16 pairs of 64 x 64 frames | microseconds |", "|---|---:|"]
+    lines += [f"| {name} | {row['microseconds']} |" for name, row in rows.items()]
+    below = {
+        f"{row['device']}, one thread, torch {row['torch']}, Triton {row['triton']}, commit {row['commit']}, "
+        f"`{row['command']}`."
+        for row in rows.values()
+    }
+    return "\n".join([*lines, "", *sorted(below), f"Rows: {HOST_ROWS.relative_to(places.ROOT)}."])
+
+
+def estimated(_: str) -> str:
+    """What the kernels are estimated to take on an H100, in the forms in which they run these shapes."""
+    from lac_kernels.triton import estimate
+    from lac_kernels.triton.plan import Shape as Problem
+    from lac_kernels.triton.plan import form_of
+
+    lines = ["| B x N x M | rows, warps | form | forward | backward | both |", "|---|---|---|---:|---:|---:|"]
+    for text in ESTIMATED:
+        shape = Problem(*Shape.parse(text)[:3], torch.float32, torch.device("cpu"), dual=False, cell=False)
+        form = form_of(shape, estimate.H100)
+        how = "programs that wait" if form.waits else "one program a pair"
+        kept = "steps kept" if form.keep else "run again"
+        times = [estimate.estimate(shape, backward) for backward in (False, True)]
+        if None in times:
+            raise ValueError(f"{text}: the steps of {form} are not known")
+        forward, backward = (1e6 * x for x in times if x is not None)
+        lines.append(
+            f"| {text} | {form.rows}, {form.warps} | {how}, {kept} | {number(forward)} | {number(backward)} | "
+            f"{number(forward + backward)} |"
+        )
+    return "\n".join([*lines, "", "Microseconds, **estimates** (`lac_kernels/triton/estimate.py`), without launches."])

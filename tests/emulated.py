@@ -83,7 +83,19 @@ def emulate(target: str = "cuda:90", **options: Any) -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch, session(target, uninitialised=uninitialised, **options) as opened:
         patch.setattr(launch, "allocate", allocate)
+        forget_compiled()
         try:
             yield opened
         finally:
             engines.engine.cache_clear()  # for it has answered for the emulator
+            forget_compiled()
+
+
+def forget_compiled() -> None:
+    """What is kept between launches is for one driver."""
+    from lac_kernels.triton import launch, plan
+
+    launch._compiled.clear()
+    launch._prepared.clear()
+    for answer in (plan.device_lanes, plan.programs_may_wait, plan.processors_of):
+        answer.cache_clear()

@@ -2,17 +2,18 @@ import csv
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from lac import smith_waterman
-from lac.cli.bench import main
+from lac.cli.bench import _table, main
 from lac.measure.clock import Timer
 from lac.measure.errors import relative_error
 from lac.measure.gate import gate
 from lac.measure.problem import Inputs, Shape
 from lac.measure.rows import FIELDS, shape_of
 from lac.measure.run import measure
-from lac.measure.sides import MODES, Answer, Call, Side, own_sides
+from lac.measure.sides import MODES, Answer, Call, Side, h100_seconds, own_sides
 from lac_kernels import ops
 
 CPU = torch.device("cpu")
@@ -238,3 +239,30 @@ def test_the_error_is_relative_to_the_largest_or_to_the_floor():
     assert relative_error(exact[:0], exact[:0]) == 0
     with pytest.raises(ValueError, match="shape"):
         relative_error(exact[None], exact)
+
+
+def test_of_a_gpu_microseconds_and_the_estimate_are_shown(capsys):
+    pytest.importorskip("triton")
+    shapes = {"16x256x256": 0.2, "1024x256x256": 1.0}
+    rows = []
+    for text, ms in shapes.items():
+        shape = Shape.parse(text)
+        seconds = h100_seconds(shape, "both", torch.float32)
+        row = dict.fromkeys(FIELDS, "") | {
+            "side": "lac triton",
+            "mode": "both",
+            "error": "1e-6",
+            "peak_bytes": "1000000",
+        }
+        row |= {"batch": str(shape.batch), "n": "256", "m": "256", "ms_estimated": f"{1e3 * seconds:.4g}"}
+        row |= {"ms_p20": str(ms), "ms_p50": str(ms), "ms_p80": str(ms)}
+        rows.append(row | {"mcells_per_s": str(shape.cells / ms / 1e3)})
+    Console(width=120).print(_table(rows, title="both, float32, a GPU"))
+    shown = capsys.readouterr().out
+    assert "us p20" in shown
+    assert "Gcell/s" in shown
+    first, second = (line.split() for line in shown.splitlines() if "lac triton" in line)
+    assert first[2:5] == ["200"] * 3
+    assert float(first[5]) == pytest.approx(129, rel=0.1)
+    assert first[6] == "5.24"
+    assert float(second[5]) > float(first[5])

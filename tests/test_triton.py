@@ -23,7 +23,6 @@ from oracle import GOLDEN, GOLDEN_POSTERIOR, errors
 from bench.problems import Problem, long_problem, random_problem
 from lac import hard_alignment, smith_waterman, soft_alignment
 from lac_kernels import eager, ops
-from lac_kernels.problem import Direction
 
 needs_emulator = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -50,7 +49,7 @@ def test_golden_values(triton_engine):
 @pytest.mark.parametrize("rows", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
     """Steep scores for which o + R (e + max S) is just below 70 T, so that the lanes' exponents have to cope."""
-    from lac_kernels.triton import memory
+    from lac_kernels.triton.layout import FLAG
 
     n = 32 * rows
     for seed in range(12):
@@ -72,66 +71,25 @@ def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
         lengths = (torch.tensor([n, n - 3]).int(), torch.tensor([n + 9, n]).int())
         p = Problem(scores, o * gap, e * gap, torch.tensor(1.0), *lengths)
         _, saved = triton_engine.forward(p, True)
-        assert not saved[:, memory.FLAG.value].contiguous().view(torch.int32).any()
+        assert not saved[:, FLAG.value].contiguous().view(torch.int32).any()
         for name, error in errors(triton_engine, p, torch.ones(2)).items():
             assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
 
 
-def limited(engine: Any, **limits: int) -> SimpleNamespace:
+def limited(engine: Any, limits: Any) -> SimpleNamespace:
     """The engine with other limits of its plans."""
-    from lac_kernels.triton.plan import Limits
-
     functions = ("forward", "gradient", "second", "hard")
-    return SimpleNamespace(**{name: partial(getattr(engine, name), limits=Limits(**limits)) for name in functions})
+    return SimpleNamespace(**{name: partial(getattr(engine, name), limits=limits) for name in functions})
 
 
 def test_one_program_takes_many_pairs(triton_engine):
-    engine = limited(triton_engine, programs=2)
+    from lac_kernels.triton.plan import Limits
+
+    limits = Limits(most_warps=1, kept=0, processors=1, programs=2)
     for seed in range(5):
-        for error in errors(
-            engine, random_problem(seed, 5, 32, 40, gaps="pair", steep=1e4, dear=1e4), torch.ones(5)
-        ).values():
+        p = random_problem(seed, 5, 32, 40, gaps="pair", steep=1e4, dear=1e4)
+        for error in errors(limited(triton_engine, limits), p, torch.ones(5)).values():
             assert error <= 1e-4
-
-
-@pytest.mark.parametrize("schedule", ["reverse", "random", "warp"])
-def test_no_findings_and_the_same_bits_on_any_schedule(schedule):
-    found = []
-    p = random_problem(3, 3, 32, 40, gaps="scalar", steep=1e4, dear=1e4)
-    p = p._replace(lengths1=torch.tensor([p.scores.shape[1], 3, 1]).int(), temperature=torch.tensor(0.5))
-    for options in ({}, {"schedule": schedule, "seed": 5, "preempt": 40}):
-        with emulate(**options) as s:
-            from lac_kernels import triton as engine
-
-            score, saved = engine.forward(p, True)
-            found.append((score, *engine.gradient(torch.ones(3), p, saved, torch.float32, True)))
-            assert s.launches
-            assert not s.findings
-    for x, y in zip(*found, strict=True):
-        assert torch.equal(x, y)
-
-
-@pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_strips(scale, triton_engine):
-    """Rows beyond one strip; one row per lane makes strips short."""
-    engine = limited(triton_engine, most_rows=1, saved_share=1)
-    for n, m in ((33, 20), (100, 65)):
-        for error in errors(engine, long_problem(n, m, scale=scale), torch.tensor([1.0, -2.0])).values():
-            assert error <= 1e-5
-
-
-def test_strips_of_second_derivatives_and_hard_alignments(triton_engine):
-    engine = limited(triton_engine, most_rows=1, saved_share=1)
-    p = long_problem(70, 40)
-    g = torch.Generator().manual_seed(0)
-    v = Direction(*(torch.randn(x.shape, generator=g) for x in (p.scores, p.gap_open, p.gap_extend)))
-    grad = torch.tensor([1.0, -2.0])
-    found = engine.second(grad, p, v)
-    expected = eager.second(grad.double(), p.double(), Direction(*(x.double() for x in v)))
-    for x, y in zip(found, expected, strict=True):
-        torch.testing.assert_close(x.double(), y, rtol=1e-4, atol=1e-4)
-    for x, y in zip(engine.hard(p), eager.hard(p), strict=True):
-        torch.testing.assert_close(x, y)
 
 
 @pytest.mark.slow
@@ -195,21 +153,6 @@ def test_second_derivatives(triton_engine):
     assert torch.autograd.gradcheck(f, inputs)
 
 
-@pytest.mark.parametrize(("item", "shape"), [(4, (64, 64)), (2, (129, 500)), (4, (1024, 1024)), (8, (4097, 129))])
-def test_saved_memory_is_an_eighth_of_the_scores(item, shape):
-    pytest.importorskip("triton")
-    from lac_kernels import triton as triton_engine
-    from lac_kernels.triton.plan import Limits, soft_plans
-
-    dtype = {2: torch.float16, 4: torch.float32, 8: torch.float64}[item]
-    scores = torch.empty((3, *shape), dtype=dtype, device="meta")
-    saved = triton_engine.saved_like(scores)
-    assert saved.nbytes <= scores.nbytes / 8 + 3 * 4 * saved.element_size()
-    for plan in soft_plans(scores, Limits(lanes=32), save=True, dual=False, cell=False, gaps=True):
-        assert plan.saved_step == saved.shape[1]
-        assert plan.layout.saved_words(*shape, plan.segment) <= saved.shape[1]
-
-
 @needs_emulator
 @pytest.mark.parametrize(
     ("line", "mutated"),
@@ -255,19 +198,22 @@ def test_interpreter_agrees(tmp_path):
 import torch
 from bench.problems import random_problem
 from lac_kernels import eager, triton as engine
+from lac_kernels.triton.plan import Limits
 p = random_problem(5, 1, 5, 6, gaps="scalar")._replace(
     scores=torch.randn(1, 5, 6, generator=torch.Generator().manual_seed(0)), gap_open=torch.ones(1, 1, 1),
     gap_extend=torch.ones(1, 1, 1) / 2, lengths1=torch.tensor([4]).int(), lengths2=torch.tensor([6]).int())
-for temperature in (1.0, 0.003):
-    q = p._replace(temperature=torch.tensor(temperature))
-    score, saved = engine.forward(q, True)
-    found = engine.gradient(torch.ones(1), q, saved, torch.float32, True)
-    exact, states = eager.forward(q.double(), True)
-    expected = eager.gradient(torch.ones(1).double(), q.double(), states, torch.float64, True)
-    for x, y in zip((score, *found), (exact, *expected)):
-        torch.testing.assert_close(x.double(), y, rtol=1e-5, atol=1e-6)
-for x, y in zip(engine.hard(q), eager.hard(q)):
-    torch.testing.assert_close(x, y)
+few = dict(lanes=4, most_rows=1, most_warps=2)  # two strips
+for limits in (Limits(), Limits(**few, kept=0), Limits(**few, waits=True)):
+    for temperature in (1.0, 0.003):
+        q = p._replace(temperature=torch.tensor(temperature))
+        score, saved = engine.forward(q, True, limits)
+        found = engine.gradient(torch.ones(1), q, saved, torch.float32, True, limits)
+        exact, states = eager.forward(q.double(), True)
+        expected = eager.gradient(torch.ones(1).double(), q.double(), states, torch.float64, True)
+        for x, y in zip((score, *found), (exact, *expected)):
+            torch.testing.assert_close(x.double(), y, rtol=1e-5, atol=1e-6)
+    for x, y in zip(engine.hard(q, limits), eager.hard(q)):
+        torch.testing.assert_close(x, y)
 """
     )
     root = Path(__file__).parent

@@ -36,7 +36,8 @@ def unavailable(device: torch.device) -> str | None:
     return None
 
 
-def saved_like(scores: Tensor) -> Tensor:
+def saved_like(problem: Problem) -> Tensor:
+    scores = problem.scores
     b, n, m = scores.shape
     return _pairs_first(scores.new_empty((3, n + m - 1, b, min(n, m)), dtype=compute_dtype(scores.dtype)))
 

@@ -3,7 +3,7 @@
 An engine is a module with these functions; `Problem` and `Direction` are those of `problem.py`:
 
     unavailable(device) -> str | None       why it cannot run there, with the remedy
-    saved_like(scores) -> Tensor            an empty tensor like what `forward` saves
+    saved_like(problem) -> Tensor           an empty tensor like what `forward` saves
     forward(problem, save) -> score, saved
     gradient(grad, problem, saved, dtype, gaps) -> d_scores, d_open, d_extend
     second(grad, problem, direction) -> h_scores, h_open, h_extend, h_grad      (eager's serves who has none)

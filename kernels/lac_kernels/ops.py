@@ -64,7 +64,8 @@ def _(
     score = scores.new_empty(scores.shape[0], dtype=compute_dtype(scores.dtype))
     if not save:
         return score, score.new_empty(0)
-    saved: Tensor = engine(backend, scores.device).saved_like(scores)
+    problem = Problem(scores, gap_open, gap_extend, temperature, lengths1, lengths2)
+    saved: Tensor = engine(backend, scores.device).saved_like(problem)
     return score, saved
 
 

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from lac.measure.rows import Row
     from lac.measure.sides import Side
 
-_SHAPES = ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"]
+_SHAPES = {
+    "cpu": ["1x32x32", "16x64x64", "16x256x256", "4x1024x1024"],
+    "cuda": [
+        "1x32x32", "2x64x64", "16x64x64", "16x256x256", "64x256x256", "16x512x512", "4x1024x1024", "1x4096x4096",
+        "1024x256x256", "64x1024x1024",
+    ],
+}  # fmt: skip
 _MOST_THREADS = 1024  # more is a slip: torch would start them all
 _EXAMPLES = """examples:
   lac-bench                     every backend, score and gradient, two minutes
@@ -30,10 +36,11 @@ _EXAMPLES = """examples:
   lac-bench --mode second --shapes 16x128x128 --rows rows.csv
 """
 _READING = (
-    "ms: 20th, 50th, 80th percentile. MB: peak memory of what is timed, beyond the scores. "
+    "{unit}: 20th, 50th, 80th percentile. {estimate}MB: peak memory of what is timed, beyond the scores. "
     "x loop, x wave: times faster than the naive loop and the naive wavefront. "
     "error: largest deviation from float64, relative to the largest value or 1."
 )
+_ESTIMATE = "H100: an estimate from the kernels' machine code, without launches and torch's own share. "
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,9 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "--shapes",
         metavar="BxNxM",
         nargs="+",
-        default=_SHAPES,
         help="pairs, frames, frames; or the NxM of each pair of a ragged batch, like 80x64,33x80,7x5 "
-        f"(default: {' '.join(_SHAPES)})",
+        f"(default: {' '.join(_SHAPES['cpu'])}; on a GPU more)",
     )
     what.add_argument(
         "--mode",
@@ -95,7 +101,7 @@ def _check(arguments: argparse.Namespace) -> tuple[torch.device, list[Shape], li
 
     device = pick_device(arguments.device or "auto")
     try:
-        shapes = [Shape.parse(text) for text in arguments.shapes]
+        shapes = [Shape.parse(text) for text in arguments.shapes or _SHAPES.get(device.type, ())]
     except ValueError as error:
         raise UsageError(str(error)) from error
     if device.type not in ("cpu", "cuda"):
@@ -125,7 +131,8 @@ def _bench(arguments: argparse.Namespace) -> int:
     device, shapes, sides = _check(arguments)
     rows = _timed(arguments, device, shapes, sides)
     console = Console()
-    console.print(_READING, style="dim")
+    unit, estimate = ("us", _ESTIMATE) if device.type == "cuda" else ("ms", "")
+    console.print(_READING.format(unit=unit, estimate=estimate), style="dim")
     if arguments.plot:
         from lac.measure.figure import growth_figure
         from lac.plots import save_figure
@@ -231,7 +238,9 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
 
     table = Table(title=title, box=box.SIMPLE, padding=0, title_justify="left", caption_justify="left")
     table.add_column("", no_wrap=True)
-    for name in (" ms p20", "   p50", "   p80", "Mcell/s", "    MB", "x loop", "x wave", " error"):
+    gpu = not rows[0]["threads"]  # whose rows are shorter, and have an estimate beside them
+    times = (" us p20", "   p50", "   p80", "  H100", "Gcell/s") if gpu else (" ms p20", "   p50", "   p80", "Mcell/s")
+    for name in (*times, "    MB", "x loop", "x wave", " error"):
         table.add_column(name, justify="right", no_wrap=True)
     notes = [f"{r['side']}: {r['mcells_per_s']} Mcell/s; {r['computes']}" for r in rows if not r.get("batch")]
     skipped: dict[str, list[Shape]] = {}
@@ -248,7 +257,7 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
             table.add_row(f"[bold]{shape}[/bold]")
         table.add_row(
             f"  {row['side']}",
-            *(_three_digits(row[name]) for name in ("ms_p20", "ms_p50", "ms_p80", "mcells_per_s")),
+            *_paces(row, gpu),
             _three_digits(int(row["peak_bytes"]) / 1e6) if row["peak_bytes"] else "-",
             *(_three_digits(speed_up(row, rows, naive)) for naive in (LOOP, WAVEFRONT)),
             row["error"] or "-",
@@ -258,6 +267,14 @@ def _table(rows: Sequence[Row], *, title: str) -> Table:
         notes.append(f"not timed: {text}" + ("" if len(where) == len(shapes) else f" ({', '.join(map(str, where))})"))
     table.caption = escape("\n".join(notes))
     return table
+
+
+def _paces(row: Row, gpu: bool) -> Iterator[str]:
+    """Times and cells per second: in ms and millions, of a GPU in microseconds and billions, with the estimate."""
+    names = ("ms_p20", "ms_p50", "ms_p80", *(("ms_estimated",) if gpu else ()))
+    for name in names:
+        yield _three_digits(float(row[name]) * (1e3 if gpu else 1) if row.get(name) else None)
+    yield _three_digits(float(row["mcells_per_s"]) / (1e3 if gpu else 1))
 
 
 def _three_digits(number: str | float | None) -> str:

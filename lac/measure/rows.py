@@ -17,7 +17,7 @@ from lac.system import device_name, package_version
 
 FIELDS = [
     "date", "device", "threads", "dtype", "mode", "batch", "n", "m", "side", "computes", "version",
-    "ms_p20", "ms_p50", "ms_p80", "mcells_per_s", "peak_bytes", "error", "rounds", "skipped",
+    "ms_p20", "ms_p50", "ms_p80", "ms_estimated", "mcells_per_s", "peak_bytes", "error", "rounds", "skipped",
     "torch", "triton", "lac", "python", "platform", "commit", "command",
 ]  # fmt: skip
 

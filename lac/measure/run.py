@@ -132,6 +132,7 @@ def _take_turns(entries: Sequence[_Entry], case: _Case, tell: Callable[[str], No
 def _row(side: Side, case: _Case) -> Row:
     """What stands in the row of a side whether it is timed or not."""
     shape = case.shape
+    seconds = side.estimate and side.estimate(shape, case.mode, case.dtype)
     ragged = f"; a ragged batch: {side.ragged}" if shape.lengths1 and side.ragged else ""
     return {
         "mode": case.mode,
@@ -142,6 +143,7 @@ def _row(side: Side, case: _Case) -> Row:
         "side": side.name,
         "computes": side.computes + ragged,
         "version": side.version,
+        "ms_estimated": f"{1e3 * seconds:.4g}" if seconds else "",
     }
 
 

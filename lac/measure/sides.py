@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 import lac
 from lac.functional import smith_waterman
-from lac.measure.problem import GAP_EXTEND, GAP_OPEN, Inputs
+from lac.measure.problem import GAP_EXTEND, GAP_OPEN, Inputs, Shape
 from lac_kernels import engines, reference
 
 MODES = ("forward", "backward", "both", "second")
@@ -46,6 +46,7 @@ class Side:
         max_cells: the largest problem that is tried, `None` for any.
         ragged: what it does with a ragged batch, if not what its cells need.
         obstacle: why it cannot run here, `None` if it can.
+        estimate: seconds by an estimate, of a problem, a mode and the scores' dtype; `None` where there is none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Side:
     max_cells: int | None = None
     ragged: str = ""
     obstacle: str | None = None
+    estimate: Callable[[Shape, str, torch.dtype], float | None] | None = None
 
 
 def differentiated(score: Score, others: Sequence[Tensor] = ()) -> Prepare:
@@ -111,9 +113,23 @@ def own_sides(device: torch.device) -> dict[str, Side]:
     for backend, size in needed.items():
         obstacle = engines.unavailable(backend, device)
         sides[backend] = Side(
-            f"lac {backend}", recursion, lac.__version__, of_backend(backend), bytes_per_cell=size, obstacle=obstacle
-        )
+            f"lac {backend}", recursion, lac.__version__, of_backend(backend), bytes_per_cell=size, obstacle=obstacle,
+            estimate=h100_seconds if backend == "triton" and obstacle is None else None,
+        )  # fmt: skip
     return sides
+
+
+def h100_seconds(shape: Shape, mode: str, dtype: torch.dtype) -> float | None:
+    """What the kernels' machine code is estimated to take on an H100, without launches and torch's own share."""
+    if shape.lengths1:
+        return None
+    from lac_kernels.triton.estimate import estimate
+    from lac_kernels.triton.plan import Shape as Problem
+
+    problem = Problem(*shape[:3], dtype, torch.device("cpu"), dual=mode == "second", cell=False)
+    passes = {"forward": (False,), "backward": (True,), "both": (False, True), "second": (False, True)}[mode]
+    seconds = [estimate(problem, backward) for backward in passes]
+    return None if None in seconds else sum(x for x in seconds if x is not None)
 
 
 def forbidden(scores: Tensor, lengths: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ class Loop(NamedTuple):
 
     Attributes:
         instructions: in its body.
+        operations: how many there are of each, by name without what follows a dot.
         cycles: estimates for one warp alone, per step, by the cycles of a load from global memory (cycles.py); for AMD
             by "llvm-mca", if that is installed.
         waits: the instructions that wait longest for others, with their cycles, for a load that the second-level cache
@@ -35,6 +37,7 @@ class Loop(NamedTuple):
     """
 
     instructions: int
+    operations: Counter[str]
     cycles: dict[str, float]
     waits: list[tuple[str, int]]
 
@@ -93,6 +96,7 @@ def _loop(body: list[cycles.MachineInstruction]) -> Loop:
     longest = estimates[cycles.LOADS[1]].waits.most_common(5)
     return Loop(
         len(body),
+        Counter(i.operation for i in body),
         {f"loads of {latency}": round(e.cycles, 1) for latency, e in estimates.items()},
         [(f"{i.address:#x} {i.text}", wait) for i, wait in longest],
     )
@@ -118,7 +122,9 @@ def _of_amd(kernel: Any) -> Usage:
             if (found := re.search(r"s_c?branch\S*\s+(\.LBB\S+)", line)) and found[1] in position:
                 loops.append((position[found[1]], len(lines)))
     processor = kernel.metadata.target.arch
-    made = [Loop(end - begin, _llvm_mca(lines[begin:end], processor), []) for begin, end in cycles.innermost(loops)]
+    made = []
+    for body in (lines[begin:end] for begin, end in cycles.innermost(loops)):
+        made.append(Loop(len(body), Counter(line.split()[0] for line in body), _llvm_mca(body, processor), []))
     return Usage(registers, spills + scratch, kernel.metadata.shared, len(re.findall(r"s_barrier", code)), made)
 
 

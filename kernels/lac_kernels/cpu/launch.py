@@ -66,7 +66,8 @@ def _room(scores: Tensor, number: int) -> Tensor:
     return scores.new_empty((b, saved_bytes(n, m, number)), dtype=torch.uint8)
 
 
-def saved_like(scores: Tensor) -> Tensor:
+def saved_like(problem: Problem) -> Tensor:
+    scores = problem.scores
     return _room(scores, _DOUBLE if scores.dtype == torch.float64 else _FLOAT)
 
 
@@ -77,7 +78,7 @@ def _zeros_like(x: Tensor) -> Tensor:
 def forward(problem: Problem, save: bool) -> tuple[Tensor, Tensor]:
     scores = problem.scores
     score = scores.new_empty(scores.shape[0], dtype=compute_dtype(scores.dtype))
-    saved = saved_like(scores) if save else scores.new_empty(0)
+    saved = saved_like(problem) if save else scores.new_empty(0)
     batch = _batch(problem)
     batch.score = score.data_ptr()
     if save:

@@ -12,9 +12,11 @@ With d, x, y, h the exponentials of D / T, X / T, Y / T, H / T and es, go, ge th
 which are (1) to (9) of kernels/README.md. These tuples go together through the kernels:
 
     pair      views and v_views (scores, gap_open, gap_extend; and the direction's), unit, go, ge: of one pair
-    strip     rows and v_rows (pointers to column 0 of the lane's rows), limit (where each row ends): of one strip
+    strip     rows and v_rows (pointers to column 0 of the lane's rows), limit (where each row ends): of a warp's strip
+    link      takes and gives (how many columns a thread takes from another strip's edge, and gives to its own; 0 in all
+              but one lane of a warp), and where column 0 of these lies
     cells     s, v, go, ge: scores, their tangents and the gaps' values of one column, one per row; and unit
-    state     d, x, h of the rows, y of the last row, diagonal, K: what the forward step takes on
+    state     d, x, h of the rows, last (what the lane below needs), diagonal, K: what the forward step takes on
     back      q, xo, xe of the rows, yo, ye of the first row, below, top, K: what the backward step takes on
 """
 
@@ -23,31 +25,35 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from lac_kernels.triton.layout import lane_and_warp
 from lac_kernels.triton.memory import (
-    column_gaps,
+    cell_gaps,
     convert,
+    get_record,
+    in_each_row,
     is_inside,
     limits_of,
     load_column,
-    load_edge,
-    load_tangent,
     pair_gap,
-    receive_edge,
+    put_record,
     rows_of_all,
     unpack_views,
 )
 from lac_kernels.triton.values import (
+    MAXIMUM,
     SCALED,
     exp,
     exponent,
     fill,
     fill_int,
-    gather,
+    from_lane,
     one,
     plus,
     power,
     rescale,
+    select,
     times,
+    value_from_lane,
     zero,
 )
 
@@ -80,55 +86,102 @@ def strip_of(pair, b, row, n, m, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def load_scores(pair, strip, column, LAYOUT: tl.constexpr):
-    views, _v_views, _unit, _go, _ge = pair
-    rows, _v_rows, limit = strip
-    _pointer, _stride_b, _stride_n, stride_m = views[0]
-    return load_column(rows[0], stride_m, column, limit, -float("inf"), LAYOUT)
+def delay_of(LAYOUT: tl.constexpr):
+    """How many steps a thread is behind the first one."""
+    lane, warp = lane_and_warp(LAYOUT)
+    return lane + warp * LAYOUT.lag
+
+
+# what is loaded before it is used
 
 
 @triton.jit
-def cells_at(scores, column, pair, strip, LAYOUT: tl.constexpr):
-    """A column's cells, of scores that were loaded before, and its largest gaps."""
-    views, v_views, unit, go, ge = pair
+def load_cells(pair, strip, column, LAYOUT: tl.constexpr):
+    """What `cells_of` makes a column's cells of."""
+    views, v_views, _unit, _go, _ge = pair
     rows, v_rows, limit = strip
-    _view, view_open, view_extend = views
-    v_view, v_view_open, v_view_extend = v_views
-    _rows, rows_open, rows_extend = rows
-    v_rows_scores, v_rows_open, v_rows_extend = v_rows
-    s = convert(scores, LAYOUT)
-    v = load_tangent(v_rows_scores, v_view, column, limit, LAYOUT)
-    go_rows, most_open = column_gaps(
-        go, rows_open, view_open, v_rows_open, v_view_open, column, limit, unit, LAYOUT
-    )  # fmt: skip
-    ge_rows, most_extend = column_gaps(
-        ge, rows_extend, view_extend, v_rows_extend, v_view_extend, column, limit, unit, LAYOUT
-    )
-    return (s, v, go_rows, ge_rows, unit), most_open, most_extend
+    loaded = (load_column(rows[0], views[0][3], column, limit, -float("inf"), LAYOUT),)
+    if LAYOUT.dual:
+        loaded = loaded + (load_column(v_rows[0], v_views[0][3], column, limit, 0.0, LAYOUT),)
+    if LAYOUT.cell:
+        for c in tl.static_range(1, 3):
+            loaded = loaded + (load_column(rows[c], views[c][3], column, limit, 0.0, LAYOUT),)
+        if LAYOUT.dual:
+            for c in tl.static_range(1, 3):
+                loaded = loaded + (load_column(v_rows[c], v_views[c][3], column, limit, 0.0, LAYOUT),)
+    return loaded
 
 
 @triton.jit
-def rotate(leaving, index, LAYOUT: tl.constexpr):
-    """The three values, and their exponent, that leave lane `index`: those of the neighbour, around the warp."""
-    values, K = leaving
+def cells_of(loaded, pair, LAYOUT: tl.constexpr):
+    """A column's cells, and its largest gaps."""
+    _views, _v_views, unit, go, ge = pair
+    zeros = fill(0.0, LAYOUT)
+    s = convert(loaded[0], LAYOUT)
+    v = in_each_row(zeros, LAYOUT)
+    if LAYOUT.dual:
+        v = convert(loaded[1], LAYOUT)
+    if LAYOUT.cell:
+        v_open = in_each_row(zeros, LAYOUT)
+        v_extend = v_open
+        if LAYOUT.dual:
+            v_open = convert(loaded[4], LAYOUT)
+            v_extend = convert(loaded[5], LAYOUT)
+        go_rows, most_open = cell_gaps(convert(loaded[1 + LAYOUT.dual], LAYOUT), v_open, unit, LAYOUT)
+        ge_rows, most_extend = cell_gaps(convert(loaded[2 + LAYOUT.dual], LAYOUT), v_extend, unit, LAYOUT)
+        return (s, v, go_rows, ge_rows, unit), most_open, most_extend
+    else:
+        return (s, v, in_each_row(go, LAYOUT), in_each_row(ge, LAYOUT), unit), zeros, zeros
+
+
+@triton.jit
+def take(link, column, COUNT: tl.constexpr, LAYOUT: tl.constexpr):
+    """What the neighbouring strip left in a column, for `receive`."""
+    takes, _gives, edge_in, _edge_out = link
+    if LAYOUT.multi:
+        p = edge_in + column * (COUNT * LAYOUT.words + (LAYOUT.mode == SCALED))
+        return get_record(p, is_inside(column, takes), COUNT, LAYOUT)
+    else:
+        values = ()
+        for _ in tl.static_range(COUNT):
+            values = values + (zero(LAYOUT),)
+        return values, fill_int(0, LAYOUT)
+
+
+@triton.jit
+def give(link, column, values, K, LAYOUT: tl.constexpr):
+    """Leave a column to the neighbouring strip."""
+    _takes, gives, _edge_in, edge_out = link
+    if LAYOUT.multi:
+        p = edge_out + column * (len(values) * LAYOUT.words + (LAYOUT.mode == SCALED))
+        put_record(p, values, K, is_inside(column, gives), LAYOUT)
+
+
+@triton.jit
+def receive(values, K, record, neighbour, first, LAYOUT: tl.constexpr):
+    """Values and their exponent of the neighbouring lane; lane `first` has none in its strip, and takes the record."""
+    taken, K_taken = record
+    COUNT: tl.constexpr = len(values)
+    incoming = ()
+    for c in tl.static_range(COUNT):
+        incoming = incoming + (select(first, taken[c], value_from_lane(values[c], neighbour, LAYOUT)),)
+    K_in = K
     if LAYOUT.mode == SCALED:
-        K = tl.gather(K, index, 0)
-    rotated = ()
-    for c in tl.static_range(3):
-        rotated = rotated + (gather(values[c], index, LAYOUT),)
-    return rotated, K
+        K_in = tl.where(first, K_taken, from_lane(K, neighbour, LAYOUT))
+    return incoming, K_in
+
+
+# the step downwards and to the right
 
 
 @triton.jit
-def lane_above(LAYOUT: tl.constexpr):
-    """The lane that the forward sweep takes from; lane 0 gets what leaves the strip."""
-    return (tl.arange(0, LAYOUT.lanes) + (LAYOUT.lanes - 1)) & (LAYOUT.lanes - 1)
-
-
-@triton.jit
-def lane_below(LAYOUT: tl.constexpr):
-    """The lane that the backward sweep takes from; the last lane gets what leaves the strip."""
-    return (tl.arange(0, LAYOUT.lanes) + 1) & (LAYOUT.lanes - 1)
+def link_down(edges, i_strip, strips, m, M, LAYOUT: tl.constexpr):
+    """From the strip above, to the one below. A strip has its row of edges."""
+    lane, _warp = lane_and_warp(LAYOUT)
+    takes = tl.where((lane == 0) & (i_strip > 0) & (i_strip < strips), m, 0)
+    gives = tl.where((lane == LAYOUT.lanes - 1) & (i_strip < strips - 1), m, 0)
+    own = edges + i_strip.to(tl.int64) * (LAYOUT.edge * M)
+    return takes, gives, own - LAYOUT.edge * M, own
 
 
 @triton.jit
@@ -145,64 +198,28 @@ def border_state(LAYOUT: tl.constexpr):
         d = d + (zero(LAYOUT),)
         x = x + (zero(LAYOUT),)
         h = h + (one(fill_int(0, LAYOUT), LAYOUT),)
-    return d, x, h, zero(LAYOUT), one(fill_int(0, LAYOUT), LAYOUT), fill_int(0, LAYOUT)
+    COUNT: tl.constexpr = LAYOUT.handed
+    last = ()
+    for _ in tl.static_range(COUNT):
+        last = last + (zero(LAYOUT),)
+    return d, x, h, last, one(fill_int(0, LAYOUT), LAYOUT), fill_int(0, LAYOUT)
 
 
 @triton.jit
-def leaving(state, LAYOUT: tl.constexpr):
-    """d, x, y of the last row, which the lane below goes on with, and their exponent."""
-    d, x, _h, y, _diagonal, K = state
-    return (d[LAYOUT.rows - 1], x[LAYOUT.rows - 1], y), K
+def from_above(state, record, LAYOUT: tl.constexpr):
+    """What `forward_column` needs of the row above each lane's first, and its exponent."""
+    _d, _x, _h, last, _diagonal, K = state
+    lane, _warp = lane_and_warp(LAYOUT)
+    return receive(last, K, record, (lane + (LAYOUT.lanes - 1)) % LAYOUT.lanes, lane == 0, LAYOUT)
 
 
 @triton.jit
-def has_above(column, i_strip, m, LAYOUT: tl.constexpr):
-    """The lane that takes a column from the strip above, if there is one. (`lane < i * lanes` says that i > 0.)"""
-    lane = tl.arange(0, LAYOUT.lanes)
-    return (lane == 0) & (column < m) & (lane < i_strip * LAYOUT.lanes)
-
-
-@triton.jit
-def edge_above(edge, column, i_strip, m, M, LAYOUT: tl.constexpr):
-    """What the strip above left in a column, for `from_above`; it is loaded some steps before."""
-    return load_edge(edge + column, M, has_above(column, i_strip, m, LAYOUT), LAYOUT)
-
-
-@triton.jit
-def from_above(state, at_edge, column, i_strip, m, LAYOUT: tl.constexpr):
-    """d, x, y of the row above each lane's first, with their exponent, and what `rotate` gave for it: in lane 0 the
-    strip's last row, as it was one column before the last lane's. Lane 0 itself takes the strip above's, `at_edge`.
-    """
-    rotated, K_rotated = rotate(leaving(state, LAYOUT), lane_above(LAYOUT), LAYOUT)
-    first = tl.arange(0, LAYOUT.lanes) == 0
-    loaded = has_above(column, i_strip, m, LAYOUT)
-    incoming, K_in = receive_edge(rotated, K_rotated, at_edge, first, loaded, LAYOUT)
-    return incoming, K_in, rotated, K_rotated
-
-
-@triton.jit
-def loaded_forward(pair, strip, edge, start, i_strip, m, M, LAYOUT: tl.constexpr):
-    """Scores and edges of the first steps, as many as are loaded ahead."""
-    U: tl.constexpr = LAYOUT.ahead
-    lane = tl.arange(0, LAYOUT.lanes)
-    loaded = ()
-    for u in tl.static_range(U):
-        scores = load_scores(pair, strip, start + u - lane, LAYOUT)
-        loaded = loaded + ((scores, edge_above(edge, start + u - lane, i_strip, m, M, LAYOUT)),)
-    return loaded
-
-
-@triton.jit
-def begin_step(state, loaded, column, pair, strip, edge, i_strip, m, M, LAYOUT: tl.constexpr):
-    """What a forward step goes on with, of what was `loaded` for it: the column's cells and largest gaps, what
-    `from_above` gives; and what is loaded now, for a later step.
-    """
-    scores, at_edge = loaded
-    scores_ahead = load_scores(pair, strip, column + LAYOUT.ahead, LAYOUT)
-    cells, most_open, most_extend = cells_at(scores, column, pair, strip, LAYOUT)
-    incoming, K_in, rotated, K_rotated = from_above(state, at_edge, column, i_strip, m, LAYOUT)
-    ahead = (scores_ahead, edge_above(edge, column + LAYOUT.ahead, i_strip, m, M, LAYOUT))
-    return cells, most_open, most_extend, incoming, K_in, rotated, K_rotated, ahead
+def row_above(incoming, LAYOUT: tl.constexpr):
+    """d + x and y of the row above."""
+    if LAYOUT.mode == MAXIMUM:
+        return plus(incoming[0], incoming[1], LAYOUT), incoming[2]
+    else:
+        return incoming
 
 
 @triton.jit
@@ -212,8 +229,8 @@ def forward_exponent(h, K, incoming, K_in, LAYOUT: tl.constexpr):
     top = h[0][0]
     for r in tl.static_range(1, R):
         top = tl.maximum(top, h[r][0])
-    d_in, x_in, y_in = incoming
-    top_in = d_in[0] + x_in[0] + (y_in[0] + power(-K_in, LAYOUT.dtype))
+    u_in, y_in = incoming
+    top_in = u_in[0] + (y_in[0] + power(-K_in, LAYOUT.dtype))
     return tl.maximum(K + exponent(top), K_in + exponent(top_in))
 
 
@@ -221,27 +238,24 @@ def forward_exponent(h, K, incoming, K_in, LAYOUT: tl.constexpr):
 def forward_column(cells, state, incoming, K_in, LAYOUT: tl.constexpr):
     """(1) to (4) in a lane's rows of one column.
 
-    `state` is of the column before, with `diagonal` the h above its first row; `incoming` is d, x, y of the row above
-    the first, same column, at exponent K_in. Returns the next state and per row the terms (x opened, x extended,
-    y opened, y extended, y).
+    `state` is of the column before, with `diagonal` the h above its first row; `incoming` is d + x and y of the row
+    above the first (in MAXIMUM d, x, y), same column, at exponent K_in. Returns the next state and per row the terms
+    (x opened, x extended, y opened, y extended, y).
     """
     R: tl.constexpr = LAYOUT.rows
     s, v, go, ge, unit = cells
-    d, x, h, _y, diagonal, K = state
-    d_in, x_in, y_in = incoming
+    d, x, h, _last, diagonal, K = state
+    u, y = row_above(incoming, LAYOUT)
     K_new = K
     f = fill(1.0, LAYOUT)
     if LAYOUT.mode == SCALED:
         K_new = forward_exponent(h, K, incoming, K_in, LAYOUT)
         f = power(K - K_new, LAYOUT.dtype)
         f_in = power(K_in - K_new, LAYOUT.dtype)
-        d_in = rescale(d_in, f_in, LAYOUT)
-        x_in = rescale(x_in, f_in, LAYOUT)
-        y_in = rescale(y_in, f_in, LAYOUT)
+        u = rescale(u, f_in, LAYOUT)
+        y = rescale(y, f_in, LAYOUT)
     shift = (K - K_new).to(LAYOUT.dtype)
     start = one(K_new, LAYOUT)
-    u = plus(d_in, x_in, LAYOUT)
-    y = y_in
     next_diagonal = plus(plus(start, u, LAYOUT), y, LAYOUT)
     d_new = ()
     x_new = ()
@@ -261,7 +275,23 @@ def forward_column(cells, state, incoming, K_in, LAYOUT: tl.constexpr):
         x_new = x_new + (x_r,)
         h_new = h_new + (plus(plus(start, u, LAYOUT), y, LAYOUT),)
         terms = terms + ((x_open, x_extend, y_open, y_extend, y),)
-    return (d_new, x_new, h_new, y, next_diagonal, K_new), terms
+    last = (u, y)
+    if LAYOUT.mode == MAXIMUM:
+        last = (d_new[R - 1], x_new[R - 1], y)
+    return (d_new, x_new, h_new, last, next_diagonal, K_new), terms
+
+
+# the step upwards and to the left
+
+
+@triton.jit
+def link_up(edges, rows, i_strip, strips, m, M, LAYOUT: tl.constexpr):
+    """From the strip below, to the one above. Strips that lie `rows` apart have the same row of edges."""
+    lane, _warp = lane_and_warp(LAYOUT)
+    takes = tl.where((lane == LAYOUT.lanes - 1) & (i_strip < strips - 1), m, 0)
+    gives = tl.where((lane == 0) & (i_strip > 0) & (i_strip < strips), m, 0)
+    below = edges + ((i_strip + 1) % rows).to(tl.int64) * (LAYOUT.edge_back * M)
+    return takes, gives, below, edges + (i_strip % rows).to(tl.int64) * (LAYOUT.edge_back * M)
 
 
 @triton.jit
@@ -279,33 +309,18 @@ def border_back(LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def leaving_back(back):
-    """q, yo, ye of the first row, which the lane above goes on with, and their exponent."""
-    q, _xo, _xe, yo, ye, _below, _top, K = back
-    return (q[0], yo, ye), K
+def leaving(back):
+    """q, yo, ye of the first row, which the lane above goes on with."""
+    q, _xo, _xe, yo, ye, _below, _top, _K = back
+    return q[0], yo, ye
 
 
 @triton.jit
-def has_below(column, i_back, m, LAYOUT: tl.constexpr):
-    """The mirror image of `has_above`; i_back counts strips upwards."""
-    lane = tl.arange(0, LAYOUT.lanes)
-    return (lane == LAYOUT.lanes - 1) & is_inside(column, m + lane * 0) & (lane < i_back * LAYOUT.lanes)
-
-
-@triton.jit
-def edge_below(edge, column, i_back, m, M, LAYOUT: tl.constexpr):
-    """What the strip below left in a column, for `from_below`; it is loaded some steps before."""
-    return load_edge(edge + column, M, has_below(column, i_back, m, LAYOUT), LAYOUT)
-
-
-@triton.jit
-def from_below(back, at_edge, column, i_back, m, LAYOUT: tl.constexpr):
-    """The mirror image of `from_above`: q, yo, ye of the row below each lane's last."""
-    rotated, K_rotated = rotate(leaving_back(back), lane_below(LAYOUT), LAYOUT)
-    last = tl.arange(0, LAYOUT.lanes) == LAYOUT.lanes - 1
-    loaded = has_below(column, i_back, m, LAYOUT)
-    incoming, K_in = receive_edge(rotated, K_rotated, at_edge, last, loaded, LAYOUT)
-    return incoming, K_in, rotated, K_rotated
+def from_below(back, record, LAYOUT: tl.constexpr):
+    """What `backward_column` needs of the row below each lane's last, and its exponent."""
+    _q, _xo, _xe, _yo, _ye, _below, _top, K = back
+    lane, _warp = lane_and_warp(LAYOUT)
+    return receive(leaving(back), K, record, (lane + 1) % LAYOUT.lanes, lane == LAYOUT.lanes - 1, LAYOUT)
 
 
 @triton.jit

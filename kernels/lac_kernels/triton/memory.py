@@ -1,26 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: RUF005
-"""Where things lie in memory, said once for kernels and launchers, and how they are read and written.
-
-`saved`, one piece per pair, from the forward to the backward kernel:
-
-    header                            three words: INVERSE, EXPONENT, FLAG
-    edges     strips - 1              each `edge` words per column: d, x, y of a strip's last row (and their exponent)
-    states    strips x (segments - 1) each `state` words: d, x, h of the rows, y, diagonal (and their exponent)
-
-Scratch, one piece per program of the backward kernel:
-
-    edge      1                       of the backward sweep: q, yo, ye of a strip's first row (and their exponent)
-    slots     steps of a segment      each `slot` words: what the backward step needs of the forward step
-
-Inside an edge the words of one kind lie together, one per column; inside a state and a slot, one per lane. A value
-takes one to three words: m, its exponent in EXTENDED, its tangent if dual. "Their exponent" is SCALED's K.
-"""
+"""How what lies in memory (`layout.py`) is read and written: words, values, edges, states, slots, scores and gaps."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,101 +13,6 @@ import triton.language as tl
 from torch import Tensor
 
 from lac_kernels.triton.values import EXTENDED, SCALED, exp, fill, fill_int, largest, one, select, zero
-
-INVERSE = tl.constexpr(0)  # the mantissa of 1 / Z; 0 if there is no alignment, NaN if the gradients are not known
-EXPONENT = tl.constexpr(1)  # the exponent of Z
-FLAG = tl.constexpr(2)  # 1 where the SCALED kernels are not safe, and the EXTENDED ones do the pair
-HEADER = tl.constexpr(3)  # words
-
-# By rows per lane, of pairs that are one strip in scaled numbers: how many steps before their use scores and slots are
-# loaded. For others it is one: more takes registers that are not there, or gains nothing.
-AHEAD = {1: 4, 2: 4, 4: 2, 8: 2}
-AHEAD_BACK = {1: 4, 2: 4, 4: 2, 8: 1}
-STEPS = tl.constexpr(4)  # a strip's are a multiple of it, and so of all of these
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a kernel is compiled for: numbers, rows, lanes, and the words that things take. `Layout.of` makes one.
-
-    The words are fields, not methods, because Triton's cache knows a constant by its fields.
-    """
-
-    mode: int  # SCALED, EXTENDED or MAXIMUM
-    dual: bool  # values have tangents
-    cell: bool  # a gap may differ from cell to cell
-    multi: bool  # more than one strip
-    gaps: bool  # the backward kernel gives the gradients of the gaps
-    rows: int  # per lane
-    lanes: int
-    ahead: int  # steps between a load and its use, forward
-    ahead_back: int  # and in the sweep back
-    dtype: Any  # of the values, Triton's
-    words: int  # a value, per lane or column
-    edge: int  # an edge, per column
-    state: int  # a saved state, all lanes
-    values: int  # a slot, values per cell
-    slot: int  # a slot, words of all lanes
-
-    @staticmethod
-    def of(
-        mode: int, rows: int, lanes: int, dtype: torch.dtype, n: int, *, dual: bool, cell: bool, gaps: bool
-    ) -> Layout:
-        words = 1 + (mode == EXTENDED.value) + dual
-        exponent = int(mode == SCALED.value)
-        values = (5 if cell else 3) if gaps else 1
-        multi = n > rows * lanes
-        light = mode == SCALED.value and not (dual or cell or multi)
-        return Layout(
-            mode=mode,
-            dual=dual,
-            cell=cell,
-            multi=multi,
-            gaps=gaps,
-            rows=rows,
-            lanes=lanes,
-            ahead=AHEAD[rows] if light else 1,
-            ahead_back=AHEAD_BACK[rows] if light else 1,
-            dtype=tl.float64 if dtype == torch.float64 else tl.float32,
-            words=words,
-            edge=3 * words + exponent,
-            state=((3 * rows + 2) * words + exponent) * lanes,
-            values=values,
-            slot=(values * rows * words + exponent) * lanes,
-        )
-
-    def strips(self, n: int) -> int:
-        return -(-n // (self.rows * self.lanes))
-
-    def steps(self, m: int) -> int:
-        """Of a strip: lane l is at column t - l at step t, and one more step hands the last column on."""
-        unit = int(STEPS.value)
-        return -(-(m + self.lanes) // unit) * unit
-
-    def saved_words(self, n: int, m: int, segment: int) -> int:
-        """Of a pair, if every segment's first state is saved, but for a strip's first."""
-        strips = self.strips(n)
-        states = strips * ((self.steps(m) - 1) // segment)
-        return int(HEADER.value) + (strips - 1) * self.edge * m + states * self.state
-
-    def scratch_words(self, m: int, segment: int) -> int:
-        """Of a program."""
-        return self.edge * m + segment * self.slot
-
-
-@triton.jit
-def steps_of(m, LAYOUT: tl.constexpr):
-    """`Layout.steps`."""
-    return tl.cdiv(m + LAYOUT.lanes, STEPS) * STEPS
-
-
-@triton.jit
-def checkpoint_at(head, strip, start, edge_step, segment, N, M, LAYOUT: tl.constexpr):
-    """Where a strip's state before step `start` > 0 lies."""
-    states = head + HEADER + edge_step * (tl.cdiv(N, LAYOUT.rows * LAYOUT.lanes) - 1)
-    index = strip * ((steps_of(M, LAYOUT) - 1) // segment) + start // segment - 1
-    return states + tl.cast(index, tl.int64) * LAYOUT.state + tl.arange(0, LAYOUT.lanes)
-
 
 # arguments of kernels
 
@@ -134,13 +23,14 @@ def kernel(fn: Any) -> Any:
     return triton.jit(fn, do_not_specialize=names, do_not_specialize_on_alignment=names)
 
 
-def pack_strides(x: Tensor) -> tuple[int, int, int]:
-    """Strides as a kernel takes them.
+def pack_strides(x: Tensor, shape: torch.Size) -> tuple[int, int, int]:
+    """Strides of x, broadcast to the shape, as a kernel takes them.
 
     Triton compiles anew for each integer in a tuple that is 1 or a multiple of 16, whatever `do_not_specialize` says;
     2 stride + 3 is never either.
     """
-    b, n, m = (2 * stride + 3 for stride in x.stride())
+    strides = zip(x.stride(), x.shape, shape, strict=True)
+    b, n, m = (2 * (0 if size < most else stride) + 3 for stride, size, most in strides)
     return b, n, m
 
 
@@ -217,40 +107,28 @@ def get(p, step, mask, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def put_edge(a, K, edge, M, mask, LAYOUT: tl.constexpr):
-    for c in tl.static_range(3):
-        put(edge + c * LAYOUT.words * M, M, a[c], mask, LAYOUT)
+def put_record(p, values, K, mask, LAYOUT: tl.constexpr):
+    """One column of a strip's edge: `values`, and their exponent."""
+    COUNT: tl.constexpr = len(values)
+    for c in tl.static_range(COUNT):
+        put(p + c * LAYOUT.words, 1, values[c], mask, LAYOUT)
     if LAYOUT.mode == SCALED:
-        put_int(edge + 3 * LAYOUT.words * M, K, mask)
+        put_int(p + COUNT * LAYOUT.words, K, mask)
 
 
 @triton.jit
-def load_edge(edge, M, mask, LAYOUT: tl.constexpr):
-    """One column of a strip's edge, three values and their exponent, for `receive_edge`."""
+def get_record(p, mask, COUNT: tl.constexpr, LAYOUT: tl.constexpr):
+    """What `put_record` stored, or zeros where mask is false."""
     values = ()
+    for c in tl.static_range(COUNT):
+        value = get(p + c * LAYOUT.words, 1, mask, LAYOUT)
+        if LAYOUT.mode != SCALED:  # in which zero is what is read where mask is false
+            value = select(mask, value, zero(LAYOUT))
+        values = values + (value,)
     K = fill_int(0, LAYOUT)
-    for c in tl.static_range(3):
-        if LAYOUT.multi:
-            values = values + (get(edge + c * LAYOUT.words * M, M, mask, LAYOUT),)
-        else:
-            values = values + (zero(LAYOUT),)
-    if LAYOUT.multi and LAYOUT.mode == SCALED:
-        K = get_int(edge + 3 * LAYOUT.words * M, mask)
-    return values, K
-
-
-@triton.jit
-def receive_edge(rotated, K_rotated, at_edge, first, loaded, LAYOUT: tl.constexpr):
-    """The neighbour lane's values and exponent; lane `first` has none and takes the next strip's, if there is one."""
-    values, K_edge = at_edge
-    incoming = ()
-    for c in tl.static_range(3):
-        value = select(loaded, values[c], zero(LAYOUT))
-        incoming = incoming + (select(first, value, rotated[c]),)
-    K = K_rotated
     if LAYOUT.mode == SCALED:
-        K = tl.where(first, K_edge, K_rotated)
-    return incoming, K
+        K = get_int(p + COUNT * LAYOUT.words, mask)
+    return values, K
 
 
 # states
@@ -259,28 +137,29 @@ def receive_edge(rotated, K_rotated, at_edge, first, loaded, LAYOUT: tl.constexp
 @triton.jit
 def put_state(p, state, LAYOUT: tl.constexpr):
     R: tl.constexpr = LAYOUT.rows
-    W: tl.constexpr = LAYOUT.words * LAYOUT.lanes
-    d, x, h, y, diagonal, K = state
+    W: tl.constexpr = LAYOUT.words * LAYOUT.threads
+    d, x, h, last, diagonal, K = state
     for r in tl.static_range(R):
-        put(p + (3 * r) * W, LAYOUT.lanes, d[r], None, LAYOUT)
-        put(p + (3 * r + 1) * W, LAYOUT.lanes, x[r], None, LAYOUT)
-        put(p + (3 * r + 2) * W, LAYOUT.lanes, h[r], None, LAYOUT)
-    put(p + 3 * R * W, LAYOUT.lanes, y, None, LAYOUT)
-    put(p + (3 * R + 1) * W, LAYOUT.lanes, diagonal, None, LAYOUT)
+        put(p + (3 * r) * W, LAYOUT.threads, d[r], None, LAYOUT)
+        put(p + (3 * r + 1) * W, LAYOUT.threads, x[r], None, LAYOUT)
+        put(p + (3 * r + 2) * W, LAYOUT.threads, h[r], None, LAYOUT)
+    put(p + 3 * R * W, LAYOUT.threads, last[0], None, LAYOUT)
+    put(p + (3 * R + 1) * W, LAYOUT.threads, last[1], None, LAYOUT)
+    put(p + (3 * R + 2) * W, LAYOUT.threads, diagonal, None, LAYOUT)
     if LAYOUT.mode == SCALED:
-        put_int(p + (3 * R + 2) * W, K, None)
+        put_int(p + (3 * R + 3) * W, K, None)
 
 
 @triton.jit
 def get_or(p, mask, border, LAYOUT: tl.constexpr):
-    return select(mask, get(p, LAYOUT.lanes, mask, LAYOUT), border)
+    return select(mask, get(p, LAYOUT.threads, mask, LAYOUT), border)
 
 
 @triton.jit
 def get_state(p, mask, LAYOUT: tl.constexpr):
     """What `put_state` stored, or the border's state where mask is false."""
     R: tl.constexpr = LAYOUT.rows
-    W: tl.constexpr = LAYOUT.words * LAYOUT.lanes
+    W: tl.constexpr = LAYOUT.words * LAYOUT.threads
     none = zero(LAYOUT)
     start = one(fill_int(0, LAYOUT), LAYOUT)
     d = ()
@@ -290,50 +169,50 @@ def get_state(p, mask, LAYOUT: tl.constexpr):
         d = d + (get_or(p + (3 * r) * W, mask, none, LAYOUT),)
         x = x + (get_or(p + (3 * r + 1) * W, mask, none, LAYOUT),)
         h = h + (get_or(p + (3 * r + 2) * W, mask, start, LAYOUT),)
-    y = get_or(p + 3 * R * W, mask, none, LAYOUT)
-    diagonal = get_or(p + (3 * R + 1) * W, mask, start, LAYOUT)
+    last = (get_or(p + 3 * R * W, mask, none, LAYOUT), get_or(p + (3 * R + 1) * W, mask, none, LAYOUT))
+    diagonal = get_or(p + (3 * R + 2) * W, mask, start, LAYOUT)
     K = fill_int(0, LAYOUT)
     if LAYOUT.mode == SCALED:
-        K = get_int(p + (3 * R + 2) * W, mask)
-    return d, x, h, y, diagonal, K
+        K = get_int(p + (3 * R + 3) * W, mask)
+    return d, x, h, last, diagonal, K
 
 
 # slots
 
 
 @triton.jit
-def put_slot(p, state, terms, LAYOUT: tl.constexpr):
+def put_slot(p, state, terms, mask, LAYOUT: tl.constexpr):
     """Value 0 of each row is d; then follow x and y, or for gaps per cell the four terms, if gaps have gradients."""
-    d, x, _h, _y, _diagonal, K = state
+    d, x, _h, _last, _diagonal, K = state
     R: tl.constexpr = LAYOUT.rows
     W: tl.constexpr = LAYOUT.words * LAYOUT.lanes
     for r in tl.static_range(R):
-        put(p + r * W, LAYOUT.lanes, d[r], None, LAYOUT)
-        if LAYOUT.gaps and LAYOUT.cell:
+        put(p + r * W, LAYOUT.lanes, d[r], mask, LAYOUT)
+        if LAYOUT.values == 5:
             for c in tl.static_range(4):
-                put(p + ((c + 1) * R + r) * W, LAYOUT.lanes, terms[r][c], None, LAYOUT)
-        elif LAYOUT.gaps:
-            put(p + (R + r) * W, LAYOUT.lanes, x[r], None, LAYOUT)
-            put(p + (2 * R + r) * W, LAYOUT.lanes, terms[r][4], None, LAYOUT)
+                put(p + ((c + 1) * R + r) * W, LAYOUT.lanes, terms[r][c], mask, LAYOUT)
+        elif LAYOUT.values == 3:
+            put(p + (R + r) * W, LAYOUT.lanes, x[r], mask, LAYOUT)
+            put(p + (2 * R + r) * W, LAYOUT.lanes, terms[r][4], mask, LAYOUT)
     if LAYOUT.mode == SCALED:
-        put_int(p + LAYOUT.values * R * W, K, None)
+        put_int(p + LAYOUT.values * R * W, K, mask)
 
 
 @triton.jit
-def get_slot(p, LAYOUT: tl.constexpr):
-    """What `put_slot` kept: of each row its values, in their order; and the exponent."""
+def get_slot(p, mask, LAYOUT: tl.constexpr):
+    """Of what `put_slot` kept, for each row its values in their order, d alone without gradients of gaps; and K."""
     R: tl.constexpr = LAYOUT.rows
     W: tl.constexpr = LAYOUT.words * LAYOUT.lanes
-    VALUES: tl.constexpr = LAYOUT.values
+    VALUES: tl.constexpr = LAYOUT.values if LAYOUT.gaps else 1
     values = ()
     for r in tl.static_range(R):
         row = ()
         for c in tl.static_range(VALUES):
-            row = row + (get(p + (c * R + r) * W, LAYOUT.lanes, None, LAYOUT),)
+            row = row + (get(p + (c * R + r) * W, LAYOUT.lanes, mask, LAYOUT),)
         values = values + (row,)
     K = fill_int(0, LAYOUT)
     if LAYOUT.mode == SCALED:
-        K = get_int(p + VALUES * R * W, None)
+        K = get_int(p + LAYOUT.values * R * W, mask)
     return values, K
 
 
@@ -383,18 +262,6 @@ def convert(s, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def load_tangent(p, view, column, limit, LAYOUT: tl.constexpr):
-    if LAYOUT.dual:
-        return convert(load_column(p, view[3], column, limit, 0.0, LAYOUT), LAYOUT)
-    else:
-        R: tl.constexpr = LAYOUT.rows
-        v = ()
-        for _ in tl.static_range(R):
-            v = v + (fill(0.0, LAYOUT),)
-        return v
-
-
-@triton.jit
 def limits_of(row, n, m, LAYOUT: tl.constexpr):
     """The columns that a lane's rows have."""
     R: tl.constexpr = LAYOUT.rows
@@ -402,6 +269,16 @@ def limits_of(row, n, m, LAYOUT: tl.constexpr):
     for r in tl.static_range(R):
         limit = limit + (tl.where(row + r < n, m, 0),)
     return limit
+
+
+@triton.jit
+def inside_rows(column, limit, LAYOUT: tl.constexpr):
+    """Which of a lane's rows have this column."""
+    R: tl.constexpr = LAYOUT.rows
+    inside = ()
+    for r in tl.static_range(R):
+        inside = inside + (is_inside(column, limit[r]),)
+    return inside
 
 
 @triton.jit
@@ -416,18 +293,21 @@ def pair_gap(view, v_view, b, unit, LAYOUT: tl.constexpr):
 
 
 @triton.jit
-def column_gaps(gap, p, view, v_p, v_view, column, limit, unit, LAYOUT: tl.constexpr):
-    """Values exp(-gap / T) at one column in a lane's rows, and the largest gap; `gap` is the pair's, if it has one."""
+def cell_gaps(raw, v, unit, LAYOUT: tl.constexpr):
+    """Values exp(-gap / T) at one column in a lane's rows, and the largest gap."""
     R: tl.constexpr = LAYOUT.rows
     values = ()
     most = fill(0.0, LAYOUT)
-    if LAYOUT.cell:
-        raw = convert(load_column(p, view[3], column, limit, 0.0, LAYOUT), LAYOUT)
-        v = load_tangent(v_p, v_view, column, limit, LAYOUT)
-        for r in tl.static_range(R):
-            values = values + (exp(-raw[r], -v[r], unit, tl.zeros_like(most), LAYOUT),)
-            most = largest(most, raw[r])
-    else:
-        for _ in tl.static_range(R):
-            values = values + (gap,)
+    for r in tl.static_range(R):
+        values = values + (exp(-raw[r], -v[r], unit, tl.zeros_like(most), LAYOUT),)
+        most = largest(most, raw[r])
     return values, most
+
+
+@triton.jit
+def in_each_row(x, LAYOUT: tl.constexpr):
+    R: tl.constexpr = LAYOUT.rows
+    rows = ()
+    for _ in tl.static_range(R):
+        rows = rows + (x,)
+    return rows

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: SIM300
-"""The numbers of the kernels, one value per lane: the recursion is written once over `plus` and `times`.
+"""The numbers of the kernels, one value per thread: the recursion is written once over `plus` and `times`.
 
 A *value* is a triple (m, k, t). What it means is the semiring, the mode of NUMBERS:
 
-    SCALED    m 2^K        K is one exponent per lane, not in the triple: fast, and right within the bound (12)
+    SCALED    m 2^K        K is one exponent per thread, not in the triple: fast, and right within the bound (12)
     EXTENDED  m 2^k        every value has its own exponent: no overflow, no underflow, whatever S / T is
     MAXIMUM   m            plus is max, times is +: the hard alignment
 
@@ -12,8 +12,8 @@ and t is the tangent along a direction (same scale as m), present if NUMBERS is 
 the product rule, which makes the Hessian-vector product the same pair of sweeps. Parts that a mode does not use are
 constants that the compiler removes.
 
-NUMBERS, a constant of the compiled code, is a `memory.Layout`, of which this file reads `mode`, `dual`, `lanes` and
-`dtype`.
+NUMBERS, a constant of the compiled code, is a `layout.Layout`, of which this file reads `mode`, `dual`, `lanes`,
+`warps`, `threads` and `dtype`.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def power(k, DTYPE: tl.constexpr):
 
 @triton.jit
 def fill(x, NUMBERS: tl.constexpr):
-    return tl.full((NUMBERS.lanes,), x, NUMBERS.dtype)
+    return tl.full((NUMBERS.threads,), x, NUMBERS.dtype)
 
 
 @triton.jit
 def fill_int(x, NUMBERS: tl.constexpr):
-    return tl.full((NUMBERS.lanes,), x, tl.int32)
+    return tl.full((NUMBERS.threads,), x, tl.int32)
 
 
 @triton.jit
@@ -187,15 +187,21 @@ def unit_of(T, NUMBERS: tl.constexpr):
 
 
 @triton.jit
-def gather(a, index, NUMBERS: tl.constexpr):
-    """The value of lane `index`."""
-    m = tl.gather(a[0], index, 0)
+def from_lane(x, lane, NUMBERS: tl.constexpr):
+    """x of another lane of the warp: one instruction, where a gather over all threads would go through memory."""
+    by_warp: tl.constexpr = (NUMBERS.warps, NUMBERS.lanes)
+    return tl.reshape(tl.gather(tl.reshape(x, by_warp), tl.reshape(lane, by_warp), 1), (NUMBERS.threads,))
+
+
+@triton.jit
+def value_from_lane(a, lane, NUMBERS: tl.constexpr):
+    m = from_lane(a[0], lane, NUMBERS)
     k = a[1]
     if NUMBERS.mode == EXTENDED:
-        k = tl.gather(a[1], index, 0)
+        k = from_lane(a[1], lane, NUMBERS)
     t = a[2]
     if NUMBERS.dual:
-        t = tl.gather(a[2], index, 0)
+        t = from_lane(a[2], lane, NUMBERS)
     return m, k, t
 
 
