@@ -262,10 +262,17 @@ def test_few_pairs_are_estimated_to_be_quick(b, n, most):
     assert 0.1 * most < sum(x for x in passes if x is not None) <= most
 
 
+def measured(target_and_case: tuple[str, str]) -> dict[str, dict[str, Any]]:
+    return measure_all(*target_and_case)
+
+
 def write_record() -> None:
+    keys = [(target, case) for target in TARGETS for case in CASES]
+    targets: dict[str, dict[str, Any]] = {target: {} for target in TARGETS}
     with multiprocessing.get_context("spawn").Pool() as pool:
-        made = pool.starmap(measure_all, [(target, case) for target in TARGETS for case in CASES], chunksize=1)
-    targets = {target: {case: made.pop(0) for case in CASES} for target in TARGETS}
+        for (target, case), found in zip(keys, pool.imap(measured, keys), strict=True):
+            print(target, case, flush=True)
+            targets[target][case] = found
     record = {"triton": triton.__version__, "scores": "float32, ragged", "targets": targets}
     temporary = RECORD.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n")

@@ -24,7 +24,7 @@ from lac_kernels.triton.layout import Layout
 from lac_kernels.triton.plan import FORMS, KEPT, Form, Limits, Shape, form_of, saved_words, soft_plan
 
 needs_emulator = pytest.mark.skipif(missing() is not None, reason=str(missing()))
-SCHEDULES = [
+SCHEDULES: list[dict[str, Any]] = [
     {},
     {"schedule": "reverse"},
     {"schedule": "warp"},

@@ -136,7 +136,7 @@ class Prepared:
         else:
             options = options_of(layouts[0] if layouts else None)
             compiled = kernel[(programs,)](*arguments, *layouts, **options)
-        if compiled is not None:  # as it is in the interpreter
+        if compiled is not None:  # the interpreter compiles nothing
             self.launches[kernel] = _compiled[key] = compiled
 
 
