@@ -217,6 +217,8 @@ def test_compiled_kernels_keep_to_their_budget(target, case):
         for old, new in zip(record[name].pop(ESTIMATE, []), numbers.pop(ESTIMATE, []), strict=False):
             if whole["triton"] == triton.__version__:
                 assert all(new[how] <= 1.1 * old[how] for how in old.keys() & new.keys()), (name, old, new)
+        if whole["triton"] != triton.__version__:
+            del numbers["barriers"]  # another one adds up threads otherwise; none is in a loop over steps, see above
         for key, value in numbers.items():
             assert value <= 1.1 * record[name][key], (name, key, value, record[name][key])
 
