@@ -3,7 +3,8 @@
 import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
+from functools import partial
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import ptxemu
@@ -91,11 +92,19 @@ def emulate(target: str = "cuda:90", **options: Any) -> Iterator[Any]:
             forget_compiled()
 
 
+def limited(engine: Any, **limits: Any) -> SimpleNamespace:
+    """The Triton engine with other limits of its plans."""
+    from lac_kernels.triton.plan import Limits
+
+    functions = ("forward", "gradient", "second", "hard")
+    return SimpleNamespace(**{name: partial(getattr(engine, name), limits=Limits(**limits)) for name in functions})
+
+
 def forget_compiled() -> None:
     """What is kept between launches is for one driver."""
     from lac_kernels.triton import launch, plan
 
     launch._compiled.clear()
     launch._prepared.clear()
-    for answer in (plan.device_lanes, plan.programs_may_wait, plan.processors_of):
+    for answer in (plan.device_lanes, plan.is_cuda, plan.processors_of):
         answer.cache_clear()

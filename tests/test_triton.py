@@ -4,14 +4,11 @@ import importlib.util
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from emulated import DEVICE, emulate, missing
+from emulated import DEVICE, emulate, limited, missing
 from extremes import (
     check_bridges_between_good_stretches,
     check_scores_of_every_size,
@@ -76,19 +73,11 @@ def test_scaled_numbers_up_to_their_bound(rows, triton_engine):
             assert error <= (1e-5 if name == "score" else 1e-4), (seed, name, error)
 
 
-def limited(engine: Any, limits: Any) -> SimpleNamespace:
-    """The engine with other limits of its plans."""
-    functions = ("forward", "gradient", "second", "hard")
-    return SimpleNamespace(**{name: partial(getattr(engine, name), limits=limits) for name in functions})
-
-
 def test_one_program_takes_many_pairs(triton_engine):
-    from lac_kernels.triton.plan import Limits
-
-    limits = Limits(most_warps=1, kept=0, processors=1, programs=2)
+    engine = limited(triton_engine, most_warps=1, kept=0, processors=1, programs=2)
     for seed in range(5):
         p = random_problem(seed, 5, 32, 40, gaps="pair", steep=1e4, dear=1e4)
-        for error in errors(limited(triton_engine, limits), p, torch.ones(5)).values():
+        for error in errors(engine, p, torch.ones(5)).values():
             assert error <= 1e-4
 
 

@@ -3,13 +3,11 @@
 import dataclasses
 import re
 from collections.abc import Callable
-from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from emulated import emulate, missing
+from emulated import emulate, limited, missing
 from oracle import errors
 
 pytest.importorskip("triton")
@@ -20,8 +18,9 @@ from lac_kernels import eager
 from lac_kernels import triton as triton_module
 from lac_kernels.problem import Direction
 from lac_kernels.triton import launch
+from lac_kernels.triton.estimate import H100
 from lac_kernels.triton.layout import Layout
-from lac_kernels.triton.plan import FORMS, KEPT, Form, Limits, Shape, form_of, saved_words, soft_plan
+from lac_kernels.triton.plan import FORMS, KEPT, Form, Shape, form_of, saved_words, soft_plan
 
 needs_emulator = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 SCHEDULES: list[dict[str, Any]] = [
@@ -48,12 +47,6 @@ forms = pytest.mark.parametrize(
 )
 
 
-def limited(engine: Any, **limits: Any) -> SimpleNamespace:
-    """The engine with other limits of its plans."""
-    functions = ("forward", "gradient", "second", "hard")
-    return SimpleNamespace(**{name: partial(getattr(engine, name), limits=Limits(**limits)) for name in functions})
-
-
 def mixed_problem(n: int, m: int) -> Problem:
     """Two pairs, the second one steep, so that it needs extended numbers."""
     p = long_problem(n, m)
@@ -62,9 +55,6 @@ def mixed_problem(n: int, m: int) -> Problem:
 
 def shape(b: int, n: int, m: int, dtype: torch.dtype = torch.float32) -> Shape:
     return Shape(b, n, m, dtype, torch.device("cpu"), dual=False, cell=False)
-
-
-H100 = Limits(lanes=32, processors=132, waits=True)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +79,7 @@ def test_the_form_that_is_chosen(b, n, m, form):
     assert form_of(shape(b, n, m), H100) == form
     if form.waits:
         apart = form_of(shape(b, n, m), H100._replace(waits=False))
-        assert (apart.rows, apart.warps, apart.waits) == (8, 8, False) or n <= 2048
+        assert (apart.rows, apart.warps, apart.waits) == (8, 8, False)
 
 
 def test_what_is_saved_says_which_form_it_was():

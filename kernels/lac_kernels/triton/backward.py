@@ -21,7 +21,6 @@ from lac_kernels.triton.columns import (
     link_up,
     load_cells,
     pair_of,
-    strip_of,
     take,
     views_of,
 )
@@ -34,11 +33,10 @@ from lac_kernels.triton.layout import (
     kept_slots,
     lane_and_warp,
     state_at,
-    steps_of,
     strips_of,
 )
 from lac_kernels.triton.memory import get_int, get_slot, get_state, inside_rows, kernel, length
-from lac_kernels.triton.sweep import forward_steps, kept_steps, loaded_forward, slot_mask
+from lac_kernels.triton.sweep import forward_steps, group_of, loaded_forward, slot_mask
 from lac_kernels.triton.values import POWER_MOST, SCALED, fill, fill_int, flow, plus, power, unit_of
 
 
@@ -166,27 +164,20 @@ def backward_group(
     sums, group, pair, whose, room, gradients, scale, counters, B, N, M, LAYOUT: tl.constexpr
 ):  # fmt: skip
     """All steps of a group of strips, from the last one."""
-    b, n, m = whose
+    b, _n, m = whose
     head, segment, edges, edge_rows, scratch = room
-    strips = strips_of(n, LAYOUT)
-    R: tl.constexpr = LAYOUT.rows
     W: tl.constexpr = LAYOUT.warps
-    L: tl.constexpr = LAYOUT.lanes
     lane, warp = lane_and_warp(LAYOUT)
-    i_strip = group * W + warp
-    row = (i_strip * L + lane) * R
-    strip = strip_of(pair, b, row, n, m, LAYOUT)
+    strips, i_strip, row, strip, n_kept, last, steps = group_of(group, pair, whose, LAYOUT)
     place = (tl.cast(b, tl.int64) * N + row) * M
     link = link_up(edges, edge_rows, i_strip, strips, m, M, LAYOUT)
-    n_kept = kept_steps(i_strip, strips, m, LAYOUT)
     most = tl.cdiv(strips_of(N, LAYOUT), W)
     waits = group < tl.cdiv(strips, W) - 1
     gate = gate_of(counters, b, B, most - 1 - group, waits, (group > 0) & (group * W < strips), LAYOUT)
-    last = tl.minimum(strips - group * W, W) - 1
-    steps = tl.where(last >= 0, steps_of(m, last, LAYOUT), 0)
     segments = tl.cdiv(steps, segment)
     span = LAYOUT.block if W > 1 or LAYOUT.waits else segment
-    hidden = LAYOUT.ahead_back + (L - 1) + last * LAYOUT.lag  # steps from a load of an edge's column to that column's
+    # The steps from a load of an edge's column to that column's own.
+    hidden = LAYOUT.ahead_back + (LAYOUT.lanes - 1) + last * LAYOUT.lag
     ready = tl.full((), 0, tl.int32)
     if LAYOUT.multi and W == 1:
         tl.debug_barrier()
@@ -195,7 +186,7 @@ def backward_group(
         start = (segments - 1 - i_segment) * segment
         end = tl.minimum(start + segment, steps)
         if LAYOUT.keep:
-            slots = kept_slots(head, i_strip, warp, lane, N, M, LAYOUT)
+            slots = kept_slots(head, i_strip, N, M, LAYOUT)
         else:
             slots = scratch + (warp * segment - start) * LAYOUT.slot + lane
             replay(start, end, slots, group, pair, strip, i_strip, strips, room, m, N, M, LAYOUT)

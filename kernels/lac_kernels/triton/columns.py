@@ -25,7 +25,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lac_kernels.triton.layout import lane_and_warp
+from lac_kernels.triton.layout import lane_and_warp, record_at
 from lac_kernels.triton.memory import (
     cell_gaps,
     convert,
@@ -139,7 +139,7 @@ def take(link, column, COUNT: tl.constexpr, LAYOUT: tl.constexpr):
     """What the neighbouring strip left in a column, for `receive`."""
     takes, _gives, edge_in, _edge_out = link
     if LAYOUT.multi:
-        p = edge_in + column * (COUNT * LAYOUT.words + (LAYOUT.mode == SCALED))
+        p = record_at(edge_in, column, COUNT, LAYOUT)
         return get_record(p, is_inside(column, takes), COUNT, LAYOUT)
     else:
         values = ()
@@ -153,7 +153,7 @@ def give(link, column, values, K, LAYOUT: tl.constexpr):
     """Leave a column to the neighbouring strip."""
     _takes, gives, _edge_in, edge_out = link
     if LAYOUT.multi:
-        p = edge_out + column * (len(values) * LAYOUT.words + (LAYOUT.mode == SCALED))
+        p = record_at(edge_out, column, len(values), LAYOUT)
         put_record(p, values, K, is_inside(column, gives), LAYOUT)
 
 

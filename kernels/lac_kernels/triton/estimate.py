@@ -6,8 +6,6 @@ instructions), a barrier per block, and for programs that wait a hand-over per g
 
 from typing import NamedTuple
 
-import torch
-
 from lac_kernels.reference import compute_dtype
 from lac_kernels.triton.layout import Layout
 from lac_kernels.triton.plan import Form, Limits, Shape, form_of, layout_of
@@ -106,6 +104,6 @@ def _bytes(shape: Shape, layout: Layout, backward: bool) -> float:
     size = compute_dtype(shape.dtype).itemsize
     cells = shape.b * shape.n * shape.m
     kept = shape.b * layout.saved_words(shape.n, shape.m, 1) * size if layout.keep else 0
-    scores = cells * torch.empty((), dtype=shape.dtype).element_size() * (1 + shape.dual)
+    scores = cells * shape.dtype.itemsize * (1 + shape.dual)
     passes = (2 if layout.keep else 3) if backward else 1  # with the gradient; without kept steps scores are read twice
     return passes * scores + kept

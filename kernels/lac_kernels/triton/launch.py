@@ -24,6 +24,7 @@ from lac_kernels.triton.plan import (
     Shape,
     form_of,
     hard_layout,
+    is_cuda,
     saved_words,
     soft_plan,
 )
@@ -70,13 +71,9 @@ def is_cell(*gaps: Tensor) -> bool:
 def options_of(layout: Layout | None) -> dict[str, Any]:
     options = {"num_warps": 1 if layout is None else layout.warps, "num_stages": 1, "enable_fp_fusion": True}
     needs_registers = layout is not None and (layout.cell or layout.dual or layout.keep)
-    if needs_registers and not triton.knobs.runtime.interpret and _backend() == "cuda":
+    if needs_registers and is_cuda():
         options["maxnreg"] = MOST_REGISTERS
     return options
-
-
-def _backend() -> str:
-    return str(triton.runtime.driver.active.get_current_target().backend)
 
 
 def kind_of(x: Any) -> Any:
@@ -126,18 +123,17 @@ class Prepared:
     def launch(self, kernel: Any, programs: int, arguments: tuple[Any, ...], layouts: tuple[Any, ...]) -> None:
         """`arguments` are the kernel's parameters in their order, `layouts` its constants, which come last."""
         compiled = self.launches.get(kernel)
-        if compiled is not None:
-            compiled[(programs, 1, 1)](*arguments, *layouts)
-            return
-        key = (kernel, arguments[0].device, kind_of(arguments), layouts)
-        compiled = _compiled.get(key)
-        if compiled is not None:
-            compiled[(programs, 1, 1)](*arguments, *layouts)
-        else:
-            options = options_of(layouts[0] if layouts else None)
-            compiled = kernel[(programs,)](*arguments, *layouts, **options)
-        if compiled is not None:  # the interpreter compiles nothing
-            self.launches[kernel] = _compiled[key] = compiled
+        if compiled is None:
+            key = (kernel, arguments[0].device, kind_of(arguments), layouts)
+            compiled = _compiled.get(key)
+            if compiled is None:
+                options = options_of(layouts[0] if layouts else None)
+                compiled = kernel[(programs,)](*arguments, *layouts, **options)
+                if compiled is not None:  # the interpreter compiles nothing
+                    _compiled[key] = compiled
+                return
+            self.launches[kernel] = compiled
+        compiled[(programs, 1, 1)](*arguments, *layouts)
 
 
 def _copied(views: Sequence[Tensor], which: Sequence[int]) -> Sequence[Tensor]:

@@ -165,14 +165,21 @@ def edges_at(head):
 
 
 @triton.jit
+def record_at(edge, column, COUNT: tl.constexpr, LAYOUT: tl.constexpr):
+    """Where an edge of so many values has a column."""
+    return edge + column * (COUNT * LAYOUT.words + (LAYOUT.mode == SCALED))
+
+
+@triton.jit
 def after_edges(head, N, M, LAYOUT: tl.constexpr):
     """Where slots or states begin."""
     return edges_at(head) + tl.cast(strips_of(N, LAYOUT) - 1, tl.int64) * LAYOUT.edge * M
 
 
 @triton.jit
-def kept_slots(head, strip, warp, lane, N, M, LAYOUT: tl.constexpr):
+def kept_slots(head, strip, N, M, LAYOUT: tl.constexpr):
     """Where step 0 of each thread is kept: of a strip, one slot for each column + lane."""
+    lane, warp = lane_and_warp(LAYOUT)
     row = strip * steps_of(M, 0, LAYOUT) - warp * LAYOUT.lag
     return after_edges(head, N, M, LAYOUT) + row.to(tl.int64) * LAYOUT.slot + lane
 

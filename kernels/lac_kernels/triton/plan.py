@@ -118,8 +118,8 @@ def device_lanes() -> int:
 
 
 @cache
-def programs_may_wait() -> bool:
-    """Elsewhere than on CUDA it is not known whether what has started keeps running."""
+def is_cuda() -> bool:
+    """Whether kernels are compiled for CUDA. Elsewhere it is not known that a program that has begun keeps running."""
     return not triton.knobs.runtime.interpret and triton.runtime.driver.active.get_current_target().backend == "cuda"
 
 
@@ -166,7 +166,7 @@ def choose(b: int, n: int, rows: int, busy: int, may_wait: bool, limits: Limits)
 
 
 def form_of(shape: Shape, limits: Limits = DEFAULT) -> Form:
-    may_wait = programs_may_wait() if limits.waits is None else limits.waits
+    may_wait = is_cuda() if limits.waits is None else limits.waits
     rows = most_rows(shape.mode, shape, limits)
     rows, warps, waits = choose(shape.b, shape.n, rows, busy_warps(shape, limits), may_wait, limits)
     form = Form(rows, warps, waits, True)

@@ -86,9 +86,19 @@ def forward_steps(
 
 
 @triton.jit
-def kept_steps(i_strip, strips, m, LAYOUT: tl.constexpr):
-    """How many steps a thread keeps: those of its strip, if it has one."""
-    return tl.where(i_strip < strips, steps_of(m, 0, LAYOUT), 0)
+def group_of(group, pair, whose, LAYOUT: tl.constexpr):
+    """A group of strips: how many the pair has, which one and which row are a thread's, its `strip`, how many steps it
+    keeps, the group's last warp, and its steps.
+    """
+    b, n, m = whose
+    strips = strips_of(n, LAYOUT)
+    lane, warp = lane_and_warp(LAYOUT)
+    i_strip = group * LAYOUT.warps + warp
+    row = (i_strip * LAYOUT.lanes + lane) * LAYOUT.rows
+    n_kept = tl.where(i_strip < strips, steps_of(m, 0, LAYOUT), 0)
+    last = tl.minimum(strips - group * LAYOUT.warps, LAYOUT.warps) - 1
+    steps = tl.where(last >= 0, steps_of(m, last, LAYOUT), 0)
+    return strips, i_strip, row, strip_of(pair, b, row, n, m, LAYOUT), n_kept, last, steps
 
 
 @triton.jit
@@ -96,21 +106,12 @@ def forward_group(
     results, group, pair, whose, head, segment, choices, counters, B, N, M, LAYOUT: tl.constexpr
 ):  # fmt: skip
     """All steps of a group of strips."""
-    b, n, m = whose
-    strips = strips_of(n, LAYOUT)
-    R: tl.constexpr = LAYOUT.rows
+    b, _n, m = whose
     W: tl.constexpr = LAYOUT.warps
-    L: tl.constexpr = LAYOUT.lanes
-    lane, warp = lane_and_warp(LAYOUT)
-    i_strip = group * W + warp
-    row = (i_strip * L + lane) * R
-    strip = strip_of(pair, b, row, n, m, LAYOUT)
+    strips, i_strip, row, strip, n_kept, last, steps = group_of(group, pair, whose, LAYOUT)
     link = link_down(edges_at(head), i_strip, strips, m, M, LAYOUT)
-    slots = kept_slots(head, i_strip, warp, lane, N, M, LAYOUT)
-    n_kept = kept_steps(i_strip, strips, m, LAYOUT)
+    slots = kept_slots(head, i_strip, N, M, LAYOUT)
     gate = gate_of(counters, b, B, group, group > 0, group < tl.cdiv(strips, W) - 1, LAYOUT)
-    last = tl.minimum(strips - group * W, W) - 1
-    steps = tl.where(last >= 0, steps_of(m, last, LAYOUT), 0)
     if W == 1:  # what was done before may be of other threads: the group before, or the pair in other numbers
         tl.debug_barrier()
     ready = enter(gate, tl.full((), 0, tl.int32), tl.where(steps > 0, tl.minimum(LAYOUT.ahead, m), 0), LAYOUT)
@@ -128,7 +129,7 @@ def forward_group(
         state, results, loaded = forward_steps(
             state, results, loaded, start, end, pair, strip, link, slots, n_kept, choices, M, True, LAYOUT.keep, LAYOUT
         )
-        leave(gate, end - (L - 1) - last * LAYOUT.lag, LAYOUT)
+        leave(gate, end - (LAYOUT.lanes - 1) - last * LAYOUT.lag, LAYOUT)
     return end_strip(results, row, LAYOUT)
 
 
