@@ -273,7 +273,7 @@ def _probability_bar(figure: Figure, image: Any, axes: Axes) -> None:
 
 
 def _heat_map(axes: Axes, values: Any, times1: Any, times2: Any, colours: str, norm: Normalize) -> Any:
-    image = axes.pcolormesh(_edges(times2), _edges(times1), values, cmap=colours, norm=norm, rasterized=True)
+    image = axes.pcolormesh(cell_edges(times2), cell_edges(times1), values, cmap=colours, norm=norm, rasterized=True)
     axes.set_ylim(*sorted(axes.get_ylim(), reverse=True))
     _quiet(axes)
     return image
@@ -301,7 +301,7 @@ def _path_line(axes: Axes, path: Any, times1: Any, times2: Any, colour: str) -> 
 
 def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> None:
     """The name of each phase on the axis, beyond the numbers, at the middle of its stretch."""
-    edges, stretches = _edges(times), _runs(labels)
+    edges, stretches = cell_edges(times), _runs(labels)
     axis.remove_overlapping_locs = False  # a number at the same place is no reason to leave a name out
     axis.set_ticks([(edges[first] + edges[end]) / 2 for first, end, _ in stretches], minor=True)
     vertical = axis.axis_name == "y"
@@ -315,7 +315,7 @@ def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> No
 def _phase_boxes(axes: Axes, times1: Any, times2: Any, labels1: Any, labels2: Any, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
-    rows, columns = _edges(times1), _edges(times2)
+    rows, columns = cell_edges(times1), cell_edges(times2)
     for top, bottom, phase in _runs(labels1):
         for left, right, other in _runs(labels2):
             if phase == other:
@@ -330,7 +330,7 @@ def _runs(labels: Any) -> list[tuple[int, int, int]]:
     return [(first, end, int(labels[first])) for first, end in pairwise(borders) if labels[first] >= 0]
 
 
-def _edges(times: Any) -> Any:
+def cell_edges(times: Any) -> Any:
     """Borders of the cells around frame times that need not be evenly spaced."""
     if len(times) == 1:
         return np.array([times[0] - 0.5, times[0] + 0.5])

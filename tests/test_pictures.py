@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lac.data import Clip
-from lac.pictures import WINDOW, Joints, Signals, Window, frame_pictures, plot_retrieval
+from lac.pictures import WINDOW, Joints, Signals, Source, Window, frame_pictures, plot_retrieval
 
 
 def clip_of(frames, name="a", rate=10):
@@ -13,7 +13,7 @@ def clip_of(frames, name="a", rate=10):
 
 def pictures(frames, numbers, **options):
     clip = clip_of(np.asarray(frames, dtype=np.float64))
-    return frame_pictures(clip, numbers, Signals([clip]), rate=25.0, **options)
+    return frame_pictures(Source(clip, **options), numbers, Signals([clip]), rate=25.0)
 
 
 def test_an_image_spans_the_values_of_its_clip():
