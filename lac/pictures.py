@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lac.data.base import Clip
+from lac.data.base import Clip, Dataset
 from lac.plots import BLUE, GREY, INK, new_figure
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Source(NamedTuple):
     clip: Clip
     video: Path | None = None
     bones: Sequence[tuple[int, int]] = ()
+
+    @classmethod
+    def of(cls, clip: Clip, dataset: Dataset) -> Source:
+        """A clip of a data set."""
+        return cls(clip, dataset.videos.get(clip.name), dataset.bones)
 
 
 class Signals:

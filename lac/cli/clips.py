@@ -54,18 +54,13 @@ def _read_file(name: str, data: DataSection, device: str | torch.device) -> Sour
 def _look_up(name: str, dataset: Dataset) -> Source:
     known = {clip.name: clip for clip in dataset.train + dataset.val}
     if name in known:
-        return source_of(known[name], dataset)
+        return Source.of(known[name], dataset)
     if name in dataset.left_out:
         raise DataError(f"clip {name!r} is left out: {dataset.left_out[name]}")
     close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]
     raise UsageError(
         f"{name!r} is neither a file nor one of the {len(known)} clips of {dataset.name}; a name there is {close[0]!r}"
     )
-
-
-def source_of(clip: Clip, dataset: Dataset) -> Source:
-    """A clip of a data set with its video and bones."""
-    return Source(clip, dataset.videos.get(clip.name), dataset.bones)
 
 
 def check_frames(name: str, clip: Clip, encoder: dict[str, Any]) -> None:

@@ -72,10 +72,11 @@ def _retrieve(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
 
-    from lac.cli.clips import check_embeddings, check_frames, read_clips, source_of
+    from lac.cli.clips import check_embeddings, check_frames, read_clips
     from lac.data.video import RATE
     from lac.embed import embed_clips
     from lac.files import write_json
+    from lac.pictures import Source
     from lac.plots import save_figure
     from lac.queries import draw_found, find
     from lac.runs.checkpoint import read_encoder
@@ -101,7 +102,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
     queries = find(clip, frames, others, embeddings, dataset.label_names, k=arguments.k)
     report = _report(folder, name, clip, dataset, len(others), queries)
     out = Path(arguments.out or folder / "retrieve" / clip.name)
-    searched = [source_of(other, dataset) for other in others]
+    searched = [Source.of(other, dataset) for other in others]
     figure = draw_found(queries, source, searched, rate=data.options.get("rate", RATE))
     save_figure(figure, out / "retrieval.png")
     write_json(out / "retrieval.json", report)
