@@ -164,7 +164,7 @@ def on_ridge(posterior: Any, path: Any) -> float:
 def _astray(posterior: np.ndarray, path: np.ndarray) -> str:
     """A line for the heading where much of the path is beside the ridge, else nothing."""
     share = on_ridge(posterior, path)
-    where = f"path leaves the ridge: {100 * share:.0f} % of its cells are near the likeliest"
+    where = f"path off the ridge: {100 * share:.0f} % of its cells are near the likeliest"
     return f"\n{where}" if share < _ASTRAY else ""
 
 

@@ -192,6 +192,19 @@ def test_what_is_too_large_or_gone_is_not_in_the_page(run, tmp_path, monkeypatch
     assert "plots/alignment.png is too large for this page" in text
 
 
+def test_the_page_of_a_run_whose_metrics_do_not_name_its_pictures(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(
+        json.dumps({k: v for k, v in metrics.items() if k not in ("pictures", "not_drawn")})
+    )
+    (folder / "plots" / "frames.png").unlink()
+    report.write_page(folder)
+    page = read(folder)
+    assert [image["alt"] for image in page.all("img")] == ["Two clips aligned", "Nearest frames", "Training"]
+    assert "Not drawn" not in page.text()
+
+
 def test_the_page_is_written_whole_or_not_at_all(run, tmp_path, monkeypatch):
     folder = shutil.copytree(run, tmp_path / "run")
     before = {path.name for path in folder.iterdir()}, (folder / "report.html").read_bytes()

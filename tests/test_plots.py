@@ -93,7 +93,7 @@ def test_a_path_beside_the_ridge_is_told(shift, share):
     assert plots.on_ridge(**made) == share
     panels = {"alone": tuple(made.values())}
     for figure in (alignment(**made), plots.plot_alignments(panels, TIMES1, TIMES2)):
-        told = "path leaves the ridge: 0 % of its cells are near the likeliest" in figure.axes[0].get_title()
+        told = "path off the ridge: 0 % of its cells are near the likeliest" in figure.axes[0].get_title()
         assert told == (share == 0)
 
 

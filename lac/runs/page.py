@@ -237,14 +237,14 @@ def _media(medium: Media) -> Html:
     heading = tag("h2", medium.heading)
     if not medium.uri:
         return tag("section", heading, tag("p", f"Not drawn: {medium.missing}", class_="soft"))
+    text = f"{medium.heading}: {medium.shows}" if medium.shows else medium.heading
     if medium.uri.startswith("data:video/"):
-        label = f"{medium.heading}: {medium.shows}"
-        shown = tag("video", src=medium.uri, controls=True, muted=True, loop=True, playsinline=True, aria_label=label)
+        playing = {"controls": True, "muted": True, "loop": True, "playsinline": True}
+        shown = tag("video", src=medium.uri, aria_label=text, **playing)
     else:
-        image = tag("img", src=medium.uri, alt=f"{medium.heading}: {medium.shows}")
-        shown = wide(image, medium.heading)
-    caption = tag("figcaption", f"{medium.shows}. {medium.reading}")
-    return tag("section", heading, tag("figure", shown, caption))
+        shown = wide(tag("img", src=medium.uri, alt=text), medium.heading)
+    caption = f"{medium.shows}. {medium.reading}" if medium.shows else medium.reading
+    return tag("section", heading, tag("figure", shown, tag("figcaption", caption)))
 
 
 def _settings(settings: str) -> Html:

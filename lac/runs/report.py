@@ -81,7 +81,7 @@ def _medium(plots: Path, name: str, metrics: Mapping[str, Any]) -> Media | None:
     path, (heading, reading) = plots / name, _PARTS[name]
     missing = (metrics.get("not_drawn") or {}).get(name)
     shows = (metrics.get("pictures") or {}).get(name)
-    if missing is None and shows is None:
+    if missing is None and shows is None and not path.is_file():
         return None
     if missing is None and not path.is_file():
         missing = f"{PLOTS}/{name} is not there any more"
@@ -90,4 +90,4 @@ def _medium(plots: Path, name: str, metrics: Mapping[str, Any]) -> Media | None:
     if missing is not None:
         return Media(heading, reading, missing=str(missing))
     content = base64.b64encode(path.read_bytes()).decode("ascii")
-    return Media(heading, reading, str(shows), f"data:{_TYPES[path.suffix]};base64,{content}")
+    return Media(heading, reading, str(shows or ""), f"data:{_TYPES[path.suffix]};base64,{content}")
