@@ -155,11 +155,11 @@ def _draw_ruler(axes: Axes, row: _Row, start: float, end: float) -> None:
     """The time axis of a clip: blue where frames are matched, grey elsewhere, with seconds on it."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.fill_between(row.edges[[0, -1]], start, end, color=_UNMATCHED, linewidth=0)
-    borders = np.flatnonzero(np.diff(row.matched) > 1) + 1
-    for stretch in np.split(row.matched, borders):
-        if len(stretch):
-            axes.fill_between(row.edges[[stretch[0], stretch[-1] + 1]], start, end, color=_MATCHED, linewidth=0)
+    stretches = np.split(row.matched, np.flatnonzero(np.diff(row.matched) > 1) + 1) if len(row.matched) else []
+    matched = [row.edges[[stretch[0], stretch[-1] + 1]] for stretch in stretches]
+    for ranges, colour in (([row.edges[[0, -1]]], _UNMATCHED), (matched, _MATCHED)):
+        bars = [(left, right - left) for left, right in ranges]
+        axes.broken_barh(bars, (min(start, end), abs(end - start)), color=colour, linewidth=0)
     times = row.source.clip.times
     if len(times) == 1:
         return

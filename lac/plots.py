@@ -5,6 +5,7 @@ Every function returns a `matplotlib.figure.Figure` made without pyplot: no glob
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -217,8 +218,12 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
-    """Write a figure whole or not at all (`lac.files.atomic_path`); the suffix chooses the format."""
-    with atomic_path(path) as temporary:
+    """Write a figure whole or not at all (`lac.files.atomic_path`); the suffix chooses the format.
+
+    Letters of a name that the font lacks become boxes, without a warning for each.
+    """
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(temporary, dpi=dpi)
     return Path(path)
 

@@ -46,10 +46,8 @@ def test_stretches_without_a_match_are_grey_and_pale():
     figure = draw_moments(source(30), source(60), path, rate=10)
     panels, thick, _ = drawn(figure)
     axes = figure.axes[0]
-    spans = [
-        [patch.get_paths()[0].vertices[:, 0].min(), np.ptp(patch.get_paths()[0].vertices[:, 0])]
-        for patch in axes.collections
-    ]
+    bars = [path.vertices[:, 0] for bars in axes.collections for path in bars.get_paths()]
+    spans = [[vertices.min(), np.ptp(vertices)] for vertices in bars]
     cell1, cell2 = 10.5 / 30, 10.5 / 60
     np.testing.assert_allclose(spans[:3], [[0.25, 10.5], [0.25, 4 * cell1], [0.25 + 20 * cell1, 2 * cell1]])
     np.testing.assert_allclose(spans[3:], [[0.25, 10.5], [0.25 + 40 * cell2, 6 * cell2]])

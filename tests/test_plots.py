@@ -1,4 +1,5 @@
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -186,6 +187,12 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         plots.save_figure(figure, path)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["alignment.png"]
+
+
+def test_letters_that_the_font_lacks_are_no_reason_to_warn(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save_figure(alignment(names=("\u6f22\u5b57", "b")), tmp_path / "alignment.png")
 
 
 def test_pyplot_is_not_imported():

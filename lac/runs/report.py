@@ -72,7 +72,7 @@ def _judged_anew(metrics: dict[str, Any], judged: Mapping[str, Any]) -> dict[str
     """The metrics of a run with other results; where they differ, the verdict on the old ones is not shown."""
     if judged["results"] != metrics.get("results"):
         metrics = {key: value for key, value in metrics.items() if key != "verdict"}
-    shown = ("results", "alignment", "verdict", "doubts", "left_out")
+    shown = ("clips", "results", "alignment", "verdict", "doubts", "left_out")
     return metrics | {key: judged[key] for key in shown if key in judged}
 
 
