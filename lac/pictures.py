@@ -19,6 +19,7 @@ WINDOW = 1.0  # seconds of signals before and after a frame that has no picture
 _HEIGHT = 240  # pixels of a video's frame, as tall as a panel
 _MOST_LINES = 8  # signals that can still be told apart in a panel
 _COMPONENTS = 3
+_SAMPLE = 2000  # frames whose variance is looked at
 _BOLD = 2.0
 # Colour and width of the border, by whether the phase agrees.
 _BORDERS = {True: ("#1a9850", _BOLD), False: ("#d73027", _BOLD), None: (GREY, 0.8)}
@@ -74,16 +75,21 @@ class Signals:
         if features.shape[1] <= _MOST_LINES:
             return features
         if self._axes is None:
-            stacked = np.concatenate([other.frames.reshape(len(other), -1) for other in self._clips])
-            self._axes = _principal_axes(stacked.astype(np.float64))
+            self._axes = _principal_axes([other.frames.reshape(len(other), -1) for other in self._clips])
         mean, axes = self._axes
         return np.asarray((features - mean) @ axes)
 
 
-def _principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D,) of features (T, D), and the axes (D, 3) of their greatest variance, the greatest first."""
-    _, axes = np.linalg.eigh(np.cov(features.T))  # ascending
-    return features.mean(axis=0), axes[:, ::-1][:, :_COMPONENTS]
+def _principal_axes(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,) of features (T, D) of clips, and the axes (D, 3) of their greatest variance, the greatest first."""
+    from sklearn.decomposition import PCA
+
+    step = -(-sum(map(len, clips)) // _SAMPLE)
+    features = np.concatenate([clip[::step] for clip in clips])
+    if len(features) <= _COMPONENTS or (features == features[0]).all():  # no directions to vary in
+        return features.mean(axis=0), np.eye(features.shape[1], _COMPONENTS)
+    fitted = PCA(_COMPONENTS, random_state=0).fit(features)
+    return fitted.mean_, fitted.components_.T
 
 
 def frame_pictures(source: Source, frames: Sequence[int], signals: Signals, *, rate: float) -> list[Picture]:

@@ -1,5 +1,7 @@
 """What a frame looks like."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,17 @@ def test_of_many_features_the_directions_of_greatest_variance_are_shown():
         assert abs(np.corrcoef(shown[:, component], clips[0].frames[:, feature])[0, 1]) > 0.99
     few = clip_of(rng.normal(size=(5, 8)))
     np.testing.assert_array_equal(Signals([few])(few), few.frames)
+
+
+def test_features_beyond_number_and_clips_of_a_frame_are_shown():
+    rng = np.random.default_rng(0)
+    wide = [clip_of(rng.normal(size=(60, 20_000)), name) for name in "ab"]  # their covariance alone would be 3 GB
+    assert Signals(wide)(wide[0]).shape == (60, 3)
+    for frames in (np.ones((1, 20)), np.ones((40, 20)), rng.normal(size=(3, 20))):
+        clip = clip_of(frames)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert np.isfinite(Signals([clip])(clip)).all()
 
 
 def test_borders_say_whether_the_phase_agrees():
