@@ -35,7 +35,7 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
     shown = capsys.readouterr().out
     for row in ("trained encoder", "time index", "raw features", "random encoder"):
         assert row in shown
-    assert str(tmp_path / "run" / "plots" / "alignment.png") in shown
+    assert str(tmp_path / "run" / "report.html") in shown
     assert (tmp_path / "run" / "plots" / "alignment.png").is_file()
     lines = [line for line in shown.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == [f"{step}/12" for step in (2, 4, 5, 6, 8, 10, 12)]
