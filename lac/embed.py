@@ -26,7 +26,7 @@ def embed_clips(
 
     Args:
         model: such as `lac.FrameEncoder`; put back into its mode afterwards.
-        clips: of one frame shape.
+        clips: whose frames the model takes.
         device: where the model is.
         batch_size: clips in a batch, >= 1.
 
@@ -34,7 +34,7 @@ def embed_clips(
         For each clip (T, E) float32.
 
     Raises:
-        ValueError: `batch_size` is no whole number >= 1, or the clips of a batch differ in the shape of a frame.
+        ValueError: `batch_size` is no whole number >= 1.
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number of clips, at least 1, got {batch_size!r}")
@@ -42,7 +42,7 @@ def embed_clips(
     with _evaluating(model):
         for start in range(0, len(clips), batch_size):
             batch = clips[start : start + batch_size]
-            if max(map(len, batch)) > WINDOW:
+            if max(map(len, batch)) > WINDOW or len({clip.frames.shape[1:] for clip in batch}) > 1:
                 embedded += [embed_long(model, clip, device, window=WINDOW) for clip in batch]
             else:
                 embedded += _embed(model, batch, device)
