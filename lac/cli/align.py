@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from lac.cli.common import (
     Command,
+    add_data,
     add_device,
     add_general,
     add_out,
     add_root,
     add_run,
     add_set,
-    config_of_run,
     new_parser,
 )
 from lac.cli.progress import showing_features
+from lac.cli.way import way_of
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +38,13 @@ _EXAMPLES = """examples:
   lac-align runs/mine clip03 elsewhere/features.npy    a clip and an array
   lac-align runs/mine clip03 clip07 clip01 clip05      by what all four agree on
   lac-align runs/pour a.mp4 b.mp4 --video both.mp4     of a run on videos
+  lac-align raw a.mp4 b.mp4 c.mp4                      nothing trained
 """
-_WRITES = """what is written to --out (default: RUN/align/A-B; A-B+n with n others):
+_WRITES = """RUN may be the word raw (a folder of that name: ./raw): clips are then aligned
+by raw features and their self-similarity; files, or clips of --data, --root.
+
+what is written to --out (default: RUN/align/A-B; A-B+n with n others;
+./align-A-B for raw):
   alignment.png        scores, soft alignment, best path; with others: the soft
                        alignment and path of A and B alone, and with the others
   alignment.json       scores, matched segments, gaps, path; with others: trust
@@ -48,7 +54,7 @@ _WRITES = """what is written to --out (default: RUN/align/A-B; A-B+n with n othe
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser(
         "lac-align",
-        "Align two clips by a trained encoder: score, matched segment, gaps, heat map.",
+        "Align two clips by a trained encoder, or by raw features: score, matched segment, gaps, heat map.",
         examples=_EXAMPLES,
         writes=_WRITES,
         usage="lac-align RUN A B [C ...] [option ...]",
@@ -63,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         help="more clips of the same action: A and B are aligned by what all of them agree about",
     )
+    add_data(what)
     add_root(what)
     settings = parser.add_argument_group("settings")
     add_set(settings)
@@ -79,37 +86,31 @@ def _align(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
     _check_given_once((arguments.clip_a, arguments.clip_b, *arguments.others))
 
-    from lac.cli.clips import check_frames, read_clips
     from lac.data.side_by_side import write_side_by_side
     from lac.data.video import RATE
     from lac.files import write_json
-    from lac.pairs import align_clips, draw_aligned
+    from lac.pairs import align_by, draw_aligned
     from lac.plots import save_figure
-    from lac.runs.checkpoint import read_encoder, read_loss
     from lac.system import pick_device
 
-    folder = Path(arguments.run)
-    config = config_of_run(arguments)
     device = pick_device(arguments.device or "auto")
-    encoder, loss = read_encoder(folder, device), read_loss(folder, device)
+    given = way_of(arguments, device)
     names = (arguments.clip_a, arguments.clip_b, *arguments.others)
-    sources = read_clips(names, config.data, device)
-    for name, source in zip(names, sources, strict=True):
-        check_frames(name, source.clip, encoder.config)
+    sources = given.read(names, device)
     videos = (
         [_video(name, source) for name, source in zip(names[:2], sources[:2], strict=True)] if arguments.video else []
     )
     first, second, *others = (source.clip for source in sources)
 
-    aligned = align_clips(encoder, loss, first, second, others, reach=config.train.reach)
+    aligned = align_by(given.way, first, second, others)
     _check_finite(names, aligned)
     together = aligned.together
     path = (aligned.path if together is None else together.path).cpu().numpy()
-    report = _report(folder, names, (first, second), aligned, path)
+    report = _report(given.run, names, (first, second), aligned, path)
     if together is not None:
         report |= {"trust": together.trust.item(), "others": _others(names[2:], others)}
     with_others = f"+{len(others)}" if others else ""
-    out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}{with_others}")
+    out = given.folder(arguments.out, f"{first.name}-{second.name}{with_others}")
     title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}"
     if together is not None:
         title += f", trust {report['trust']:.2f}"
@@ -120,7 +121,7 @@ def _align(arguments: argparse.Namespace) -> int:
     _show(report, out)
     if arguments.video and len(path):
         times = (first.times[path[:, 0]], second.times[path[:, 1]])
-        rate = config.data.options.get("rate", RATE)
+        rate = given.data.options.get("rate", RATE)
         write_side_by_side(arguments.video, videos[0], videos[1], times[0], times[1], rate=rate)
         print(f"video           {arguments.video}")
     elif arguments.video:
@@ -147,9 +148,7 @@ def _check_finite(names: Sequence[str], aligned: AlignedClips) -> None:
     if aligned.best_score.isfinite() and (together is None or together.posterior.isfinite().all()):
         return
     whose = " and ".join(names[:2]) if not aligned.best_score.isfinite() else "the others"
-    raise DataError(
-        f"the scores of {whose} are not finite; the encoder has diverged, or the frames are too large for it"
-    )
+    raise DataError(f"the scores of {whose} are not finite; an encoder has diverged, or the frames are too large")
 
 
 def _others(names: Sequence[str], clips: Sequence[Clip]) -> list[dict[str, Any]]:
@@ -163,7 +162,7 @@ def _video(name: str, source: Source) -> Path:
 
 
 def _report(
-    folder: Path, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
+    run: Path | None, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
 ) -> dict[str, Any]:
     """What stands in `alignment.json`."""
     from lac.data.doubts import still
@@ -172,7 +171,8 @@ def _report(
     first, second = clips
     matched_times = (first.times[path[:, 0]].tolist(), second.times[path[:, 1]].tolist())
     return {
-        "run": str(folder),
+        "run": None if run is None else str(run),
+        "aligned_by": "raw features" if run is None else "embeddings",
         "score": aligned.best_score.item(),
         "soft_score": aligned.score.item(),
         "matched_frames": len(path),
@@ -198,7 +198,10 @@ def _show(report: dict[str, Any], out: Path) -> None:
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     alone = "trust" not in report
-    verdict = "   not above 0: nothing in common" if alone and not report["path"] else ""
+    if report["run"] is None:
+        console.print("aligned by      raw features and their self-similarity; nothing is trained")
+    low = "not above 0: " if report["score"] <= 0 else ""
+    verdict = f"   {low}nothing in common" if alone and not report["path"] else ""
     whose = "" if alone else "   of the two alone"
     console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){whose}{verdict}")
     if not alone:
