@@ -68,7 +68,7 @@ def align_clips(
     """Align two clips by their embeddings and by the similarity and gaps that were learned, without a gradient.
 
     Others help where they show the same action: all are aligned with each other by the loss's `lac.Consensus`, of
-    embeddings and self-similarity and not spread, which takes some ten tensors of (clips x frames)^2 numbers.
+    embeddings and self-similarity and not spread, which takes some seven tensors of (clips x frames)^2 numbers.
 
     Args:
         encoder: of a run, say.

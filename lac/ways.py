@@ -22,7 +22,7 @@ from lac.model.encoder import FrameEncoder
 from lac.paths import expected_paths
 
 MOST_BYTES = 4e9  # that the consensus of several clips may take
-_TENSORS = 10  # of (clips x frames)^2 float32 numbers, at the most
+_TENSORS = 7  # of (clips x longest)^2 float32 numbers; 6.2 is the most that was measured
 
 
 class Way(Protocol):
@@ -137,11 +137,11 @@ def check_memory(clips: Sequence[Clip]) -> None:
     longest = max(map(len, clips))
     needed = _TENSORS * 4 * (len(clips) * longest) ** 2
     if needed > MOST_BYTES:
+        most = int((MOST_BYTES / _TENSORS / 4) ** 0.5 / longest)
         raise DataError(
             f"{len(clips)} clips of up to {longest} frames take about {needed / 1e9:.0f} GB when they are aligned "
-            f"together, more than {MOST_BYTES / 1e9:.0f} GB: clips x frames must not exceed "
-            f"{int((MOST_BYTES / _TENSORS / 4) ** 0.5)}; give fewer clips, or fewer frames a second (of videos "
-            "--set data.options.fps=5)"
+            f"together, more than {MOST_BYTES / 1e9:.0f} GB: give fewer clips (of this length at most {most}), or "
+            "fewer frames a second (of videos --set data.options.fps=5)"
         )
 
 

@@ -91,10 +91,12 @@ def test_images_are_compared_as_small_pictures():
 
 def test_what_does_not_fit_into_memory_is_told_before_it_is_taken(monkeypatch):
     clips = [Clip(f"c{k}", np.ones((n, 2)), np.arange(n)) for k, n in enumerate((5000, 8, 9))]
-    message = r"3 clips of up to 5000 frames take about 9 GB .* clips x frames must not exceed 10000; give fewer clips"
+    message = (
+        r"3 clips of up to 5000 frames take about 6 GB .*: give fewer clips \(of this length at most 2\), or fewer"
+    )
     with pytest.raises(ValueError, match=message):
         align_by(Raw(), *clips[:2], clips[2:])
-    monkeypatch.setattr(ways, "MOST_BYTES", 40 * (3 * 20) ** 2)
+    monkeypatch.setattr(ways, "MOST_BYTES", 28 * (3 * 20) ** 2)
     for longest, fits in ((20, True), (21, False)):
         part = [Clip(clip.name, clip.frames[:longest], clip.times[:longest]) for clip in clips]
         if fits:

@@ -1,4 +1,4 @@
-"""`lac-align`: what two clips have in common, alone or by the word of others: numbers, a picture, a video."""
+"""`lac-align`: what two clips have in common, alone or by the word of others, or what all of them have."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ _EXAMPLES = """examples:
   lac-align runs/mine clip03 clip07 clip01 clip05      by what all four agree on
   lac-align runs/pour a.mp4 b.mp4 --video both.mp4     of a run on videos
   lac-align raw a.mp4 b.mp4 c.mp4                      nothing trained
+  lac-align runs/mine --all                            all validation clips
+  lac-align raw --all *.mp4 --video grid.mp4           on one timeline
 """
 _WRITES = """RUN may be the word raw (a folder of that name: ./raw): clips are then aligned
 by raw features and their self-similarity; files, or clips of --data, --root.
@@ -48,26 +50,39 @@ what is written to --out (default: RUN/align/A-B; A-B+n with n others;
   alignment.png        scores, soft alignment, best path; with others: the soft
                        alignment and path of A and B alone, and with the others
   alignment.json       scores, matched segments, gaps, path; with others: trust
+and of --all (default: RUN/align/all; ./align-all for raw):
+  all.png              all pairs, and all clips on one timeline
+  pairs.csv            for each pair how much is matched, and the trust
+  matches.csv          second_a, second_b, probability of every match
+  timeline.csv         second of every clip at each frame of the reference
+  all.json             all of it
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser(
         "lac-align",
-        "Align two clips by a trained encoder, or by raw features: score, matched segment, gaps, heat map.",
+        "Align two clips, or all of several, by a trained encoder or by raw features: what matches when, and how far "
+        "it is to be trusted.",
         examples=_EXAMPLES,
         writes=_WRITES,
-        usage="lac-align RUN A B [C ...] [option ...]",
+        usage="lac-align RUN (A B [C ...] | --all [CLIP ...]) [option ...]",
     )
     what = parser.add_argument_group("what to align")
     add_run(what)
     for letter in _LETTERS:
-        what.add_argument(f"clip_{letter.lower()}", metavar=letter, help=_CLIP)
+        what.add_argument(f"clip_{letter.lower()}", metavar=letter, nargs="?", help=_CLIP)
     what.add_argument(
         "others",
         metavar="C",
         nargs="*",
         help="more clips of the same action: A and B are aligned by what all of them agree about",
+    )
+    what.add_argument(
+        "--all",
+        action="store_true",
+        help="align all clips given with each other, three at least (default: the validation clips of the run's data "
+        "set, of the action that most of them show)",
     )
     add_data(what)
     add_root(what)
@@ -84,8 +99,18 @@ def _parser() -> argparse.ArgumentParser:
 def _align(arguments: argparse.Namespace) -> int:
     if arguments.video and not arguments.video.lower().endswith(".mp4"):
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
-    _check_given_once((arguments.clip_a, arguments.clip_b, *arguments.others))
+    names = [name for name in (arguments.clip_a, arguments.clip_b, *arguments.others) if name is not None]
+    _check_given_once(names, arguments.all)
+    if arguments.all:
+        from lac.cli.align_all import align_all
 
+        return align_all(arguments, names)
+    if len(names) < 2:
+        raise UsageError("two clips at least are required (lac-align RUN A B), or --all: see lac-align --help")
+    return _align_two(arguments, names)
+
+
+def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     from lac.data.side_by_side import write_side_by_side
     from lac.data.video import RATE
     from lac.files import write_json
@@ -95,7 +120,6 @@ def _align(arguments: argparse.Namespace) -> int:
 
     device = pick_device(arguments.device or "auto")
     given = way_of(arguments, device)
-    names = (arguments.clip_a, arguments.clip_b, *arguments.others)
     sources = given.read(names, device)
     videos = (
         [_video(name, source) for name, source in zip(names[:2], sources[:2], strict=True)] if arguments.video else []
@@ -129,14 +153,14 @@ def _align(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_given_once(clips: Sequence[str]) -> None:
-    """Others that are one of the clips already would confirm whatever is matched.
+def _check_given_once(clips: Sequence[str], together: bool) -> None:
+    """Others that are one of the clips already would confirm whatever is matched; A and B alone may be one clip.
 
     Raises:
-        UsageError: a clip is given twice, beside the two to be aligned.
+        UsageError: a clip is given twice.
     """
-    for place, name in enumerate(clips[2:], start=2):
-        if name in clips[:place]:
+    for place, name in enumerate(clips):
+        if name in clips[:place] and (place >= 2 or together):
             raise UsageError(f"{name!r} is given twice: it cannot confirm its own alignment; leave it out once")
 
 
