@@ -8,10 +8,12 @@ import pytest
 import torch
 from clips_of_an_action import clips as made
 from tiny_run import write_run
+from tiny_video import write_videos
 
 from lac import Consensus
 from lac.cli.align import main
 from lac.data import Clip
+from lac.data.video import read_frames
 from lac.embed import embed_clips
 from lac.paths import expected_paths
 from lac.runs import checkpoint
@@ -190,6 +192,32 @@ def test_files_and_names_by_raw_features(folder, tmp_path, monkeypatch, capsys):
     assert "raw features and their self-similarity" in capsys.readouterr().out
 
 
+def test_all_videos_in_the_timing_of_the_reference(tmp_path, capsys):
+    root = write_videos(tmp_path / "films") / "videos"
+    films = [root / f"clip{k}.mp4" for k in range(2, 7)]
+    images = ["--set", "data.options.backbone=null", "--set", "data.options.size=16"]
+    film = tmp_path / "grid.mp4"
+    assert align("raw", "--all", *films, *images, "--out", tmp_path, "--video", film) == 0
+    written = report(tmp_path)
+    order = list(written["timeline"]["seconds"])
+    reference = read_frames(root / f"{order[0]}.mp4")
+    frames, times = read_frames(film)
+    tall, wide = 144 + 18, 144
+    assert frames.shape == (len(reference[0]), 2 * tall, 3 * wide, 3)
+    np.testing.assert_allclose(times, reference[1], rtol=0, atol=1e-4)
+    # The disc turns from blue to red: at each moment all that are matched have the colour of the reference.
+    cells = [frames[:, tall * r + 18 : tall * (r + 1), wide * c : wide * (c + 1)] for r in range(2) for c in range(3)]
+    red, *others = (cell[:, 68:76, 68:76, 0].mean(axis=(1, 2)) for cell in cells[:5])
+    thinned = written["timeline"]["seconds"]
+    for name, other in zip(order[1:], others, strict=True):
+        there = [k for k, second in enumerate(thinned[name]) if second is not None]
+        first, last = (thinned[order[0]][k] for k in (there[0], there[-1]))
+        matched = (times > first + 1e-3) & (times < last - 1e-3)
+        assert matched.sum() > 8
+        assert abs(other - red)[matched].mean() < 25  # of 255
+    assert f"video           {film}\n" in capsys.readouterr().out
+
+
 def test_noise_has_no_timeline(tmp_path, capsys):
     rng = np.random.default_rng(0)
     files = [tmp_path / f"{k}.npy" for k in range(4)]
@@ -223,6 +251,8 @@ def test_what_cannot_be(run, folder, tmp_path, capsys, monkeypatch):
         (["raw", "--all", *files[:2], tmp_path / "clip0.npy"], 1, "two clips are both called 'clip0'"),
         (["raw", "--all", *files, tmp_path / "wide.npy"], 1, "wide.npy: a frame has shape (3,)"),
         ([run, "--all", *files, tmp_path / "wide.npy"], 1, "the encoder of the run takes 24 features"),
+        ([run, "--all", "--video", tmp_path / "x.mp4"], 2, "--video needs videos, but there is none of 'clip2'"),
+        ([run, "--all", "--video", tmp_path / "x.avi"], 2, "--video must end in .mp4"),
         ([run, files[0]], 2, "two clips at least are required"),
         ([run], 2, "two clips at least are required"),
     ):

@@ -25,7 +25,6 @@ from lac.errors import DataError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lac.cli.clips import Source
     from lac.data import Clip
     from lac.pairs import AlignedClips
 
@@ -91,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add_device(settings)
     output = parser.add_argument_group("output")
     add_out(output)
-    output.add_argument("--video", metavar="FILE.mp4", help="write A, and B in A's timing, side by side")
+    output.add_argument("--video", metavar="FILE.mp4", help="write A, and B and all others beside it in A's timing")
     add_general(parser)
     return parser
 
@@ -111,8 +110,7 @@ def _align(arguments: argparse.Namespace) -> int:
 
 
 def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
-    from lac.data.side_by_side import write_side_by_side
-    from lac.data.video import RATE
+    from lac.cli.videos import check_videos, write_video
     from lac.files import write_json
     from lac.pairs import align_by, draw_aligned
     from lac.plots import save_figure
@@ -121,9 +119,8 @@ def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     device = pick_device(arguments.device or "auto")
     given = way_of(arguments, device)
     sources = given.read(names, device)
-    videos = (
-        [_video(name, source) for name, source in zip(names[:2], sources[:2], strict=True)] if arguments.video else []
-    )
+    if arguments.video:
+        check_videos(names[:2], sources[:2])
     first, second, *others = (source.clip for source in sources)
 
     aligned = align_by(given.way, first, second, others)
@@ -143,14 +140,20 @@ def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
     write_json(out / "alignment.json", report)
     _show(report, out)
-    if arguments.video and len(path):
-        times = (first.times[path[:, 0]], second.times[path[:, 1]])
-        rate = given.data.options.get("rate", RATE)
-        write_side_by_side(arguments.video, videos[0], videos[1], times[0], times[1], rate=rate)
-        print(f"video           {arguments.video}")
-    elif arguments.video:
-        print(f"video           none: there is no match to follow; {arguments.video} is not written")
+    if arguments.video:
+        write_video(arguments.video, names, sources, _soft_paths(aligned), given)
     return 0
+
+
+def _soft_paths(aligned: AlignedClips) -> list[np.ndarray]:
+    """Of A and each other clip the path along the ridge of their posterior, empty where they have nothing in common."""
+    from lac.paths import expected_paths
+
+    if not len(aligned.path) and aligned.together is None:
+        return [aligned.path.cpu().numpy()]
+    together = aligned.together
+    paths = expected_paths(aligned.posterior[None]) if together is None else [together.path, *together.others]
+    return [path.cpu().numpy() for path in paths]
 
 
 def _check_given_once(clips: Sequence[str], together: bool) -> None:
@@ -177,12 +180,6 @@ def _check_finite(names: Sequence[str], aligned: AlignedClips) -> None:
 
 def _others(names: Sequence[str], clips: Sequence[Clip]) -> list[dict[str, Any]]:
     return [{"given": name, "name": clip.name, "frames": len(clip)} for name, clip in zip(names, clips, strict=True)]
-
-
-def _video(name: str, source: Source) -> Path:
-    if source.video is None:
-        raise UsageError(f"--video needs two videos, but there is none of {name!r}")
-    return source.video
 
 
 def _report(

@@ -24,6 +24,7 @@ _MATCHES = ("clip_a", "clip_b", "second_a", "second_b", "probability")
 
 def align_all(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     """The work of `lac-align RUN --all`, for the clips of these names or those of the data set."""
+    from lac.cli.videos import check_videos, write_video
     from lac.data.write import check_names, write_csv
     from lac.files import write_json
     from lac.plots import save_figure
@@ -41,6 +42,8 @@ def align_all(arguments: argparse.Namespace, names: Sequence[str]) -> int:
             "common; lac-align RUN A B aligns two"
         )
     check_names([clip.name for clip in clips])
+    if arguments.video:
+        check_videos(names or [clip.name for clip in clips], sources)
 
     group = align_group(given.way, clips)
     if not group.trust >= 0:
@@ -57,7 +60,17 @@ def align_all(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     _write_timeline(out / "timeline.csv", report["timeline"])
     write_json(out / "all.json", report)
     _show(report, out)
+    if arguments.video and timeline is None:
+        print(f"video           none: there is no timeline; {arguments.video} is not written")
+    elif arguments.video and timeline is not None:
+        order = _reference_first(timeline.reference, len(clips))
+        paths = [group.pairs[timeline.reference, k].path for k in order[1:]]
+        write_video(arguments.video, [clips[k].name for k in order], [sources[k] for k in order], paths, given)
     return 0
+
+
+def _reference_first(reference: int, count: int) -> list[int]:
+    return [reference, *(k for k in range(count) if k != reference)]
 
 
 def _of_data_set(given: Given, device: torch.device) -> tuple[list[Source], str]:
@@ -121,7 +134,7 @@ def _pair(clips: Sequence[Clip], group: AlignedGroup, i: int, j: int) -> dict[st
 
 
 def _timeline(clips: Sequence[Clip], group: AlignedGroup, timeline: Timeline) -> dict[str, Any]:
-    order = [timeline.reference, *(k for k in range(len(clips)) if k != timeline.reference)]
+    order = _reference_first(timeline.reference, len(clips))
     return {
         "reference": clips[timeline.reference].name,
         "expected_matches": float(group.matches[timeline.reference]),
