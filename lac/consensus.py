@@ -201,12 +201,26 @@ class Consensus:
             ValueError, TypeError: arguments of the wrong shape, type or range.
             RuntimeError: a backend was named that cannot run here.
         """
+        given = self.given(z, groups, lengths, times=times, guide=guide)
+        with torch.autocast(device_type=z.device.type, enabled=False):
+            return self.align(given, checks.backend(backend))
+
+    def given(
+        self,
+        z: Tensor,
+        groups: Tensor,
+        lengths: Length = None,
+        *,
+        times: Tensor | None = None,
+        guide: Tensor | None = None,
+    ) -> "Recordings":
+        """The arguments of the call, checked, as the steps take them."""
         sequences = recordings_of(z, times, lengths)
         sequences = sequences._replace(z=unit(sequences.z))
         groups = checks.groups(groups, z.shape[0], z.device)
         checks.guide("guide", guide, "z", tuple(z.shape[:2]), sequences.lengths)
         with torch.autocast(device_type=z.device.type, enabled=False):
-            return self.align(recordings((sequences,), Group(groups, (guide, None))), checks.backend(backend))
+            return recordings((sequences,), Group(groups, (guide, None)))
 
     def align(self, given: "Recordings", backend: str) -> AlignedTogether:
         """The steps, of what has been checked."""
@@ -238,7 +252,8 @@ class Consensus:
             u, d = (1 - self.guide_weight) ** 0.5 * frames, self.guide_weight**0.5 * given.guide
             frames = torch.cat((u, d), dim=2)
         flat = frames.flatten(0, 1)
-        size = (flat.mT @ flat).norm() / given.seen.lengths.sum().clamp(min=1)  # root mean square of all s
+        products = flat.mT @ flat if flat.shape[1] <= flat.shape[0] else flat @ flat.mT  # of the same norm
+        size = products.norm() / given.seen.lengths.sum().clamp(min=1)  # root mean square of all s
         return frames / torch.where(size > 0, size, 1).sqrt()
 
     def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:

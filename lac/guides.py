@@ -44,10 +44,14 @@ def with_guides(clips: Sequence[Clip], reach: float) -> list[Clip]:
     return [replace(clip, guide=guide[: len(clip)].numpy()) for clip, guide in zip(clips, rows, strict=True)]
 
 
-def _distances(clip: Clip, reach: float) -> torch.Tensor:
+def small_frames(clip: Clip) -> torch.Tensor:
+    """The frames (T, ...) of a clip; images averaged down to 16 x 16 pixels, where they are larger."""
     frames = torch.from_numpy(clip.frames)
-    if frames.ndim == 4 and min(frames.shape[2:]) > _SMALL:
-        frames = adaptive_avg_pool2d(frames, _SMALL)
+    return adaptive_avg_pool2d(frames, _SMALL) if frames.ndim == 4 and min(frames.shape[2:]) > _SMALL else frames
+
+
+def _distances(clip: Clip, reach: float) -> torch.Tensor:
+    frames = small_frames(clip)
     times = torch.from_numpy(clip.times)[None]
     distances = frame_distances(frames[None], torch.tensor([len(clip)]), times=times, reach=reach)[0]
     if not distances.isfinite().all():

@@ -72,7 +72,7 @@ def local_alignments(
         backend: likewise, but for "reference", which has no hard form.
 
     Returns:
-        LocalAlignments(scores, paths, counts). A pair whose scores hold NaN has NaN for its first score and no alignment.
+        LocalAlignments(scores, paths, counts). A pair whose scores hold NaN has NaN for its first score, and no path.
 
     Raises:
         ValueError, TypeError, RuntimeError: as `hard_alignment`, or an argument out of its range.

@@ -1,24 +1,19 @@
-"""Two clips aligned by a trained encoder and its loss, with the help of others, and the picture of it."""
+"""Two clips aligned, by a trained encoder and its loss or by raw features, with the help of others, and its picture."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from lac.consensus import Consensus
 from lac.data.base import Clip
-from lac.embed import embed_clips
-from lac.guides import with_guides
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.paths import expected_paths
 from lac.plots import plot_alignment, plot_alignments
+from lac.ways import Trained, Way, align_together, check_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,11 +47,13 @@ class Together(NamedTuple):
         posterior: (N, M), of `lac.Consensus`.
         path: (K, 2) its `lac.paths.expected_paths`.
         trust: 0-d, from 0 to 1, see `lac.AlignedTogether`.
+        others: the same path of the first clip and each of the others.
     """
 
     posterior: Tensor
     path: Tensor
     trust: Tensor
+    others: list[Tensor]
 
 
 def align_clips(
@@ -71,7 +68,7 @@ def align_clips(
     """Align two clips by their embeddings and by the similarity and gaps that were learned, without a gradient.
 
     Others help where they show the same action: all are aligned with each other by the loss's `lac.Consensus`, of
-    embeddings and self-similarity and not spread, which takes some ten tensors of (clips x frames)^2 numbers.
+    embeddings and self-similarity and not spread, which takes some seven tensors of (clips x frames)^2 numbers.
 
     Args:
         encoder: of a run, say.
@@ -81,31 +78,27 @@ def align_clips(
         others: more clips of the same action.
         reach: of the self-similarity, in seconds, see `lac.self_similarity`; 0: embeddings alone.
     """
-    device = next(encoder.parameters()).device
+    return align_by(Trained(encoder, loss, reach), first, second, others)
+
+
+def align_by(way: Way, first: Clip, second: Clip, others: Sequence[Clip] = ()) -> AlignedClips:
+    """Align two clips by a way of one's choice, such as `lac.ways.Raw`: see `align_clips`.
+
+    Raises:
+        ValueError: so many clips of such lengths do not fit into memory, see `lac.ways.check_memory`.
+    """
     clips = [first, second, *others]
-    z = [torch.from_numpy(embedding).to(device) for embedding in embed_clips(encoder, clips, device)]
-    times = [torch.from_numpy(clip.times - clip.times[0]).to(z[0]) for clip in clips]
-    with torch.no_grad():
-        aligned = loss.align(z[0][None], z[1][None], times1=times[0][None], times2=times[1][None])
-    together = _align_together(loss.consensus, with_guides(clips, reach), z, times) if others else None
-    scores, posterior, path, score, best_score = (of_pairs[0] for of_pairs in aligned)
+    if others:
+        check_memory(clips)
+    vectors = way.vectors(clips)
+    scores, posterior, path, score, best_score = (of_pairs[0] for of_pairs in way.pair(first, second, vectors[:2]))
+    if not others:
+        return AlignedClips(scores, posterior, path, score, best_score)
+    agreed = align_together(way, clips, vectors)
+    of_first = [agreed.posterior[0, k, : len(first), : len(clip)] for k, clip in enumerate(clips)]
+    paths = [expected_paths(posterior[None])[0] for posterior in of_first[1:]]
+    together = Together(of_first[1], paths[0], agreed.trust[0, 1], paths[1:])
     return AlignedClips(scores, posterior, path, score, best_score, together)
-
-
-def _align_together(settings: Consensus, clips: Sequence[Clip], z: list[Tensor], times: list[Tensor]) -> Together:
-    """The first two of the clips, of embeddings z and times since their first frame."""
-    lengths = torch.tensor([len(clip) for clip in clips], device=z[0].device)
-    guides = [torch.from_numpy(clip.guide).to(z[0]) for clip in clips if clip.guide is not None]
-    consensus = dataclasses.replace(settings, spread=0.0, n_thirds=len(clips))
-    aligned = consensus(
-        pad_sequence(z, batch_first=True),
-        torch.zeros_like(lengths),
-        lengths,
-        times=pad_sequence(times, batch_first=True),
-        guide=pad_sequence(guides, batch_first=True) if len(guides) == len(clips) else None,
-    )
-    posterior = aligned.posterior[0, 1, : len(clips[0]), : len(clips[1])]
-    return Together(posterior, expected_paths(posterior[None])[0], aligned.trust[0, 1])
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:

@@ -12,6 +12,7 @@ from lac.cli.align import main
 from lac.data.video import read_frames
 from lac.model.encoder import FrameEncoder
 from lac.pairs import align_clips, find_gaps
+from lac.paths import expected_paths
 from lac.runs import checkpoint
 from lac.runs.config import CONFIG, TrainConfig
 from lac.runs.run import load_run
@@ -182,8 +183,46 @@ def test_videos_end_to_end(video_run, videos, tmp_path, capsys):
     assert [clip["frames"] for clip in written["clips"]] == [12, 18]  # 30 and 44 frames at 25, thinned to 10 a second
     assert str(film) in capsys.readouterr().out
     frames, times = read_frames(film)
-    assert frames.shape == (30, 16, 32, 3)
+    assert frames.shape == (30, 144 + 18, 2 * 144, 3)  # blown up, below a line of text
     np.testing.assert_allclose(times, np.arange(30) / 25, rtol=0, atol=1 / 90_000)
+
+
+def test_the_second_video_follows_the_ridge_of_the_posterior(run, clips, tmp_path, capsys):
+    """The best path is shorter than what is likelier matched than not; the video goes by the latter."""
+    names, rate = ("clip1", "clip6"), 25
+    films = [
+        write_video(clips / "videos" / f"{name}.mp4", grey(np.arange(50) * 5, 64, 64), np.arange(50) / rate)
+        for name in names
+    ]
+    film = tmp_path / "both.mp4"
+    assert align(run, *names, "--out", tmp_path, "--video", film) == 0
+    encoder, _, data = load_run(run)
+    first, second = ({clip.name: clip for clip in data.train + data.val}[name] for name in names)
+    aligned = align_clips(encoder, checkpoint.read_loss(run), first, second)
+    (path,) = expected_paths(aligned.posterior[None])
+    times1, times2 = first.times[path[:, 0]], second.times[path[:, 1]]
+    frames, times = read_frames(film)
+    left, right = (part.mean(axis=(1, 2, 3)) for part in (frames[:, 26:, :140], frames[:, 26:, 148:]))
+    np.testing.assert_allclose(left, 5 * np.arange(50), rtol=0, atol=4)
+    matched = (times1[0] - 1e-3 <= times) & (times <= times1[-1] + 1e-3)
+    assert matched.sum() > 5
+    number = np.floor(np.interp(times, times1, times2) * rate + 1e-3)  # of the frame of B that is shown then
+    np.testing.assert_allclose(right, 5 * number * np.where(matched, 1, 0.6), rtol=0, atol=4)
+    for unwanted in films:
+        unwanted.unlink()
+    assert str(film) in capsys.readouterr().out
+
+
+def test_the_videos_of_all_others_follow_too(video_run, videos, tmp_path, capsys):
+    np.save(tmp_path / "features.npy", np.zeros((8, 3, 16, 16), np.float32) + np.arange(8)[:, None, None, None] / 8)
+    film = tmp_path / "grid.mp4"
+    names = ["clip0", "clip3", "clip5", tmp_path / "features.npy", videos / "videos" / "clip7.mp4"]
+    assert align(video_run, *names, "--out", tmp_path, "--video", film) == 0
+    frames, times = read_frames(film)
+    assert frames.shape == (30, 2 * (144 + 18), 2 * 144, 3)  # four videos
+    np.testing.assert_allclose(times, np.arange(30) / 25, rtol=0, atol=1 / 90_000)
+    shown = capsys.readouterr().out
+    assert f"video           {film}   without {tmp_path / 'features.npy'}, of which there is no video" in shown
 
 
 def _backbone(folder):
@@ -198,7 +237,7 @@ def test_features_beside_their_videos(run, clips, tmp_path):
     frames, times = read_frames(film)
     matched = times <= 22 / 20  # clip3 has 23 rows of features at 20 a second
     assert matched.sum() == 28
-    for half in (frames[matched, :, :14], frames[matched, :, 18:]):
+    for half in (frames[matched, 26:, :140], frames[matched, 26:, 148:]):
         np.testing.assert_allclose(half.mean(axis=(1, 2, 3)), 6 * np.arange(28), rtol=0, atol=4)
 
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_video import grey, write_video, write_videos
 
 import lac.data
-from lac.data.side_by_side import write_side_by_side
+from lac.data.side_by_side import Following, write_side_by_side
 from lac.data.video import count_frames, frame_times, read_frames
 
 # H.264 and the change of colours cost a few levels, hence steps between frames that are much larger.
@@ -409,40 +409,121 @@ def test_missing_package(film, tmp_path, monkeypatch, module, name):
 # Side by side
 
 
+def cells(frames, columns, rows):
+    """The videos in a grid of equal cells, their lines of text cut off: for each (T, H, W, 3), row by row."""
+    tall, wide = frames.shape[1] // rows, frames.shape[2] // columns
+    parts = [
+        frames[:, tall * r : tall * (r + 1), wide * c : wide * (c + 1)] for r in range(rows) for c in range(columns)
+    ]
+    return [part[:, 26:] for part in parts]  # more than the line
+
+
+def texts(frames, columns, rows):
+    """The lines of text above them."""
+    tall, wide = frames.shape[1] // rows, frames.shape[2] // columns
+    return [frames[:, tall * r : tall * r + 16, wide * c : wide * (c + 1)] for r in range(rows) for c in range(columns)]
+
+
 def test_the_second_video_follows_the_first(tmp_path):
     first = write_video(tmp_path / "a.mp4", grey([40] * 20, 20, 20), np.arange(20) / 20)
-    second = write_video(tmp_path / "b.mp4", grey(np.arange(40) * 6, 40, 80), np.arange(40) / 20)
+    second = write_video(tmp_path / "b.mp4", grey(np.arange(40) * 6, 40, 40), np.arange(40) / 20)
     # Matched from 0.25 to 0.75 s of the first: twice as fast in the second, from 0.5 to 1.5 s.
-    written = write_side_by_side(
-        tmp_path / "both.mp4", first, second, np.array([0.25, 0.5, 0.75]), np.array([0.5, 1.0, 1.5])
-    )
+    times = np.array([0.25, 0.5, 0.75]), np.array([0.5, 1.0, 1.5])
+    written = write_side_by_side(tmp_path / "both.mp4", first, "a", [Following(second, "b", *times)])
     frames, times = read_frames(tmp_path / "both.mp4")
     assert written == 20
-    assert frames.shape == (20, 20, 60, 3)
+    assert frames.shape == (20, 144 + 18, 2 * 144, 3)  # blown up, below a line of text
     np.testing.assert_allclose(times, np.arange(20) / 20, rtol=0, atol=1 / 90_000)
-    assert_levels(frames[:, :, :18], 40)
-    right = level(frames[:, :, 22:])
+    left, right = (level(part) for part in cells(frames, 2, 1))
+    np.testing.assert_allclose(left, 40, rtol=0, atol=NEAR)
     shown = np.clip(2 * np.arange(20), 10, 30) * 6
     inside = slice(5, 16)
     np.testing.assert_allclose(right[inside], shown[inside], rtol=0, atol=NEAR)
-    np.testing.assert_allclose(right[:5], 60 / 3, rtol=0, atol=NEAR)
-    np.testing.assert_allclose(right[16:], 180 / 3, rtol=0, atol=NEAR)
+    np.testing.assert_allclose(right[:5], 60 * 0.6, rtol=0, atol=NEAR)
+    np.testing.assert_allclose(right[16:], 180 * 0.6, rtol=0, atol=NEAR)
+
+
+def test_names_seconds_and_no_match_are_written(tmp_path):
+    film = write_video(tmp_path / "a.mp4", grey([128] * 10, 64, 200), np.arange(10) / 10)
+    times = np.array([0.2, 0.7]), np.array([0.2, 0.7])
+    for name in ("one", "other"):
+        write_side_by_side(tmp_path / f"{name}.mp4", film, "first", [Following(film, name, *times)])
+    one, other = (texts(read_frames(tmp_path / f"{name}.mp4")[0].astype(int), 2, 1) for name in ("one", "other"))
+    np.testing.assert_allclose(one[0], other[0], atol=40)  # the same words, in another file
+    assert (abs(one[1] - other[1]).max(axis=(1, 2, 3)) > 100).all()
+    assert one[0][0].max() > 150
+    clock = one[0][:, :, -60:]
+    assert (abs(clock[1:] - clock[:-1]).max(axis=(1, 2, 3)) > 60).all()  # it runs
+    amber = (one[1][..., 0] - one[1][..., 2]).max(axis=(1, 2))  # red less blue
+    assert amber[[0, 1, 8, 9]].min() > 100
+    assert amber[2:8].max() < 60  # halved colour of the frames around it
+
+
+def test_several_videos_follow_the_first_in_a_grid(tmp_path):
+    rate = 20
+    first = write_video(tmp_path / "a.mp4", grey(np.arange(30) * 4, 160, 160), np.arange(30) / rate)
+    film = write_video(tmp_path / "b.mp4", grey(np.arange(60) * 4, 40, 80), np.arange(60) / rate)
+    at = np.array([0.0, 1.45])
+    others = [
+        Following(film, "as fast", at, at + 0.5),
+        Following(film, "twice as fast", at, 2 * at),
+        Following(film, "never", np.zeros(0), np.zeros(0)),
+        Following(film, "once", np.array([0.5]), np.array([1.0])),
+    ]
+    write_side_by_side(tmp_path / "grid.mp4", first, "a", others)
+    frames, _ = read_frames(tmp_path / "grid.mp4")
+    tall, wide = 160 + 18, 320
+    assert frames.shape == (30, 2 * tall, 3 * wide, 3)
+    parts = cells(frames, 3, 2)
+    middle = [level(part[:, 20:-20, 100:-100]) for part in parts]
+    number = np.arange(30)
+    for shown, expected in zip(
+        middle,
+        [4 * number, 4 * (number + 10), 8 * number, 0 * number, np.where(number == 10, 80, 0.6 * 80), 0 * number],
+        strict=True,
+    ):
+        np.testing.assert_allclose(shown, expected, rtol=0, atol=NEAR)
+    # A square stands in the middle of its cell, in its own proportions.
+    assert level(parts[0][-1:, :, :70]) < NEAR
+    np.testing.assert_allclose(level(parts[0][-1:, 4:-4, 84:-84]), 116, atol=NEAR)
+
+
+def test_a_large_grid_is_a_picture_that_a_screen_holds(tmp_path):
+    film = write_video(tmp_path / "a.mp4", grey([100] * 2, 720, 1280), np.arange(2) / 2)
+    for count in (3, 12, 30):
+        others = [Following(film, f"clip {k}", np.zeros(1), np.zeros(1)) for k in range(count - 1)]
+        write_side_by_side(tmp_path / "grid.mp4", film, "first", others)
+        tall, wide = read_frames(tmp_path / "grid.mp4")[0].shape[1:3]
+        assert 700 < tall <= 1080
+        assert 1000 < wide <= 1920
 
 
 def test_side_by_side_writes_all_or_nothing(film, tmp_path):
     out = tmp_path / "both.mp4"
-    with pytest.raises(ValueError, match="K >= 1 matches"):
-        write_side_by_side(out, film, film, np.zeros(0), np.zeros(0))
+
+    def write(second, times1, times2, **options):
+        write_side_by_side(out, film, "a", [Following(second, "b", np.array(times1), np.array(times2))], **options)
+
+    with pytest.raises(ValueError, match="there is no match that another video could follow"):
+        write(film, [], [])
+    with pytest.raises(ValueError, match=r"one time for each of K matches, got \(1,\), \(2,\)"):
+        write(film, [0.0], [0.0, 1.0])
     for times in ([0.2, 0.1], [0.1, 0.1], [0, np.nan]):
         with pytest.raises(ValueError, match="times2 must be finite seconds that increase"):
-            write_side_by_side(out, film, film, np.array([0, 0.1]), np.array(times))
+            write(film, [0, 0.1], times)
     with pytest.raises(ValueError, match="height must be a whole number of pixels, at least 2, got 0"):
-        write_side_by_side(out, film, film, np.zeros(1), np.zeros(1), height=0)
+        write(film, [0.0], [0.0], height=0)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(film.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"broken\.mp4"):
-        write_side_by_side(out, film, broken, np.zeros(1), np.zeros(1))
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.mp4"]
+        write(broken, [0.0], [0.0])
+    (tmp_path / "images").mkdir()
+    for k in range(3):  # the last one is met in the middle of the work
+        PIL.Image.fromarray(grey([9])[0]).save(tmp_path / "images" / f"{k}.png")
+    (tmp_path / "images" / "2.png").write_bytes((tmp_path / "images" / "1.png").read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"2\.png is not an image"):
+        write(tmp_path / "images", [0.0, 0.3], [0.0, 0.3])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "images"]
 
 
 # Folders of videos

@@ -1,4 +1,4 @@
-"""`lac-align`: what two clips have in common, alone or by the word of others: numbers, a picture, a video."""
+"""`lac-align`: what two clips have in common, alone or by the word of others, or what all of them have."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from lac.cli.common import (
     Command,
+    add_data,
     add_device,
     add_general,
     add_out,
     add_root,
     add_run,
     add_set,
-    config_of_run,
     new_parser,
 )
 from lac.cli.progress import showing_features
+from lac.cli.way import way_of
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from lac.data import Clip
     from lac.pairs import AlignedClips
-    from lac.pictures import Source
 
 _LETTERS = ("A", "B")  # the two clips, as the help and the report call them
 _CLIP = "file (.npy or video), folder of images, or name of a clip of the run's data set"
@@ -37,40 +37,61 @@ _EXAMPLES = """examples:
   lac-align runs/mine clip03 elsewhere/features.npy    a clip and an array
   lac-align runs/mine clip03 clip07 clip01 clip05      by what all four agree on
   lac-align runs/pour a.mp4 b.mp4 --video both.mp4     of a run on videos
+  lac-align raw a.mp4 b.mp4 c.mp4                      nothing trained
+  lac-align runs/mine --all                            all validation clips
+  lac-align raw --all *.mp4 --video grid.mp4           on one timeline
 """
-_WRITES = """what is written to --out (default: RUN/align/A-B; A-B+n with n others):
+_WRITES = """RUN may be the word raw (a folder of that name: ./raw): clips are then aligned
+by raw features and their self-similarity; files, or clips of --data, --root.
+
+what is written to --out (default: RUN/align/A-B; A-B+n with n others;
+./align-A-B for raw):
   alignment.png        scores, soft alignment, best path; with others: the soft
                        alignment and path of A and B alone, and with the others
   frames.png           frames of A above frames of B, lines where they match
   alignment.json       scores, matched segments, gaps, path; with others: trust
+and of --all (default: RUN/align/all; ./align-all for raw):
+  all.png              all pairs, and all clips on one timeline
+  pairs.csv            for each pair how much is matched, and the trust
+  matches.csv          second_a, second_b, probability of every match
+  timeline.csv         second of every clip at each frame of the reference
+  all.json             all of it
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser(
         "lac-align",
-        "Align two clips by a trained encoder: score, matched segment, gaps, heat map.",
+        "Align two clips, or all of several, by a trained encoder or by raw features: what matches when, and how far "
+        "it is to be trusted.",
         examples=_EXAMPLES,
         writes=_WRITES,
-        usage="lac-align RUN A B [C ...] [option ...]",
+        usage="lac-align RUN (A B [C ...] | --all [CLIP ...]) [option ...]",
     )
     what = parser.add_argument_group("what to align")
     add_run(what)
     for letter in _LETTERS:
-        what.add_argument(f"clip_{letter.lower()}", metavar=letter, help=_CLIP)
+        what.add_argument(f"clip_{letter.lower()}", metavar=letter, nargs="?", help=_CLIP)
     what.add_argument(
         "others",
         metavar="C",
         nargs="*",
         help="more clips of the same action: A and B are aligned by what all of them agree about",
     )
+    what.add_argument(
+        "--all",
+        action="store_true",
+        help="align all clips given with each other, three at least (default: the validation clips of the run's data "
+        "set, of the action that most of them show)",
+    )
+    add_data(what)
     add_root(what)
     settings = parser.add_argument_group("settings")
     add_set(settings)
     add_device(settings)
     output = parser.add_argument_group("output")
     add_out(output)
-    output.add_argument("--video", metavar="FILE.mp4", help="write A, and B in A's timing, side by side")
+    output.add_argument("--video", metavar="FILE.mp4", help="write A, and B and all others beside it in A's timing")
     add_general(parser)
     return parser
 
@@ -78,47 +99,49 @@ def _parser() -> argparse.ArgumentParser:
 def _align(arguments: argparse.Namespace) -> int:
     if arguments.video and not arguments.video.lower().endswith(".mp4"):
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
-    _check_given_once((arguments.clip_a, arguments.clip_b, *arguments.others))
+    names = [name for name in (arguments.clip_a, arguments.clip_b, *arguments.others) if name is not None]
+    _check_given_once(names, arguments.all)
+    if arguments.all:
+        from lac.cli.align_all import align_all
 
-    from lac.cli.clips import check_frames, read_clips
-    from lac.data.side_by_side import write_side_by_side
+        return align_all(arguments, names)
+    if len(names) < 2:
+        raise UsageError("two clips at least are required (lac-align RUN A B), or --all: see lac-align --help")
+    return _align_two(arguments, names)
+
+
+def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
+    from lac.cli.videos import check_videos, write_video
     from lac.data.video import RATE
     from lac.files import write_json
     from lac.moments import draw_moments
-    from lac.pairs import align_clips, draw_aligned
+    from lac.pairs import align_by, draw_aligned
     from lac.plots import save_figure
-    from lac.runs.checkpoint import read_encoder, read_loss
     from lac.system import pick_device
 
-    folder = Path(arguments.run)
-    config = config_of_run(arguments)
     device = pick_device(arguments.device or "auto")
-    encoder, loss = read_encoder(folder, device), read_loss(folder, device)
-    names = (arguments.clip_a, arguments.clip_b, *arguments.others)
-    sources = read_clips(names, config.data, device)
-    for name, source in zip(names, sources, strict=True):
-        check_frames(name, source.clip, encoder.config)
-    videos = (
-        [_video(name, source) for name, source in zip(names[:2], sources[:2], strict=True)] if arguments.video else []
-    )
+    given = way_of(arguments, device)
+    sources = given.read(names, device)
+    if arguments.video:
+        check_videos(names[:2], sources[:2])
     first, second, *others = (source.clip for source in sources)
 
-    aligned = align_clips(encoder, loss, first, second, others, reach=config.train.reach)
+    aligned = align_by(given.way, first, second, others)
     _check_finite(names, aligned)
     together = aligned.together
     path = (aligned.path if together is None else together.path).cpu().numpy()
-    report = _report(folder, names, (first, second), aligned, path)
+    report = _report(given.run, names, (first, second), aligned, path)
     if together is not None:
         report |= {"trust": together.trust.item(), "others": _others(names[2:], others)}
     with_others = f"+{len(others)}" if others else ""
-    out = Path(arguments.out or folder / "align" / f"{first.name}-{second.name}{with_others}")
+    out = given.folder(arguments.out, f"{first.name}-{second.name}{with_others}")
     title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}"
     if together is not None:
         title += f", trust {report['trust']:.2f}"
     if not len(path):
         title += ": nothing in common"
     save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
-    rate = config.data.options.get("rate", RATE)
+    rate = given.data.options.get("rate", RATE)
     try:
         moments = draw_moments(sources[0], sources[1], path, rate=rate, title=title)
     except (ImportError, DataError, FileNotFoundError) as error:  # features, beside a video that cannot be read
@@ -128,23 +151,30 @@ def _align(arguments: argparse.Namespace) -> int:
         save_figure(moments, out / "frames.png")
     write_json(out / "alignment.json", report)
     _show(report, out)
-    if arguments.video and len(path):
-        times = (first.times[path[:, 0]], second.times[path[:, 1]])
-        write_side_by_side(arguments.video, videos[0], videos[1], times[0], times[1], rate=rate)
-        print(f"video           {arguments.video}")
-    elif arguments.video:
-        print(f"video           none: there is no match to follow; {arguments.video} is not written")
+    if arguments.video:
+        write_video(arguments.video, names, sources, _soft_paths(aligned), given)
     return 0
 
 
-def _check_given_once(clips: Sequence[str]) -> None:
-    """Others that are one of the clips already would confirm whatever is matched.
+def _soft_paths(aligned: AlignedClips) -> list[np.ndarray]:
+    """Of A and each other clip the path along the ridge of their posterior, empty where they have nothing in common."""
+    from lac.paths import expected_paths
+
+    if not len(aligned.path) and aligned.together is None:
+        return [aligned.path.cpu().numpy()]
+    together = aligned.together
+    paths = expected_paths(aligned.posterior[None]) if together is None else [together.path, *together.others]
+    return [path.cpu().numpy() for path in paths]
+
+
+def _check_given_once(clips: Sequence[str], together: bool) -> None:
+    """Others that are one of the clips already would confirm whatever is matched; A and B alone may be one clip.
 
     Raises:
-        UsageError: a clip is given twice, beside the two to be aligned.
+        UsageError: a clip is given twice.
     """
-    for place, name in enumerate(clips[2:], start=2):
-        if name in clips[:place]:
+    for place, name in enumerate(clips):
+        if name in clips[:place] and (place >= 2 or together):
             raise UsageError(f"{name!r} is given twice: it cannot confirm its own alignment; leave it out once")
 
 
@@ -156,23 +186,15 @@ def _check_finite(names: Sequence[str], aligned: AlignedClips) -> None:
     if aligned.best_score.isfinite() and (together is None or together.posterior.isfinite().all()):
         return
     whose = " and ".join(names[:2]) if not aligned.best_score.isfinite() else "the others"
-    raise DataError(
-        f"the scores of {whose} are not finite; the encoder has diverged, or the frames are too large for it"
-    )
+    raise DataError(f"the scores of {whose} are not finite; an encoder has diverged, or the frames are too large")
 
 
 def _others(names: Sequence[str], clips: Sequence[Clip]) -> list[dict[str, Any]]:
     return [{"given": name, "name": clip.name, "frames": len(clip)} for name, clip in zip(names, clips, strict=True)]
 
 
-def _video(name: str, source: Source) -> Path:
-    if source.video is None:
-        raise UsageError(f"--video needs two videos, but there is none of {name!r}")
-    return source.video
-
-
 def _report(
-    folder: Path, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
+    run: Path | None, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
 ) -> dict[str, Any]:
     """What stands in `alignment.json`."""
     from lac.data.doubts import still
@@ -181,7 +203,8 @@ def _report(
     first, second = clips
     matched_times = (first.times[path[:, 0]].tolist(), second.times[path[:, 1]].tolist())
     return {
-        "run": str(folder),
+        "run": None if run is None else str(run),
+        "aligned_by": "raw features" if run is None else "embeddings",
         "score": aligned.best_score.item(),
         "soft_score": aligned.score.item(),
         "matched_frames": len(path),
@@ -207,7 +230,10 @@ def _show(report: dict[str, Any], out: Path) -> None:
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     alone = "trust" not in report
-    verdict = "   not above 0: nothing in common" if alone and not report["path"] else ""
+    if report["run"] is None:
+        console.print("aligned by      raw features and their self-similarity; nothing is trained")
+    low = "not above 0: " if report["score"] <= 0 else ""
+    verdict = f"   {low}nothing in common" if alone and not report["path"] else ""
     whose = "" if alone else "   of the two alone"
     console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){whose}{verdict}")
     if not alone:

@@ -50,7 +50,10 @@ class Command:
         """The command with the arguments `argv` (`None`: those of the process); returns the exit code."""
 
         def parse_and_act(typed: list[str]) -> int:
-            return self.act(self.make_parser().parse_args(typed, argparse.Namespace(argv=typed)))
+            parser, arguments = self.make_parser(), argparse.Namespace(argv=typed)
+            # Clips may stand behind an option too, which argparse knows of parsers without subcommands alone.
+            parse = parser.parse_intermixed_args if parser._subparsers is None else parser.parse_args
+            return self.act(parse(typed, arguments))
 
         return run(parse_and_act, argv, name=self.name)
 

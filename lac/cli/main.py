@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("lac.cli.train", "train an encoder, judge it, draw an alignment"),
     "eval": ("lac.cli.evaluate", "judge a run or embeddings, beside the controls"),
     "align": ("lac.cli.align", "what two clips have in common"),
+    "embed": ("lac.cli.embed", "embeddings of clips as NumPy files"),
     "retrieve": ("lac.cli.retrieve", "the nearest frames of other clips"),
     "data": ("lac.cli.data", "published data sets into plain folders"),
     "bench": ("lac.cli.bench", "time every backend on this machine"),
@@ -30,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:<10}{line}" for name, (_, line) in COMMANDS.items())
     parser = new_parser(
         "lac",
-        "Local-alignment contrastive learning: train, judge, align, retrieve.",
+        "Local-alignment contrastive learning: train, judge, align, embed, retrieve.",
         examples=f"commands:\n{listed}\n\n{_EXAMPLES}",
         usage="lac COMMAND ...",
     )

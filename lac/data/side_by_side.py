@@ -1,43 +1,67 @@
-"""Two videos side by side, the second in the timing of the first."""
+"""Videos beside each other, all in the timing of the first."""
 
 from __future__ import annotations
 
 import math
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from fractions import Fraction
+from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lac.data.video import RATE, package, shown_frames
+from lac.data.video import RATE, ShownFrame, package, shown_frames
 from lac.errors import DataError
 from lac.files import atomic_path
 
 _CLOCK = 90_000  # ticks a second of the mp4 that is written
+_WIDE, _TALL = 1920, 1080  # pixels that the whole picture may have, where it is a grid
+_LOWEST = 144  # pixels: lower videos are blown up to this, so that their captions can be read
+_DIMMED = 0.6
+_INK, _AMBER, _GROUND = (230, 233, 237), (255, 190, 60), (24, 27, 31)
+
+
+class Following(NamedTuple):
+    """A video that follows the first one.
+
+    Attributes:
+        video: as in `lac.data.video.read_frames`.
+        name: written above it.
+        times1: (K,) seconds of the K matched moments on the clock of the first video, increasing; K may be 0.
+        times2: (K,) on the clock of this video, increasing.
+    """
+
+    video: str | Path
+    name: str
+    times1: np.ndarray
+    times2: np.ndarray
 
 
 def write_side_by_side(
     path: str | Path,
     first: str | Path,
-    second: str | Path,
-    times1: np.ndarray,
-    times2: np.ndarray,
+    name: str,
+    others: Sequence[Following],
     *,
     height: int = 480,
     rate: float = RATE,
     between: tuple[float, float] = (-math.inf, math.inf),
 ) -> int:
-    """An mp4 (H.264) with two videos side by side, in which the second follows the timing of the first.
+    """An mp4 (H.264) with videos in a grid, the first at the top left, the others in the timing of the first.
 
-    At time t of the first video the second shows its time f(t): f is linear between matches and constant beyond the
-    first and the last one, where the second stands still and is dimmed.
+    At time t of the first video another shows its time f(t): f is linear between matches. Before the first match and
+    after the last one it stands still there, somewhat dimmed, and "no match" is written above it. Names and running
+    seconds, each on its own clock, are written above the videos. Every video is decoded once, a few frames at a time.
 
     Args:
         path: file to write, `.mp4`; written whole or not at all.
-        first, second: videos as in `read_frames`.
-        times1, times2: (K,) seconds of the K >= 1 matched frames on the videos' own clocks, increasing.
-        height: greatest height of the picture in pixels; a lower first video keeps its own.
+        first: video as in `read_frames`.
+        name: written above it.
+        others: at least one, and one match at least among them.
+        height: greatest height of a video in pixels, less where a grid of three or more would exceed 1920 x 1080. A
+            first video that is lower keeps its height, but for one below 144.
         rate: as in `read_frames`.
         between: the seconds of the first video that are written.
 
@@ -49,58 +73,139 @@ def write_side_by_side(
             `read_frames`).
         OSError: the file cannot be written.
     """
-    times1, times2 = _checked_times(times1, times2)
+    followed = [_checked(other) for other in others]
+    if not any(len(other.times1) for other in followed):
+        raise DataError("there is no match that another video could follow")
     if not isinstance(height, int) or height < 2:
         raise DataError(f"height must be a whole number of pixels, at least 2, got {height!r}")
-    av = package("av", "PyAV")
-    written = 0
-    with (
-        closing(shown_frames(Path(first), rate)) as left,
-        closing(shown_frames(Path(second), rate)) as right,
-        atomic_path(path) as temporary,
-        av.open(str(temporary), "w", format="mp4") as container,
-    ):
-        shown, upcoming = next(right), next(right, None)
-        stream: Any = None
-        for frame in left:
-            if frame.time < between[0]:
-                continue
-            if frame.time > between[1]:
-                break
-            if stream is None:
-                start, tall = frame.time, _even(min(height, frame.shape[0]))
-                sizes = [(tall, _even(tall * shape[1] / shape[0])) for shape in (frame.shape, shown.shape)]
-                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-                stream.height, stream.width, stream.pix_fmt = tall, sizes[0][1] + sizes[1][1], "yuv420p"
-                stream.codec_context.time_base = Fraction(1, _CLOCK)
-                picture = shown.picture(sizes[1])
-            moment = float(np.interp(frame.time, times1, times2))
-            while upcoming is not None and upcoming.time <= moment + 1e-6:
-                shown, upcoming = upcoming, next(right, None)
-                if upcoming is None or upcoming.time > moment + 1e-6:
-                    picture = shown.picture(sizes[1])
-            matched = times1[0] - 1e-6 <= frame.time <= times1[-1] + 1e-6
-            both = np.concatenate([frame.picture(sizes[0]), picture if matched else picture // 3], axis=1)
-            out = av.VideoFrame.from_ndarray(both, format="rgb24")
-            out.pts, out.time_base = round((frame.time - start) * _CLOCK), Fraction(1, _CLOCK)
-            container.mux(stream.encode(out))
-            written += 1
-        if stream is None:
+    with ExitStack() as stack:
+        leading = stack.enter_context(closing(shown_frames(Path(first), rate)))
+        followers = [
+            _Follower(stack.enter_context(closing(shown_frames(Path(other.video), rate))), other) for other in followed
+        ]
+        temporary = stack.enter_context(atomic_path(path))
+        written = _write(temporary, _between(leading, *between), name, followers, height, rate)
+        if not written:
             raise DataError(f"{first}: no frame between {between[0]:g} and {between[1]:g} s")
-        container.mux(stream.encode())
     return written
 
 
-def _checked_times(times1: np.ndarray, times2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    times1, times2 = (np.asarray(times, dtype=np.float64) for times in (times1, times2))
-    if times1.ndim != 1 or len(times1) == 0 or times1.shape != times2.shape:
+def _between(frames: Iterator[ShownFrame], start: float, end: float) -> Iterator[ShownFrame]:
+    return takewhile(lambda frame: frame.time <= end, dropwhile(lambda frame: frame.time < start, frames))
+
+
+def _write(
+    path: Path, leading: Iterator[ShownFrame], name: str, followers: Sequence[_Follower], height: int, rate: float
+) -> int:
+    av = package("av", "PyAV")
+    written = 0
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = None
+        for frame in leading:
+            if stream is None:
+                start, grid = frame.time, _Grid([frame, *(one.shown for one in followers)], height)
+                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+                stream.height, stream.width, stream.pix_fmt = grid.height, grid.width, "yuv420p"
+                stream.codec_context.time_base = Fraction(1, _CLOCK)
+            grid.show(0, frame)
+            grid.write(0, name, frame.time, matched=True)
+            for place, follower in enumerate(followers, start=1):
+                matched = follower.go(frame.time)
+                grid.show(place, follower.shown, dimmed=not matched)
+                grid.write(place, follower.name, follower.shown.time, matched=matched)
+            out = av.VideoFrame.from_ndarray(np.asarray(grid.canvas), format="rgb24")
+            out.pts, out.time_base = round((frame.time - start) * _CLOCK), Fraction(1, _CLOCK)
+            container.mux(stream.encode(out))
+            written += 1
+        if stream is not None:
+            container.mux(stream.encode())
+    return written
+
+
+class _Follower:
+    """A video that is played as the first one asks, forwards."""
+
+    def __init__(self, frames: Generator[ShownFrame], following: Following) -> None:
+        self.name, self._times1, self._times2 = following.name, following.times1, following.times2
+        self._frames = frames
+        self.shown = next(frames)
+        self._upcoming = next(frames, None)
+
+    def go(self, time: float) -> bool:
+        """Go on to what belongs to this time of the first video; returns whether that is matched."""
+        if len(self._times1) == 0:
+            return False
+        moment = float(np.interp(time, self._times1, self._times2))
+        while self._upcoming is not None and self._upcoming.time <= moment + 1e-6:
+            self.shown, self._upcoming = self._upcoming, next(self._frames, None)
+        return bool(self._times1[0] - 1e-6 <= time <= self._times1[-1] + 1e-6)
+
+
+class _Grid:
+    """The picture that is written: cells of one size, each a line of text above a video in its own proportions."""
+
+    def __init__(self, frames: Sequence[ShownFrame], height: int) -> None:
+        count = len(frames)
+        self._columns = math.ceil(math.sqrt(count))
+        rows = math.ceil(count / self._columns)
+        widest = max(wide / tall for tall, wide in (frame.shape for frame in frames))
+        tall = max(min(height, frames[0].shape[0]), min(height, _LOWEST))
+        if count > 2:
+            tall = max(min(tall, _TALL // rows - 32, int(_WIDE / self._columns / widest)), 16)
+        self._text = min(max(tall // 22, 11), 20)
+        self._strip = _even(self._text * 1.6)
+        self._cell = (_even(tall), _even(tall * widest))
+        self.height, self.width = rows * (self._strip + self._cell[0]), self._columns * self._cell[1]
+        image, draw, font = (package(f"PIL.{name}", "Pillow") for name in ("Image", "ImageDraw", "ImageFont"))
+        self.canvas = image.new("RGB", (self.width, self.height))
+        self._from_array, self._draw = image.fromarray, draw.Draw(self.canvas)
+        self._font = font.load_default(self._text)
+        self._there: dict[int, tuple[float, bool]] = {}
+
+    def show(self, place: int, frame: ShownFrame, *, dimmed: bool = False) -> None:
+        """Put a frame into a cell, where it is not there already."""
+        if self._there.get(place) == (frame.time, dimmed):
+            return
+        self._there[place] = frame.time, dimmed
+        tall, wide = self._cell
+        scale = min(tall / frame.shape[0], wide / frame.shape[1])
+        size = (min(_even(frame.shape[0] * scale), tall), min(_even(frame.shape[1] * scale), wide))
+        picture = frame.picture(size)
+        if dimmed:
+            picture = (picture * _DIMMED).astype(np.uint8)
+        left, top = self._corner(place)
+        corner = (left + (wide - size[1]) // 2, top + self._strip + (tall - size[0]) // 2)
+        self._draw.rectangle((left, top + self._strip, left + wide - 1, top + self._strip + tall - 1), fill=0)
+        self.canvas.paste(self._from_array(picture), corner)
+
+    def write(self, place: int, name: str, seconds: float, *, matched: bool) -> None:
+        """Write the line above a cell."""
+        left, top = self._corner(place)
+        right, middle, edge = left + self._cell[1], top + self._strip // 2, self._text // 2
+        self._draw.rectangle((left, top, right - 1, top + self._strip - 1), fill=_GROUND)
+        clock = f"{seconds:.2f} s" if matched else f"no match   {seconds:.2f} s"
+        ink = _INK if matched else _AMBER
+        self._draw.text((right - edge, middle), clock, fill=ink, font=self._font, anchor="rm")
+        room = self._cell[1] - 3 * edge - self._draw.textlength(clock, font=self._font)
+        while name and self._draw.textlength(name, font=self._font) > room:
+            name = name[:-1]
+        self._draw.text((left + edge, middle), name, fill=ink, font=self._font, anchor="lm")
+
+    def _corner(self, place: int) -> tuple[int, int]:
+        row, column = divmod(place, self._columns)
+        return column * self._cell[1], row * (self._strip + self._cell[0])
+
+
+def _checked(following: Following) -> Following:
+    times1, times2 = (np.asarray(times, dtype=np.float64) for times in (following.times1, following.times2))
+    if times1.ndim != 1 or times1.shape != times2.shape:
         raise DataError(
-            f"times1 and times2 must hold one time for each of K >= 1 matches, got {times1.shape}, {times2.shape}"
+            f"times1 and times2 must hold one time for each of K matches, got {times1.shape}, {times2.shape}"
         )
     for name, times in (("times1", times1), ("times2", times2)):
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
             raise DataError(f"{name} must be finite seconds that increase, got {times}")
-    return times1, times2
+    return following._replace(times1=times1, times2=times2)
 
 
 def _even(side: float) -> int:

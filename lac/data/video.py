@@ -1,4 +1,4 @@
-"""Videos with the times of their frames: reading with PyAV, and two of them side by side.
+"""Videos with the times of their frames, read with PyAV.
 
 A video is a file that FFmpeg can decode, or a folder of images, one a frame. PyAV and Pillow are imported only
 when they are needed: `pip install "lac-loss[video]"`.

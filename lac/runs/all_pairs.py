@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lac.consensus import Consensus, consistent_alignments
-from lac.paths import expected_paths
+from lac.paths import every_path
 from lac.runs.aligners import ActionClips, Aligner
 
 _PAIRS = 64  # aligned at once, which bounds the memory
@@ -51,7 +51,7 @@ def match_all(aligner: Aligner, clips: ActionClips) -> Matched:
                 if aligned.rows is None:
                     posteriors[a, b], posteriors[b, a] = _shares(path, t), _shares(path_back, t)
     if not paths:
-        paths = _all_paths(_symmetric(posteriors), clips.lengths)
+        paths = every_path(_symmetric(posteriors), clips.lengths)
     return Matched(posteriors, paths)
 
 
@@ -73,7 +73,7 @@ def with_consensus(posteriors: Tensor, lengths: Tensor, consistency: Consistency
         consistency: takes symmetric posteriors, groups (C,) and lengths (C,), as `lac.consistent_alignments` does.
     """
     consistent = consistency(_symmetric(posteriors), torch.zeros_like(lengths), lengths)
-    return Matched(consistent, _all_paths(consistent, lengths))
+    return Matched(consistent, every_path(consistent, lengths))
 
 
 def match_together(consensus: Consensus, clips: ActionClips, guide_weight: float) -> Matched:
@@ -88,18 +88,7 @@ def match_together(consensus: Consensus, clips: ActionClips, guide_weight: float
     settings = dataclasses.replace(consensus, guide_weight=guide_weight, spread=0.0, n_thirds=c)
     groups = torch.zeros_like(clips.lengths)
     posteriors = settings(clips.z, groups, clips.lengths, times=clips.times, guide=clips.guide).posterior
-    return Matched(posteriors, _all_paths(posteriors, clips.lengths))
-
-
-def _all_paths(posteriors: Tensor, lengths: Tensor) -> dict[tuple[int, int], np.ndarray]:
-    """`expected_paths` of every ordered pair of clips, posteriors[j, i] the transpose of posteriors[i, j]."""
-    paths = {}
-    for i, j in torch.triu_indices(len(lengths), len(lengths), 1).split(_PAIRS, dim=1):
-        best = expected_paths(posteriors[i, j], (lengths[i], lengths[j]))
-        for a, b, path in zip(i.tolist(), j.tolist(), best, strict=True):
-            paths[a, b] = path.cpu().numpy()
-            paths[b, a] = paths[a, b][:, ::-1]
-    return paths
+    return Matched(posteriors, every_path(posteriors, clips.lengths))
 
 
 def _symmetric(posteriors: Tensor) -> Tensor:

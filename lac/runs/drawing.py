@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from lac.data.base import Clip, Dataset
-from lac.data.side_by_side import write_side_by_side
+from lac.data.side_by_side import Following, write_side_by_side
 from lac.embed import embed_clips
 from lac.errors import DataError
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.moments import draw_moments
 from lac.pairs import AlignedClips, align_clips, draw_aligned
+from lac.paths import expected_paths
 from lac.pictures import Source
 from lac.plots import plot_curves, save_figure
 from lac.queries import draw_found, even_seconds, find, frames_near
@@ -96,13 +97,17 @@ class Drawings:
         if not len(self._path):
             raise DataError("there is no match to follow")
         first, second = self._pair
-        times1, times2 = first.times[self._path[:, 0]], second.times[self._path[:, 1]]
+        (ridge,) = (soft.cpu().numpy() for soft in expected_paths(self._aligned.posterior[None]))
+        times1, times2 = first.times[ridge[:, 0]], second.times[ridge[:, 1]]
         start = max(float(times1[0]) - _LEAD, float(first.times[0]))
         if start > _LATEST:
             raise DataError(f"the match begins {start:.0f} s into the video; lac-align --video writes it")
-        videos = self._dataset.videos[first.name], self._dataset.videos[second.name]
+        videos = self._dataset.videos
         between = (start, start + _LONGEST)
-        write_side_by_side(path, *videos, times1, times2, height=_HEIGHT, rate=self._rate, between=between)
+        following = Following(videos[second.name], second.name, times1, times2)
+        write_side_by_side(
+            path, videos[first.name], first.name, [following], height=_HEIGHT, rate=self._rate, between=between
+        )
         return f"Left {first.name}, right {second.name} in its timing"
 
     def retrieval(self, path: Path) -> str:

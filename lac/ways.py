@@ -1,0 +1,173 @@
+"""What clips are aligned by: what a run has learned, or their frames as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from lac.consensus import AlignedTogether, Consensus
+from lac.data.base import Clip
+from lac.embed import embed_clips
+from lac.errors import DataError
+from lac.functional import hard_alignment, smith_waterman, soft_alignment
+from lac.guides import small_frames, with_guides
+from lac.loss import Aligned, LACLoss
+from lac.model.encoder import FrameEncoder
+from lac.paths import expected_paths
+
+MOST_BYTES = 4e9  # that the consensus of several clips may take
+_TENSORS = 7  # of (clips x longest)^2 float32 numbers; 6.2 is the most that was measured
+
+
+class Way(Protocol):
+    """A way to align clips.
+
+    Attributes:
+        consensus: how several are aligned.
+        reach: of their self-similarity, in seconds, see `lac.self_similarity`; 0: none.
+    """
+
+    @property
+    def consensus(self) -> Consensus: ...
+
+    @property
+    def reach(self) -> float: ...
+
+    def vectors(self, clips: Sequence[Clip]) -> list[Tensor]:
+        """What the frames of each clip are compared by: (T, E) float32."""
+        ...
+
+    def pair(self, first: Clip, second: Clip, vectors: Sequence[Tensor]) -> Aligned:
+        """Two clips alone, of such vectors: as a batch of one pair."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """By what a run has learned: embeddings, their similarity, gaps.
+
+    Args:
+        encoder: of a run, say; put into evaluation mode to embed.
+        loss: likewise.
+        reach: see `Way`.
+    """
+
+    encoder: FrameEncoder
+    loss: LACLoss
+    reach: float = 0.8
+
+    @property
+    def consensus(self) -> Consensus:
+        """That of the loss."""
+        return self.loss.consensus
+
+    def vectors(self, clips: Sequence[Clip]) -> list[Tensor]:
+        """Embeddings."""
+        device = next(self.encoder.parameters()).device
+        return [torch.from_numpy(z).to(device) for z in embed_clips(self.encoder, clips, device)]
+
+    def pair(self, first: Clip, second: Clip, vectors: Sequence[Tensor]) -> Aligned:
+        """`lac.LACLoss.align`."""
+        (z1, z2), (times1, times2) = vectors, seconds((first, second), vectors[0])
+        with torch.no_grad():
+            return self.loss.align(z1[None], z2[None], times1=times1[None], times2=times2[None])
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """By the frames as they are and their self-similarity: nothing is trained.
+
+    Two clips alone have no third to confirm anything: they are aligned by the first two steps of `lac.Consensus`, which
+    are in units of how much frames differ, and the path is `lac.paths.expected_paths` of that posterior.
+
+    Args:
+        consensus: see `Way`.
+        reach: see `Way`.
+        device: where it is computed.
+    """
+
+    consensus: Consensus = field(default_factory=Consensus)
+    reach: float = 0.8
+    device: torch.device | str = "cpu"
+
+    def vectors(self, clips: Sequence[Clip]) -> list[Tensor]:
+        """Frames, flattened; images as `lac.guides` makes them small."""
+        return [small_frames(clip).flatten(1).to(self.device) for clip in clips]
+
+    def pair(self, first: Clip, second: Clip, vectors: Sequence[Tensor]) -> Aligned:
+        """Steps 1 and 2 of the consensus."""
+        settings, (n, m) = self.consensus, (len(first), len(second))
+        batch = _batch(self, (first, second), vectors)
+        frames = settings.compared(
+            settings.given(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
+        )
+        scores = (frames[0] @ frames[1].mT)[None, :n, :m] - settings.margin
+        gap_open, gap_extend, temperature = settings.gap_open, settings.gap_extend, settings.temperature
+        posterior = soft_alignment(scores, gap_open=gap_open, gap_extend=gap_extend, temperature=temperature)
+        score = smith_waterman(scores, gap_open=gap_open, gap_extend=gap_extend, temperature=temperature)
+        best = hard_alignment(scores, gap_open=gap_open, gap_extend=gap_extend).score
+        return Aligned(scores, posterior, expected_paths(posterior), score, best)
+
+
+def align_together(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> AlignedTogether:
+    """All of the clips aligned with each other by the consensus of the way, every third of them heard, not spread.
+
+    Args:
+        way: what they are aligned by.
+        clips: of one action, see `check_memory`.
+        vectors: `way.vectors(clips)`.
+    """
+    settings = dataclasses.replace(way.consensus, spread=0.0, n_thirds=len(clips))
+    batch = _batch(way, clips, vectors)
+    return settings(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
+
+
+def check_memory(clips: Sequence[Clip]) -> None:
+    """Whether there may be so many clips of such lengths in `align_together`.
+
+    Raises:
+        ValueError: it would take more than `MOST_BYTES`.
+    """
+    longest = max(map(len, clips))
+    needed = _TENSORS * 4 * (len(clips) * longest) ** 2
+    if needed > MOST_BYTES:
+        most = int((MOST_BYTES / _TENSORS / 4) ** 0.5 / longest)
+        raise DataError(
+            f"{len(clips)} clips of up to {longest} frames take about {needed / 1e9:.0f} GB when they are aligned "
+            f"together, more than {MOST_BYTES / 1e9:.0f} GB: give fewer clips (of this length at most {most}), or "
+            "fewer frames a second (of videos --set data.options.fps=5)"
+        )
+
+
+class _Batch(NamedTuple):
+    """The arguments of `lac.Consensus`, all clips in one group."""
+
+    z: Tensor
+    groups: Tensor
+    lengths: Tensor
+    times: Tensor
+    guide: Tensor | None
+
+
+def _batch(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> _Batch:
+    device = vectors[0].device
+    guided = with_guides(clips, way.reach)
+    guides = [torch.from_numpy(clip.guide).to(vectors[0]) for clip in guided if clip.guide is not None]
+    return _Batch(
+        pad_sequence(list(vectors), batch_first=True),
+        torch.zeros(len(clips), dtype=torch.int64, device=device),
+        torch.tensor([len(clip) for clip in clips], device=device),
+        pad_sequence(seconds(clips, vectors[0]), batch_first=True),
+        pad_sequence(guides, batch_first=True) if len(guides) == len(clips) else None,
+    )
+
+
+def seconds(clips: Sequence[Clip], like: Tensor) -> list[Tensor]:
+    """Of each clip the seconds of its frames since the first, of the type and on the device of `like`."""
+    return [torch.from_numpy(clip.times - clip.times[0]).to(like) for clip in clips]
