@@ -149,6 +149,29 @@ def test_a_run_trains_on_clips_with_bad_labels(tmp_path, capsys):
     assert f"there is no {root}/labels/clip6.npy or .csv" in line
 
 
+def test_labels_of_validation_clips_alone_are_enough_for_what_is_not_fitted(tmp_path, capsys):
+    root = write_clips(tmp_path / "data")
+    (root / "split.json").write_text(
+        json.dumps({"train": [f"clip{k}" for k in range(5)], "val": ["clip5", "clip6", "clip7"]})
+    )
+    for k in range(5):
+        (root / "labels" / f"clip{k}.npy").unlink()
+    assert train.main(["--data", "folder", "--root", str(root), "--out", str(tmp_path / "run"), *flags()]) == 0
+    told = "no train clip has labels: accuracy and progression, which are fitted to them, are left out (-)"
+    by_run = capsys.readouterr().out
+    assert main([str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)]) == 0
+    for shown in (by_run, capsys.readouterr().out):
+        assert told in shown
+        assert "missing phases" not in shown
+        (row,) = [line.split() for line in shown.splitlines() if line.startswith(" time index ")]
+        assert row[2:6] == ["-", "-", "-", "-"]
+    for name in ("run/metrics.json", "evaluation.json"):
+        row = json.loads((tmp_path / name).read_text())["results"]["time index"]
+        assert set(row["classification"].values()) == set(row["event_completion"].values()) == {None}
+        assert row["kendalls_tau"] > 0.9
+        assert 0.5 < row["retrieval"]["5"] <= 1
+
+
 def test_folder_of_embeddings(clips, capsys):
     assert main(["--features", str(clips), "--classifier", "svc", "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
@@ -280,7 +303,7 @@ def test_table_fits_a_terminal_whatever_the_numbers_are():
         "trained encoder",
         "acc .1",
         "1.000",
-        "nan",
+        " - ",
         "-123 ",
         "< -999",
         "1560 pairs",

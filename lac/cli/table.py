@@ -72,7 +72,7 @@ def alignment_table(quality: AlignmentQuality) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in quality.rows.items():
         shown = "  + consensus" if name.endswith(" + consensus") else name
-        table.add_row(shown, *("-" if math.isnan(figure) else _in_six(figure) for figure in row))
+        table.add_row(shown, *(_in_six(figure) for figure in row))
     return table
 
 
@@ -118,6 +118,8 @@ def _accuracy_heading(fraction: float) -> str:
 
 def _in_six(number: float) -> str:
     """A number in at most six characters, so that the table fits 80 columns; R^2 has no lower limit."""
+    if math.isnan(number):
+        return "-"
     if number <= -1000:
         return "< -999"
     return f"{number:.0f}" if number <= -10 else f"{number:.3f}"

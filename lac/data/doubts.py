@@ -16,10 +16,13 @@ def doubts(dataset: Dataset) -> list[str]:
     """A line for each doubt, none where there is nothing to doubt.
 
     Clips whose labels could not be read; clips that do not change, from which nothing can be learned; clips with the
-    same frames; a split with labels of one phase only, of which nothing can be said.
+    same frames; a split with labels of one phase only, of which nothing can be said; labels of validation clips alone.
     """
     clips = dataset.train + dataset.val
     lines = []
+    train_labels, val_labels = (_labels(part) for part in (dataset.train, dataset.val))
+    if val_labels and not train_labels:
+        lines.append("no train clip has labels: accuracy and progression, which are fitted to them, are left out (-)")
     if dataset.unlabelled:
         count = f"{len(dataset.unlabelled)} of {len(clips)} clips"
         lines.append(
@@ -41,12 +44,15 @@ def doubts(dataset: Dataset) -> list[str]:
             f"the same frames in {first_few([f'{one} and {other}' for one, other in pairs])}"
             + ("; a val clip that is a train clip says nothing about new ones" if across else "")
         )
-    for split, part in (("train", dataset.train), ("val", dataset.val)):
-        labels = [clip.labels for clip in part if clip.labels is not None]
-        found = {int(label) for label in np.unique(np.concatenate(labels)) if label >= 0} if labels else set()
+    for split, found in (("train", train_labels), ("val", val_labels)):
         if len(found) == 1:
             lines.append(f"all labels of the {split} clips are {found.pop()}: the columns made from them say nothing")
     return lines
+
+
+def _labels(clips: Sequence[Clip]) -> set[int]:
+    """The phases that any of the clips has."""
+    return {int(label) for clip in clips if clip.labels is not None for label in np.unique(clip.labels) if label >= 0}
 
 
 def still(clip: Clip) -> bool:
