@@ -145,7 +145,7 @@ def test_a_run_trains_on_clips_with_bad_labels(tmp_path, capsys):
     assert sorted(written["unlabelled"]) == ["clip0", "clip6"]
     assert written["results"]["trained encoder"]["kendalls_tau_pairs"] == 2  # of the two that have labels
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("without labels 2 of 8 clips")]
-    assert f"{root}/labels/clip0.csv must start with the line time,label, got 'phase at 0 s: 1'" in line
+    assert f"{root}/labels/clip0.csv must start with the line time,label or frame,label, got 'phase at 0 s: 1'" in line
     assert f"there is no {root}/labels/clip6.npy or .csv" in line
 
 

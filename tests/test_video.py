@@ -505,15 +505,22 @@ def test_broken_folders_of_videos_are_named(videos, name, content, message):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("labels/clip3.csv", "0.0,1\n", " must start with the line time,label, got '0.0,1'"),
-        ("labels/clip3.csv", "", " must start with the line time,label, got ''"),
-        ("labels/clip3.csv", "time,label,time\n0,1,0\n", " must start with the line time,label, got 'time,label,time'"),
-        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", ", line 3: expected seconds and a whole"),
+        ("labels/clip3.csv", "1 at 0 s", " must start with the line time,label or frame,label, got '1 at 0 s'; more"),
+        ("labels/clip3.csv", "", " must start with the line time,label or frame,label, got ''"),
+        (
+            "labels/clip3.csv",
+            "time,label,time\n0,1,0\n",
+            " must start with the line time,label or frame,label, got 'ti",
+        ),
+        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", ", line 3: the label 'x' is no whole number, and others are"),
+        ("labels/clip3.csv", "0,1\n0.5,1,2\n", ", line 2: expected 2 cells, 'time,label', got '0.5,1,2'"),
+        ("labels/clip3.csv", "0,1\n0.8\n", ", line 2: expected 2 cells, 'time,label', got '0.8'"),
+        ("labels/clip3.csv", "frame,label\n0,1\nx,2\n", ", line 3: expected frame, label, like 12,3 with a number for"),
         ("labels/clip3.csv", "time,label\n0,1,2\n", ", line 2: expected 2 cells, 'time,label', got '0,1,2'"),
         ("labels/clip3.csv", "time,label\n0,5,1\n", ", line 2: expected 2 cells"),
-        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", ", line 3: times must increase, got 0.5"),
-        ("labels/clip3.csv", "time,label\n0,1\ninf,2\n", ", line 3: expected seconds and a whole number"),
-        ("labels/clip3.csv", "time,label\n0,99999\n", ": a label must be at most 10000, got 99999"),
+        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", ", line 3: times must increase, got 0.5 after 1"),
+        ("labels/clip3.csv", "time,label\n0,1\ninf,2\n", ", line 3: expected time, label, like 12,3 with a number for"),
+        ("labels/clip3.csv", "time,label\n0,99999\n", ", line 2: a label must be at most 10000, got 99999"),
         ("labels/clip3.csv", b"time,label\n\xff", " is not a CSV file in UTF-8"),
         ("labels/clip3.csv", "time,label\n0," + "1" * 200_000, " is not a CSV file in UTF-8: field larger than"),
         ("videos/clip3.mp4", "no video", " is not a video"),
@@ -540,6 +547,11 @@ def test_a_bad_video_is_left_out_and_bad_labels_alone(videos, name, content, rea
         "\ufeffTime; Label\n0.5; 1\n0,8; 0\n",
         "who\tlabel\tcomment\ttime\nme\t1\t\t0,5\n\t\t\t\nme\t0\tend, really\t0.8\n",
         '"time","label","note"\n"0.5","1","a, b"\n0.8,0,\n',
+        "0.5,1\n0.8,0\n",
+        "\ufeff0,5;1\r\n0,8;0\r\n",
+        "\n 0.5 \t 1.0\t\n\n0.8\t0\t\n",
+        "0,-1\n0.5,1\n0.8,0",
+        "frame,label\n13,1\n20,0\n",
     ],
 )
 def test_labels_by_time_in_every_clear_form(videos, text):
@@ -548,6 +560,37 @@ def test_labels_by_time_in_every_clear_form(videos, text):
     assert data.unlabelled == {}
     (one,) = [clip for clip in data.train + data.val if clip.name == "clip0"]
     np.testing.assert_array_equal(one.labels, np.select([one.times < 0.5, one.times < 0.8], [-1, 1], 0))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_labels_by_name(videos, listed):
+    """As `label_names.json` has them, else in the order of clips and lines; -1 and nothing are no phase."""
+    for number, text in enumerate(["0,-1\n0.5,pour\n0.8,reach", "time;label\n0;reach\n0,5;put back\n0,8;"] * 4):
+        (videos / "labels" / f"clip{number}.csv").write_text(text)
+    if listed:
+        (videos / "label_names.json").write_text('["reach", "pour", "put back", "wait"]')
+        (videos / "labels" / "clip1.csv").write_text("0,0\n0.5,put back\n0.8,-1")  # numbers and names
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
+    assert data.unlabelled == {}
+    assert data.label_names == (["reach", "pour", "put back", "wait"] if listed else ["pour", "reach", "put back"])
+    clips = {one.name: one for one in data.train + data.val}
+    reach, pour, back = map(data.label_names.index, ("reach", "pour", "put back"))
+    for name, first, then, last in (("clip0", -1, pour, reach), ("clip1", reach, back, -1)):
+        times = clips[name].times
+        np.testing.assert_array_equal(clips[name].labels, np.select([times < 0.5, times < 0.8], [first, then], last))
+
+
+def test_names_that_have_no_number(videos):
+    (videos / "labels" / "clip3.csv").write_text("0,reach\n0.5,pour")
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
+    assert "clip3.csv, line 1: the label 'reach' is no whole number, and others are; list" in data.unlabelled["clip3"]
+    (videos / "label_names.json").write_text('["reach", "hold", "put"]')
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
+    assert (
+        "line 2: the label 'pour' is no whole number, and not one of label_names.json: reach"
+        in (data.unlabelled["clip3"])
+    )
+    assert sum(one.labels is not None for one in data.train + data.val) == 7
 
 
 def test_a_video_that_is_cut_or_without_frames_is_left_out(videos):

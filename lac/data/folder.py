@@ -5,16 +5,15 @@ A folder has one file a clip, of features or of video:
     root/features/NAME.npy   (T, ...) real numbers
     root/videos/NAME.mp4     or any other video, or a folder of images, where there is no `features`
     root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional, for each clip
-    root/labels/NAME.csv     time,label: the phase from that time on     optional, instead of the .npy
+    root/labels/NAME.csv     time,label: the phase from that second on   optional, instead of the .npy
     root/times/NAME.npy      (T,) seconds, increasing                    optional, with `features` only
     root/clips.csv           name,action,person: a line for each clip    optional
     root/split.json          {"train": [NAME, ...], "val": [NAME, ...]}  optional
     root/label_names.json    ["first phase", ...]                        optional
 
-Reading these files never runs code from them. A CSV names its columns in its first line, `time` (seconds) and `label`
-(whole numbers) among them, see `lac.data.reading.read_table`; frames before its first time have no phase.
-`labels/NAME.npy` counts the frames of the file: of a video all that it shows, of a folder all its images. Where `fps`
-thins the frames, their labels are thinned with them.
+Reading these files never runs code from them. What a CSV of labels may look like is said in `lac.data.labels`; frames
+before its first time have no phase. `labels/NAME.npy` counts the frames of the file: of a video all that it shows, of a
+folder all its images. Where `fps` thins the frames, their labels are thinned with them.
 
 `clips.csv` says what a clip shows and whose it is: clips of one action are aligned with each other, and retrieval over
 other people knows who they are. One of the two columns may be missing; without an action in it, or without the file,
@@ -36,7 +35,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,14 +45,14 @@ import torch
 
 from lac.data.base import Clip, Dataset
 from lac.data.features import FrameFeatures, to_images
-from lac.data.reading import file_name, naming, number, read_json, read_npy, read_table
+from lac.data.labels import MOST, Numbering, read_phases
+from lac.data.reading import file_name, naming, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
 from lac.errors import ConfigError, DataError
 from lac.model.backbone import PRETRAINED
 
 FPS = 10.0
 SIZE = 112
-_MOST_LABELS = 10_000  # a greater label is no phase but a mistake
 
 
 def load(
@@ -94,7 +93,8 @@ def load(
     files = _Files.of(base)
     network = _network(backbone, rate=rate, fps=fps, size=size, device=device) if files.kind == "videos" else None
     train, val = _split(base, files.kind, sorted(files.sources), val_share, seed)
-    clips, left_out, unlabelled = _read_all(files, train + val, network, rate=rate, fps=fps, size=size)
+    numbering = _numbering(files)
+    clips, left_out, unlabelled = _read_all(files, train + val, numbering, network, rate=rate, fps=fps, size=size)
     for split, names in (("train", train), ("val", val)):
         if names and not any(name in clips for name in names):
             raise DataError(
@@ -106,7 +106,7 @@ def load(
         base.resolve().name,
         [clips[name] for name in train if name in clips],
         [clips[name] for name in val if name in clips],
-        _label_names(base, highest + 1),
+        list(numbering.names) or [str(label) for label in range(highest + 1)],
         left_out,
         unlabelled,
         videos=_files(base, "videos"),
@@ -177,6 +177,7 @@ def _shown(base: Path, kind: str, sources: Mapping[str, Path]) -> dict[str, _Sho
 def _read_all(
     files: _Files,
     names: Sequence[str],
+    numbering: Numbering,
     network: FrameFeatures | None,
     *,
     rate: float,
@@ -197,7 +198,7 @@ def _read_all(
             clips[name] = numbered.clip
             try:
                 if files.labels:
-                    clips[name] = _labelled(numbered, files)
+                    clips[name] = _labelled(numbered, files, numbering)
             except (ValueError, OSError) as error:
                 unlabelled[name] = str(error)
     return clips, left_out, unlabelled
@@ -215,13 +216,13 @@ def _with_times(
     return numbered._replace(clip=clip)
 
 
-def _labelled(numbered: _Numbered, files: _Files) -> Clip:
+def _labelled(numbered: _Numbered, files: _Files, numbering: Numbering) -> Clip:
     clip, numbers, total = numbered
     if clip.name not in files.labels:
         raise FileNotFoundError(f"there is no {files.base / 'labels' / clip.name}.npy or .csv")
     path = files.labels[clip.name]
     with naming(path):
-        return replace(clip, labels=_labels(path, clip.times, numbers, total))
+        return replace(clip, labels=_labels(path, clip.times, numbers, total, numbering))
 
 
 def read_clip(
@@ -330,42 +331,35 @@ def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixe
     return found
 
 
-def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> np.ndarray:
+def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int, numbering: Numbering) -> np.ndarray:
     """Labels of the frames at `times`, which are `numbers` of `count` in the file of the clip: from a .npy with
     one label for each of the `count`, or from a CSV of times at which phases begin."""
-    if path.suffix == ".npy":
-        stored = read_npy(path)
-        if stored.shape != (count,):
-            given = f"{len(stored)} labels" if stored.ndim == 1 else f"labels of shape {stored.shape}"
-            near = " (off by one)" if stored.ndim == 1 and abs(len(stored) - count) == 1 else ""
-            raise DataError(
-                f"{path} holds {given}, but the clip has {count} frames{near}; give one label for each frame of the "
-                "file, -1 where a frame has no phase"
-            )
-        labels = stored[numbers]
-    else:
-        begins, phases = _phases(path)
-        labels = np.array([-1, *phases])[np.searchsorted(begins, times + 1e-6, side="right")]
-    if labels.dtype.kind in "biuf" and (labels > _MOST_LABELS).any():
-        raise DataError(f"{path}: a label must be at most {_MOST_LABELS}, got {labels.max()}")
-    return np.asarray(labels)
+    if path.suffix == ".csv":
+        return read_phases(path)[""].labels(times, numbers, numbering)
+    stored = read_npy(path)
+    if stored.shape != (count,):
+        given = f"{len(stored)} labels" if stored.ndim == 1 else f"labels of shape {stored.shape}"
+        near = " (off by one)" if stored.ndim == 1 and abs(len(stored) - count) == 1 else ""
+        raise DataError(
+            f"{path} holds {given}, but the clip has {count} frames{near}; give one label for each frame of the "
+            "file, -1 where a frame has no phase"
+        )
+    labels: np.ndarray = stored[numbers]
+    if labels.dtype.kind in "biuf" and (labels > MOST).any():
+        raise DataError(f"{path}: a label must be at most {MOST}, got {labels.max()}")
+    return labels
 
 
-def _phases(path: Path) -> tuple[list[float], list[int]]:
-    """When the phases of a CSV begin, and which they are."""
-    begins: list[float] = []
-    phases: list[int] = []
-    for line, row in read_table(path, ("time", "label"))[1]:
-        try:
-            begins.append(number(row["time"]))
-            phases.append(int(row["label"]))
-        except ValueError as error:
-            raise DataError(
-                f"{path}, line {line}: expected seconds and a whole number, like 1.2,3, got {','.join(row.values())!r}"
-            ) from error
-        if begins[-1] <= max(begins[:-1], default=-math.inf):
-            raise DataError(f"{path}, line {line}: times must increase, got {row['time']}")
-    return begins, phases
+def _numbering(files: _Files) -> Numbering:
+    """Which number a label of a CSV of the folder has."""
+    path = files.base / "label_names.json"
+    names = _strings(read_json(path), str(path)) if path.is_file() else []
+    tables = [files.labels[name] for name in sorted(files.labels) if files.labels[name].suffix == ".csv"]
+    phases = []
+    for table in tables:
+        with suppress(ValueError, OSError):  # which are told when the clip is read
+            phases.append(read_phases(table)[""])
+    return Numbering.of(phases, names, numbers=len(tables) < len(files.labels))
 
 
 def _strings(value: Any, where: str) -> list[str]:
@@ -396,8 +390,3 @@ def _split(base: Path, kind: str, names: list[str], val_share: float, seed: int)
     count = min(max(1, math.floor(val_share * len(names) + 0.5)), len(names) - 1)
     chosen = {names[k] for k in np.random.default_rng(seed).permutation(len(names))[:count]}
     return [name for name in names if name not in chosen], sorted(chosen)
-
-
-def _label_names(base: Path, count: int) -> list[str]:
-    path = base / "label_names.json"
-    return _strings(read_json(path), str(path)) if path.is_file() else [str(label) for label in range(count)]
