@@ -39,7 +39,7 @@ from lac.pairs import draw_pair
 from lac.plots import plot_curves, save_figure
 from lac.runs import checkpoint
 from lac.runs.checkpoint import begin_with, restore, save
-from lac.runs.config import CONFIG, TrainConfig, TrainSection
+from lac.runs.config import CONFIG, TrainConfig
 from lac.runs.controls import controls
 from lac.runs.evaluate import EvalResult, evaluate_dataset
 from lac.runs.events import events, flat, tags
@@ -47,6 +47,7 @@ from lac.runs.fit import Progress, fit, rehearse
 from lac.runs.folder import check_space, check_vacant, remains
 from lac.runs.sampling import Sampler
 from lac.runs.state import State, start
+from lac.runs.verdict import Known, verdict
 from lac.system import describe, pick_device
 
 
@@ -142,20 +143,19 @@ def train(
             with atomic_path(folder / CONFIG) as temporary:
                 temporary.write_text(config.to_yaml(), encoding="utf-8")
         save(state, folder)
-        return _run(folder, config.data.name, dataset, state, sampler, config.train, progress)
+        return _run(folder, config, dataset, state, sampler, progress)
 
 
 def _run(
     folder: Path,
-    data: str,
+    config: TrainConfig,
     dataset: Dataset,
     state: State,
     sampler: Sampler,
-    options: TrainSection,
     progress: Callable[[Progress], None] | None,
 ) -> Result:
     """Train, evaluate and draw, in a folder that holds the settings and a checkpoint."""
-    device = next(state.encoder.parameters()).device
+    device, options = next(state.encoder.parameters()).device, config.train
     with events(folder, state.step) as log:
 
         def report(numbers: Progress) -> None:
@@ -170,7 +170,7 @@ def _run(
         rows, not_evaluated = _evaluate(state.encoder, dataset, device, seed=options.seed, stride=options.stride)
         times.append(time.perf_counter())
         if rows:
-            log(tags(rows["trained encoder"], data), state.step)
+            log(tags(rows["trained encoder"], config.data.name), state.step)
 
     picture = draw_pair(state.encoder, state.loss, *_pair(dataset.val), title=dataset.name)
     pictures = [
@@ -187,6 +187,7 @@ def _run(
         "init": state.init,
         "results": {name: row.to_dict() for name, row in rows.items()},
         "not_evaluated": not_evaluated,
+        "verdict": verdict(rows, Known.of(dataset, config)),
         "environment": describe(device),
         "seconds": {"training": times[1] - times[0], "evaluation": times[2] - times[1]},
         "seconds_cover_steps": state.step - first_step,
