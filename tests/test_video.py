@@ -9,8 +9,9 @@ import pytest
 from tiny_video import grey, write_video, write_videos
 
 import lac.data
+from lac.data.choice import choose, told
 from lac.data.side_by_side import write_side_by_side
-from lac.data.video import count_frames, frame_times, read_frames
+from lac.data.video import count_frames, frame_times, outline, read_frames
 
 # H.264 and the change of colours cost a few levels, hence steps between frames that are much larger.
 LEVELS = np.arange(10, 250, 20)
@@ -470,6 +471,83 @@ def test_folder_of_videos(videos):
         np.testing.assert_allclose(blue, 1 - 2 * phase[grown], rtol=0, atol=0.1)
         assert one.frames.min() >= -1
         assert one.frames.max() <= 1
+
+
+def film_of(path, seconds, rate, side=16):
+    """A video of just so many seconds, with so many frames in each."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height = stream.width = side
+        for picture in grey(np.arange(seconds * rate) % 200, side, side):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rate", "fps"),
+    [
+        ((1, 2, 8), 25, 25),  # the median clip has 2 s: 30 were asked for, and there are 25
+        ((3, 4, 4, 5), 25, 15),
+        ((4, 4), 50, 15),
+        ((1, 1), 50, 30),
+        ((8, 9, 12), 25, 10),
+        ((2, 2), 5, 10),
+    ],
+)
+def test_frames_a_second_follow_the_lengths(tmp_path, lengths, rate, fps):
+    videos = [film_of(tmp_path / f"{k}.mp4", seconds, rate) for k, seconds in enumerate(lengths)]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    lines = []
+    with told(lines.append):
+        given = {"rate": 25.0, "images": False}
+        assert choose([*videos, broken], fps=None, size=None, **given) == {"fps": fps, "size": 112}
+        assert choose(videos[::-1], fps=None, size=64, **given) == {"fps": fps}
+        assert choose(videos, fps=5.0, size=64, **given) == {}
+        assert choose([broken], fps=None, size=None, **given) == {"fps": 10, "size": 112}
+    assert len(lines) == 2
+    median = np.median(lengths)
+    assert (
+        f"chosen for these videos: {fps:g} frames a second and 112 x 112 pixels; the median clip of {median:.1f} s"
+        in lines[0]
+    )
+    assert (
+        f" then has {median * min(fps, rate):.0f} frames; about 1 min for all on one core, once. To change" in lines[0]
+    )
+    assert lines[0].endswith(f"--set data.options.fps={10 if fps > 10 else 25} --set data.options.size=224")
+    assert lines[1].endswith(f"--set data.options.fps={10 if fps > 10 else 25}")
+
+
+def test_pictures_are_large_where_they_are_so_and_time_allows(tmp_path):
+    large = film_of(tmp_path / "large.mp4", 4, 25, side=240)
+    small = film_of(tmp_path / "small.mp4", 4, 25, side=200)
+
+    def chosen(videos, **changes):
+        return choose(videos, **({"fps": None, "size": None, "rate": 25.0, "images": False} | changes))
+
+    assert chosen([large]) == {"fps": 15, "size": 224}
+    assert chosen([large], images=True) == {"fps": 15, "size": 112}
+    assert chosen([small, small, large]) == {"fps": 15, "size": 112}
+    # 60 frames of 224 x 224 are 4.5 s of a core, so 132 such clips are ten minutes; of 112 x 112 it is 531.
+    assert chosen([large] * 130)["size"] == 224
+    assert chosen([large] * 135) == {"fps": 15, "size": 112}
+    assert chosen([large] * 600) == {"fps": 13, "size": 112}
+    assert chosen([large] * 3000) == {"fps": 10, "size": 112}
+
+
+def test_what_videos_say_of_themselves(tmp_path):
+    assert outline(film_of(tmp_path / "a.mp4", 4, 50, side=32)) == (4, 50, (32, 32))
+    for name in ("a.mkv", "a.avi", "a.ts"):
+        seconds, rate, shape = outline(film_of(tmp_path / name, 4, 50, side=32))
+        assert (round(seconds, 1), rate, shape) == (4, 50, (32, 32)), name
+    (tmp_path / "images").mkdir()
+    for k in range(10):
+        PIL.Image.fromarray(grey([k], 8, 12)[0]).save(tmp_path / "images" / f"{k}.png")
+    assert outline(tmp_path / "images", rate=5) == (2, 5, (8, 12))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="holds no frames"):
+        outline(tmp_path / "none")
 
 
 def test_labels_by_time(videos):

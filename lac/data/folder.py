@@ -44,6 +44,7 @@ import numpy as np
 import torch
 
 from lac.data.base import Clip, Dataset
+from lac.data.choice import FPS, SIZE, choose
 from lac.data.features import FrameFeatures, to_images
 from lac.data.labels import MOST, Numbering, read_phases
 from lac.data.reading import file_name, naming, read_json, read_npy, read_table
@@ -51,16 +52,13 @@ from lac.data.video import RATE, read_numbered
 from lac.errors import ConfigError, DataError
 from lac.model.backbone import PRETRAINED
 
-FPS = 10.0
-SIZE = 112
-
 
 def load(
     root: str | Path | None = None,
     *,
     rate: float = RATE,
-    fps: float = FPS,
-    size: int | Sequence[int] = SIZE,
+    fps: float | None = None,
+    size: int | Sequence[int] | None = None,
     backbone: str | None = PRETRAINED,
     val_share: float = 0.3,
     seed: int = 0,
@@ -71,8 +69,9 @@ def load(
     Args:
         root: the folder.
         rate: frames a second of features without `times`, and of folders of images.
-        fps: frames a second that are kept of a video, see `lac.data.video.read_frames`.
-        size: of the frames of videos in pixels: one number for a square, or (height, width).
+        fps: frames a second that are kept of a video, see `lac.data.video.read_frames`; `None`: chosen from the lengths
+            of the videos, see `lac.data.choice`. `Dataset.chosen` says what was chosen.
+        size: of the frames of videos in pixels: one number for a square, or (height, width); `None`: chosen.
         backbone: a name that `lac.model.backbone` knows, of a trained network, or None for images.
         val_share: share of the clips to validate on where there is no `split.json`; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
@@ -91,6 +90,11 @@ def load(
     base = Path(root)
     _check_rate(rate)
     files = _Files.of(base)
+    chosen: dict[str, Any] = {}
+    if files.kind == "videos":
+        videos = [files.sources[name] for name in sorted(files.sources)]
+        chosen = choose(videos, rate=rate, fps=fps, size=size, images=backbone is None)
+    fps, size = chosen.get("fps", fps) or FPS, chosen.get("size", size) or SIZE
     network = _network(backbone, rate=rate, fps=fps, size=size, device=device) if files.kind == "videos" else None
     train, val = _split(base, files.kind, sorted(files.sources), val_share, seed)
     numbering = _numbering(files)
@@ -110,6 +114,7 @@ def load(
         left_out,
         unlabelled,
         videos=_files(base, "videos"),
+        chosen=chosen,
     )
 
 
@@ -234,7 +239,8 @@ def read_clip(
     backbone: str | None = PRETRAINED,
     device: str | torch.device = "auto",
 ) -> Clip:
-    """One file as a clip without labels: features if it ends in `.npy`, else a video. Options: see `load`.
+    """One file as a clip without labels: features if it ends in `.npy`, else a video. Options: see `load`; to go with
+    clips of a folder, `fps` and `size` must be the same, as `Dataset.chosen` says them.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: the file cannot be read; the message names it.

@@ -194,6 +194,37 @@ def count_frames(path: str | Path) -> int:
     return shown or len(frame_times(path))
 
 
+class Outline(NamedTuple):
+    """What a video says of itself: how long it is, how many frames a second it has, and their (H, W)."""
+
+    seconds: float
+    rate: float
+    shape: _Size
+
+
+def outline(path: str | Path, *, rate: float = RATE) -> Outline:
+    """What a video says of itself, without a look at its frames; `rate` is that of a folder of images.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `read_frames`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        with closing(shown_frames(path, rate)) as images:
+            shape = next(images).shape
+        return Outline(sum(file.suffix.lower() in IMAGES for file in path.iterdir()) / rate, rate, shape)
+    with _opened(path) as (container, stream, _):
+        if stream.duration is not None:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            seconds = container.duration / package("av", "PyAV").time_base
+        else:
+            times = frame_times(path)
+            seconds = float(times[-1] - times[0])
+        shape = stream.codec_context.height, stream.codec_context.width
+        return Outline(seconds, float(stream.average_rate or stream.guessed_rate or RATE), shape)
+
+
 def frames_at(
     path: str | Path, seconds: Sequence[float], *, height: int | None = None, rate: float = RATE
 ) -> np.ndarray:

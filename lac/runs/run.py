@@ -126,6 +126,7 @@ def train(
             check_vacant(folder)
         device = pick_device(config.train.device)
         dataset = config.data.load(device)
+        config = config.with_data_options(dataset.chosen)
         state = start(config, dataset, device)
         if init is not None:
             begin_with(state, init)
