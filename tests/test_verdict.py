@@ -92,10 +92,10 @@ def test_a_fit_that_does_not_carry_over_is_not_better():
 @pytest.mark.parametrize(
     ("known", "advice"),
     [
-        ({"frames": 20, "rate": 10.0}, "--set data.options.fps=20 (clips have 20 frames, a view up to 40)"),
-        ({"frames": 5, "rate": 10.0}, "--set data.options.fps=30 (clips have 5 frames, a view up to 40)"),
-        ({"frames": 20, "rate": 30.0}, "--set augment.frames=10 (clips have 20 frames, a view up to 40)"),
-        ({"frames": 20}, "--set augment.frames=10 (clips have 20 frames, a view up to 40)"),
+        ({"frames": 20, "rate": 10.0}, "--set data.options.fps=20 (views take up to 40)"),
+        ({"frames": 5, "rate": 10.0}, "--set data.options.fps=30 (views take up to 40)"),
+        ({"frames": 20, "rate": 30.0}, "--set augment.frames=10 (views take up to 40)"),
+        ({"frames": 20}, "--set augment.frames=10 (views take up to 40)"),
         ({"train": 9}, "more clips (9 to train on are few)"),
         ({"rate": 25.0, "size": 112}, "--set data.options.size=224"),
         ({"people": False}, "clips.csv with persons"),
@@ -181,6 +181,8 @@ def test_what_is_known_of_data():
         Dataset(
             "d", clips[:2], [dataclasses.replace(clip, person="x") for clip in clips[2:]], [str(k) for k in range(10)]
         ),
-        TrainConfig.read(None, {"augment.frames": 8, "train.steps": 7}),
+        TrainConfig.read(
+            None, {"augment.frames": 8, "train.steps": 7, "data.options.fps": 10.0, "data.options.size": [90, 160]}
+        ),
     )
-    assert theirs == known._replace(people=True, view=8, steps=7)
+    assert theirs == known._replace(people=True, view=8, steps=7, rate=10.0, size=160)

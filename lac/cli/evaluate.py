@@ -210,6 +210,7 @@ def _report(judged: _Judged, device: torch.device) -> dict[str, Any]:
 
     dataset, rows, seed, config, alignment = judged
     sentences = verdict(rows, Known.of(dataset, config))
+    trained = {} if config is None else {"view": config.augment["frames"], "options": config.data.options}
     if alignment is not None:
         sentences.append(verdict_on_matching(alignment))
     return {
@@ -217,7 +218,7 @@ def _report(judged: _Judged, device: torch.device) -> dict[str, Any]:
         "clips": {"train": len(dataset.train), "val": len(dataset.val)},
         "left_out": dict(dataset.left_out),
         "unlabelled": dict(dataset.unlabelled),
-        "doubts": doubts(dataset),
+        "doubts": doubts(dataset, **trained),
         "results": {name: row.to_dict() for name, row in rows.items()},
         "verdict": sentences,
         "seed": seed,

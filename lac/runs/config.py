@@ -212,7 +212,8 @@ class TrainConfig:
                 "or changed, or another version of lac wrote it; bring the file back"
             )
         config = cls.read(path, overrides)
-        if config.data.name == "folder" and Path(config.data.root or "", "videos").is_dir():
+        root = Path(config.data.root or "")
+        if config.data.name == "folder" and (root / "videos").is_dir() and not any(root.glob("features/*.npy")):
             from lac.data.choice import FPS, SIZE
 
             # A run of before they were chosen names them only where they were given.

@@ -183,7 +183,7 @@ def _run(
         "clips": {"train": len(dataset.train), "val": len(dataset.val)},
         "left_out": dict(dataset.left_out),
         "unlabelled": dict(dataset.unlabelled),
-        "doubts": doubts(dataset),
+        "doubts": doubts(dataset, view=config.augment["frames"], options=config.data.options),
         "steps": state.step,
         "init": state.init,
         "results": {name: row.to_dict() for name, row in rows.items()},

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lac.data.doubts import more_frames, rate_of_videos
+
 if TYPE_CHECKING:
     from lac.data import Dataset
     from lac.runs.alignment_quality import AlignmentQuality
@@ -24,7 +26,6 @@ SPREAD = 0.2
 CONTROLS = ("time index", "raw features", "random encoder")
 FEW_CLIPS = 20  # to train on, or to judge by: more are worth more than any setting
 FEW_STEPS = 1000
-FULL_RATE = 30.0  # frames a second, beyond which most videos have no more
 
 
 class Known(NamedTuple):
@@ -38,7 +39,7 @@ class Known(NamedTuple):
         people: whether it is known whose each validation clip is.
         view: frames that a view takes, `augment.frames`; 0 where nothing was trained.
         steps: of the training; 0 where nothing was trained.
-        rate: frames a second that are kept of videos, 0 for data that are no videos.
+        rate: frames a second that are kept of videos, 0 for data that are none.
         size: greatest side of their frames in pixels.
     """
 
@@ -65,7 +66,15 @@ class Known(NamedTuple):
             float(np.median([len(clip) for clip in dataset.train])),
             all(clip.person for clip in dataset.val),
         )
-        return known if config is None else known._replace(view=config.augment["frames"], steps=config.train.steps)
+        if config is None:
+            return known
+        size = config.data.options.get("size") or 0
+        return known._replace(
+            view=config.augment["frames"],
+            steps=config.train.steps,
+            rate=rate_of_videos(config.data.options),
+            size=size if isinstance(size, int) else max(size),
+        )
 
 
 class _Compared(NamedTuple):
@@ -185,7 +194,7 @@ def _advice(better: Sequence[_Compared], others: Sequence[_Compared], known: Kno
     by_time = [one for one in others if one.figure in short and one.control == "time index"]
     advice = []
     if known.view and short and known.frames < known.view:
-        advice.append(more_frames(known.frames, known.view, known.rate))
+        advice.append(f"{more_frames(known.frames, known.view, known.rate)} (views take up to {known.view})")
     if short and known.view and known.train < FEW_CLIPS:
         advice.append(f"more clips ({known.train} to train on are few)")
     if within:
@@ -211,15 +220,6 @@ def _advice(better: Sequence[_Compared], others: Sequence[_Compared], known: Kno
     if known.view:
         advice += ["a run with another --seed, to see it again", "lac-eval RUN --alignment, for the matching itself"]
     return [f"To try next: {'; '.join(advice[:2])}."] if advice else []
-
-
-def more_frames(frames: float, view: int, rate: float) -> str:
-    """What to do where the median clip has so many frames, fewer than a view takes; `rate` of videos, else 0."""
-    if 0 < rate < FULL_RATE:
-        how = f"--set data.options.fps={min(FULL_RATE, math.ceil(rate * view / frames)):g}"
-    else:
-        how = f"--set augment.frames={max(2, int(frames) // 2)}"
-    return f"{how} (clips have {frames:.0f} frames, a view up to {view})"
 
 
 def _listed(texts: Sequence[object]) -> str:
