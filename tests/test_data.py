@@ -115,7 +115,7 @@ def test_unknown_names_and_options():
     with pytest.raises(ValueError, match=r"digits, folder, uiprmd, watch; did you mean 'watch'\?"):
         lac.data.load("wach")
     with pytest.raises(
-        ValueError, match=r"data set 'folder' has no option 'hz': its options are rate, fps, size, backbone, val"
+        ValueError, match=r"data set 'folder' has no option 'hz': its options are rate, fps, size, crop, backbone, val"
     ):
         lac.data.load("folder", "x", hz=3)
 

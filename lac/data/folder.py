@@ -38,13 +38,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from lac.data.base import Clip, Dataset
 from lac.data.choice import FPS, SIZE, choose
+from lac.data.crop import moving_box
 from lac.data.features import FrameFeatures, to_images
 from lac.data.labels import MOST, Numbering, read_phases
 from lac.data.reading import file_name, naming, read_json, read_npy, read_table
@@ -59,6 +60,7 @@ def load(
     rate: float = RATE,
     fps: float | None = None,
     size: int | Sequence[int] | None = None,
+    crop: Literal["moving"] | None = None,
     backbone: str | None = PRETRAINED,
     val_share: float = 0.3,
     seed: int = 0,
@@ -72,6 +74,7 @@ def load(
         fps: frames a second that are kept of a video, see `lac.data.video.read_frames`; `None`: chosen from the lengths
             of the videos, see `lac.data.choice`. `Dataset.chosen` says what was chosen.
         size: of the frames of videos in pixels: one number for a square, or (height, width); `None`: chosen.
+        crop: "moving" keeps of each video one fixed part around what moves, see `lac.data.crop`; `None`: all of it.
         backbone: a name that `lac.model.backbone` knows, of a trained network, or None for images.
         val_share: share of the clips to validate on where there is no `split.json`; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
@@ -94,11 +97,11 @@ def load(
     if files.kind == "videos":
         videos = [files.sources[name] for name in sorted(files.sources)]
         chosen = choose(videos, rate=rate, fps=fps, size=size, images=backbone is None)
-    fps, size = chosen.get("fps", fps) or FPS, chosen.get("size", size) or SIZE
-    network = _network(backbone, rate=rate, fps=fps, size=size, device=device) if files.kind == "videos" else None
+    how = _How(rate, chosen.get("fps", fps) or FPS, chosen.get("size", size) or SIZE, crop)
+    network = how.network(backbone, device) if files.kind == "videos" else None
     train, val = _split(base, files.kind, sorted(files.sources), val_share, seed)
     numbering = _numbering(files)
-    clips, left_out, unlabelled = _read_all(files, train + val, numbering, network, rate=rate, fps=fps, size=size)
+    clips, left_out, unlabelled = _read_all(files, train + val, numbering, how, network)
     for split, names in (("train", train), ("val", val)):
         if names and not any(name in clips for name in names):
             raise DataError(
@@ -183,11 +186,8 @@ def _read_all(
     files: _Files,
     names: Sequence[str],
     numbering: Numbering,
+    how: _How,
     network: FrameFeatures | None,
-    *,
-    rate: float,
-    fps: float,
-    size: int | Sequence[int],
 ) -> tuple[dict[str, Clip], dict[str, str], dict[str, str]]:
     """The clips by name; of those that cannot be read, and of those whose labels cannot, the reasons."""
     clips: dict[str, Clip] = {}
@@ -196,7 +196,7 @@ def _read_all(
     with network.counting(len(names)) if network else nullcontext():
         for name in names:
             try:
-                numbered = _with_times(name, files, network, rate=rate, fps=fps, size=size)
+                numbered = _with_times(name, files, how, network)
             except (ValueError, OSError) as error:
                 left_out[name] = str(error)
                 continue
@@ -209,11 +209,9 @@ def _read_all(
     return clips, left_out, unlabelled
 
 
-def _with_times(
-    name: str, files: _Files, network: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
-) -> _Numbered:
+def _with_times(name: str, files: _Files, how: _How, network: FrameFeatures | None) -> _Numbered:
     with naming(files.sources[name]):
-        numbered = _read_clip(name, files.sources[name], network, rate=rate, fps=fps, size=size)
+        numbered = _read_clip(name, files.sources[name], how, network)
     clip = replace(numbered.clip, **files.shown.get(name, _Shown())._asdict())
     if files.times:
         with naming(files.times[name]):
@@ -236,6 +234,7 @@ def read_clip(
     rate: float = RATE,
     fps: float = FPS,
     size: int | Sequence[int] = SIZE,
+    crop: Literal["moving"] | None = None,
     backbone: str | None = PRETRAINED,
     device: str | torch.device = "auto",
 ) -> Clip:
@@ -249,12 +248,11 @@ def read_clip(
     _check_rate(rate)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
-    features = None
-    if path.suffix != ".npy":
-        features = _network(backbone, rate=rate, fps=fps, size=size, device=device)
+    how = _How(rate, fps, size, crop)
+    network = None if path.suffix == ".npy" else how.network(backbone, device)
     name = Path(os.path.abspath(path)).stem  # of . and .. too
     with naming(path):
-        return _read_clip(name, path, features, rate=rate, fps=fps, size=size).clip
+        return _read_clip(name, path, how, network).clip
 
 
 def _check_rate(rate: float) -> None:
@@ -270,30 +268,37 @@ class _Numbered(NamedTuple):
     total: int
 
 
-def _network(
-    backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int], device: str | torch.device
-) -> FrameFeatures | None:
-    if backbone is None:
-        return None
-    return FrameFeatures(backbone, rate=rate, fps=fps, size=_square(size), device=device)
+class _How(NamedTuple):
+    """Which frames are kept of a file, and how: options of `load`."""
+
+    rate: float
+    fps: float
+    size: int | Sequence[int]
+    crop: str | None
+
+    def network(self, backbone: str | None, device: str | torch.device) -> FrameFeatures | None:
+        """What makes features of videos with these options; `None` where they stay images."""
+        if backbone is None:
+            return None
+        options: dict[str, Any] = self._asdict() | {"size": self.square()}
+        return FrameFeatures(backbone, **options, device=device)
+
+    def square(self) -> Any:
+        """The size as `lac.data.video` takes it."""
+        return self.size if isinstance(self.size, int) else tuple(self.size)
 
 
-def _square(size: int | Sequence[int]) -> Any:
-    return size if isinstance(size, int) else tuple(size)
-
-
-def _read_clip(
-    name: str, path: Path, features: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
-) -> _Numbered:
+def _read_clip(name: str, path: Path, how: _How, network: FrameFeatures | None) -> _Numbered:
     if path.suffix == ".npy":
         frames = read_npy(path)
         count = len(frames) if frames.size and frames.ndim else 0  # a million rows of nothing are nothing
-        return _Numbered(Clip(name, frames, np.arange(count) / rate), np.arange(count), count)
-    if features is None:
-        found = read_numbered(path, fps=fps, size=_square(size), rate=rate)
+        return _Numbered(Clip(name, frames, np.arange(count) / how.rate), np.arange(count), count)
+    if network is None:
+        box = moving_box(path, rate=how.rate) if how.crop else None
+        found = read_numbered(path, fps=how.fps, size=how.square(), rate=how.rate, box=box)
         found = found._replace(frames=to_images(found.frames))
     else:
-        found = features.read(path)
+        found = network.read(path)
     return _Numbered(Clip(name, found.frames, found.times), found.numbers, found.total)
 
 
