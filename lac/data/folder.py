@@ -26,8 +26,8 @@ alone are missing, damaged, or not as many as its frames, it is trained on witho
 
 Videos become features (T, D) by a network that stays as it is. They are computed once and kept in the user's cache
 folder (see `lac.data.features.FrameFeatures`). With `backbone=None` videos become images (T, 3, size, size), RGB from
--1 to 1, for a backbone that is trained with the encoder (`FrameEncoder(backbone=...)`), and are held in memory: 1.5 MB
-a second of video with the defaults.
+-1 to 1, for a backbone that is trained with the encoder (`FrameEncoder(backbone=...)`), and are held in memory: 150 kB
+a frame of 112 x 112.
 """
 
 from __future__ import annotations
