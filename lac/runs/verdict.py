@@ -87,7 +87,7 @@ class _Compared(NamedTuple):
     margin: float
 
     def kind(self) -> str:
-        """ "better", "level" or "worse"; an R^2 below 0 is never better."""
+        """In which sentence it stands: better, level or worse. An R^2 below 0 is never better."""
         if abs(self.gain) <= self.margin:
             return "level"
         return "better" if self.gain > 0 and (self.value > 0 or self.figure != "progression") else "worse"
@@ -129,7 +129,10 @@ def verdict(rows: Mapping[str, EvalResult], known: Known) -> list[str]:
     sentences = [f"The {judged} {beats} the best control in {what}."]
     if level:
         names = _listed([f"{one.figure} ({one.control})" for one in level])
-        sentences.append(f"Level, nearer than the {margin(known.labelled):.2f} that {count} tell apart: {names}.")
+        near = f"{margin(known.labelled):.2f}"
+        if any(one.figure == "progression" for one in level):
+            near += f" ({margin(known.labelled, 'progression'):.2f} for progression)"
+        sentences.append(f"Level, nearer than the {near} that {count} tell apart: {names}.")
     if worse:
         sentences.append(f"Below the best control: {_listed(worse)}.")
     return [*sentences, *_advice(better, level + worse, known)]
@@ -176,11 +179,13 @@ def _needed(known: Known) -> list[str]:
 def _figures(rows: Mapping[str, EvalResult]) -> dict[str, dict[str, float]]:
     """By figure the values of all rows."""
     first = next(iter(rows.values()))
-    k, read = min(first.retrieval), dict[str, Callable[["EvalResult"], float]]()
-    read["accuracy"] = lambda row: row.classification[max(row.classification)]
-    read["progression"] = lambda row: row.event_completion[max(row.event_completion)]
-    read["tau"] = lambda row: row.kendalls_tau
-    read[f"AP@{k}"] = lambda row: row.retrieval[k]
+    k = min(first.retrieval)
+    read: dict[str, Callable[[EvalResult], float]] = {
+        "accuracy": lambda row: row.classification[max(row.classification)],
+        "progression": lambda row: row.event_completion[max(row.event_completion)],
+        "tau": lambda row: row.kendalls_tau,
+        f"AP@{k}": lambda row: row.retrieval[k],
+    }
     if first.retrieval_other_people:
         read["AP among other people"] = lambda row: row.retrieval_other_people[min(row.retrieval_other_people)]
     return {figure: {name: value(row) for name, row in rows.items()} for figure, value in read.items()}
@@ -193,6 +198,10 @@ def _advice(better: Sequence[_Compared], others: Sequence[_Compared], known: Kno
     within = any(one.figure.startswith("AP@") for one in better) and "AP among other people" in short
     by_time = [one for one in others if one.figure in short and one.control == "time index"]
     advice = []
+    if len(by_time) > 1:
+        advice.append(
+            "clips that begin before the action and end after it (in trimmed ones time alone tells the phase)"
+        )
     if known.view and short and known.frames < known.view:
         advice.append(f"{more_frames(known.frames, known.view, known.rate)} (views take up to {known.view})")
     if short and known.view and known.train < FEW_CLIPS:
@@ -203,10 +212,6 @@ def _advice(better: Sequence[_Compared], others: Sequence[_Compared], known: Kno
         advice.append("--set data.options.size=224")
     if short and known.steps and known.steps < FEW_STEPS:
         advice.append(f"--set train.steps={FEW_STEPS}")
-    if len(by_time) > 1:
-        advice.append(
-            "clips that begin before the action and end after it (in trimmed ones time alone tells the phase)"
-        )
     if not known.trained_on_labels:
         advice.append("labels of some train clips, for accuracy and progression")
     if known.labelled < FEW_CLIPS:
