@@ -121,19 +121,7 @@ def evaluate(
     _check_options(stride, fractions, ks, classifier)
     train = _labelled(embeddings_train, labels_train, "train")
     val = _labelled(embeddings_val, labels_val, "val")
-    if not val:
-        lack = "labels" if all(label is None for label in labels_val) else "frame with a label >= 0"
-        raise DataError(
-            f"the val split has no {lack}; retrieval and Kendall's tau need two validation clips with phases, accuracy "
-            "and progression training clips with phases too"
-        )
-    if len(val) < 2:
-        raise DataError(
-            "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
-            "got 1"
-        )
-    if len(classes(train + val)) < 2:
-        raise DataError(f"all labelled frames have the label {val[0][1][0]}: there is nothing to tell apart")
+    _check_phases(train, val, labels_val)
     counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
     labels = classes(train + val)
     people = _people(persons_val, labels_val)
@@ -223,6 +211,23 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
         if label is not None and (chosen := label >= 0).any():
             kept.append((embedding[chosen].astype(np.float64), label[chosen]))
     return kept
+
+
+def _check_phases(train: Labelled, val: Labelled, labels_val: Sequence[np.ndarray | None]) -> None:
+    """Whether there is anything to judge."""
+    if not val:
+        lack = "labels" if all(label is None for label in labels_val) else "frame with a label >= 0"
+        raise DataError(
+            f"the val split has no {lack}; retrieval and Kendall's tau need two validation clips with phases, accuracy "
+            "and progression training clips with phases too"
+        )
+    if len(val) < 2:
+        raise DataError(
+            "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
+            "got 1"
+        )
+    if len(classes(train + val)) < 2:
+        raise DataError(f"all labelled frames have the label {val[0][1][0]}: there is nothing to tell apart")
 
 
 def _people(persons: Sequence[str] | None, labels: Sequence[np.ndarray | None]) -> list[str]:
