@@ -3,6 +3,7 @@
 from lac.alignment import SmithWaterman
 from lac.consensus import AlignedTogether, Consensus, consistent_alignments
 from lac.functional import HardAlignment, hard_alignment, smith_waterman, soft_alignment
+from lac.local import LocalAlignments, local_alignments
 from lac.loss import Aligned, LACLoss, LACTerms
 from lac.model.encoder import FrameEncoder
 from lac.similarity import self_similarity
@@ -17,9 +18,11 @@ __all__ = [
     "HardAlignment",
     "LACLoss",
     "LACTerms",
+    "LocalAlignments",
     "SmithWaterman",
     "consistent_alignments",
     "hard_alignment",
+    "local_alignments",
     "self_similarity",
     "smith_waterman",
     "soft_alignment",

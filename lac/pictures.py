@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lac.data.base import Clip
+from lac.data.base import Clip, Dataset
 from lac.plots import BLUE, GREY, INK, new_figure
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ WINDOW = 1.0  # seconds of signals before and after a frame that has no picture
 _HEIGHT = 240  # pixels of a video's frame, as tall as a panel
 _MOST_LINES = 8  # signals that can still be told apart in a panel
 _COMPONENTS = 3
+_SAMPLE = 2000  # frames whose variance is looked at
 _BOLD = 2.0
 # Colour and width of the border, by whether the phase agrees.
 _BORDERS = {True: ("#1a9850", _BOLD), False: ("#d73027", _BOLD), None: (GREY, 0.8)}
@@ -44,6 +45,19 @@ class Window(NamedTuple):
 Picture = np.ndarray | Joints | Window
 
 
+class Source(NamedTuple):
+    """A clip, its video (a file or a folder of images) if it has one, and the joined pairs of its pose if it is one."""
+
+    clip: Clip
+    video: Path | None = None
+    bones: Sequence[tuple[int, int]] = ()
+
+    @classmethod
+    def of(cls, clip: Clip, dataset: Dataset) -> Source:
+        """A clip of a data set."""
+        return cls(clip, dataset.videos.get(clip.name), dataset.bones)
+
+
 class Signals:
     """Features of clips as few lines: up to eight as they are, of more the first three principal components.
 
@@ -61,27 +75,24 @@ class Signals:
         if features.shape[1] <= _MOST_LINES:
             return features
         if self._axes is None:
-            stacked = np.concatenate([other.frames.reshape(len(other), -1) for other in self._clips])
-            self._axes = _principal_axes(stacked.astype(np.float64))
+            self._axes = _principal_axes([other.frames.reshape(len(other), -1) for other in self._clips])
         mean, axes = self._axes
         return np.asarray((features - mean) @ axes)
 
 
-def _principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (D,) of features (T, D), and the axes (D, 3) of their greatest variance, the greatest first."""
-    _, axes = np.linalg.eigh(np.cov(features.T))  # ascending
-    return features.mean(axis=0), axes[:, ::-1][:, :_COMPONENTS]
+def _principal_axes(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,) of features (T, D) of clips, and the axes (D, 3) of their greatest variance, the greatest first."""
+    from sklearn.decomposition import PCA
+
+    step = -(-sum(map(len, clips)) // _SAMPLE)
+    features = np.concatenate([clip[::step] for clip in clips])
+    if len(features) <= _COMPONENTS or (features == features[0]).all():  # no directions to vary in
+        return features.mean(axis=0), np.eye(features.shape[1], _COMPONENTS)
+    fitted = PCA(_COMPONENTS, random_state=0).fit(features)
+    return fitted.mean_, fitted.components_.T
 
 
-def frame_pictures(
-    clip: Clip,
-    frames: Sequence[int],
-    signals: Signals,
-    *,
-    video: Path | None = None,
-    rate: float,
-    bones: Sequence[tuple[int, int]] = (),
-) -> list[Picture]:
+def frame_pictures(source: Source, frames: Sequence[int], signals: Signals, *, rate: float) -> list[Picture]:
     """Pictures of some frames of a clip: from its video where there is one, else of what the frames are.
 
     Images (3, H, W) are shown from the darkest to the brightest value of the clip; poses (J, 2) with the first
@@ -89,18 +100,17 @@ def frame_pictures(
     from the front and half from the side; anything else as signals around the frame.
 
     Args:
-        clip: the clip.
+        source: the clip, with its video and bones.
         frames: K indices of its frames.
         signals: how features are shown that are neither an image nor a pose.
-        video: the video of the clip, if it has one.
         rate: frames a second of a video that is a folder of images.
-        bones: pairs of joints of a pose that are joined.
 
     Raises:
         ValueError, OSError, ImportError: the video cannot be read, see `lac.data.video.frames_at`.
     """
     from lac.data.video import frames_at
 
+    clip, video, bones = source
     frames = list(frames)
     if video is not None:
         return list(frames_at(video, clip.times[frames].tolist(), height=_HEIGHT, rate=rate))
@@ -149,25 +159,25 @@ def plot_retrieval(
                 f"{None if agree is None else [len(row) for row in agree]}"
             )
     lines = max(caption.count("\n") + 1 for row in captions for caption in row)
-    limits = _limits([picture for row in pictures for picture in row])
-    tall = max(_tallness(picture, limits) for row in pictures for picture in row)
+    limits = common_limits([picture for row in pictures for picture in row])
+    tall = max(tallness(picture, limits) for row in pictures for picture in row)
     figure = new_figure(1.55 * columns, (1.4 * tall + 0.14 * lines + 0.1) * rows + (0.3 if title else 0))
     grid = figure.subplots(rows, columns, squeeze=False)
     for r, row in enumerate(pictures):
         for c, picture in enumerate(row):
             axes = grid[r, c]
-            _draw_picture(axes, picture, limits)
-            axes.set_title(captions[r][c], fontsize=7, color=INK, pad=3, linespacing=1.15)
+            draw_picture(axes, picture, limits)
+            axes.set_title(captions[r][c], fontsize=7, color=INK, pad=3, linespacing=1.15, parse_math=False)
             if c == 0:
                 _border(axes, INK, _BOLD)
             else:
                 _border(axes, *_BORDERS[None if agree is None else agree[r][c]])
     if title:
-        figure.suptitle(title, fontsize=9, color=INK)
+        figure.suptitle(title, fontsize=9, color=INK, parse_math=False)
     return figure
 
 
-_Limits = tuple[np.ndarray, np.ndarray]
+Limits = tuple[np.ndarray, np.ndarray]
 
 
 def _border(axes: Axes, colour: str, width: float) -> None:
@@ -176,7 +186,7 @@ def _border(axes: Axes, colour: str, width: float) -> None:
         spine.set_linewidth(width)
 
 
-def _tallness(picture: Picture, limits: _Limits) -> float:
+def tallness(picture: Picture, limits: Limits) -> float:
     """Height by width of a panel."""
     if isinstance(picture, Window):
         return 0.75
@@ -184,7 +194,7 @@ def _tallness(picture: Picture, limits: _Limits) -> float:
     return float(np.clip(height / width, 0.5, 1.4))
 
 
-def _limits(pictures: Sequence[Picture]) -> _Limits:
+def common_limits(pictures: Sequence[Picture]) -> Limits:
     """Lowest and highest coordinates of all poses, or values of all windows."""
     points = [x.points for x in pictures if isinstance(x, Joints)]
     points += [x.values.reshape(-1, 1).repeat(2, axis=1) for x in pictures if isinstance(x, Window)]
@@ -194,7 +204,8 @@ def _limits(pictures: Sequence[Picture]) -> _Limits:
     return low - margin, high + margin
 
 
-def _draw_picture(axes: Axes, picture: Picture, limits: _Limits) -> None:
+def draw_picture(axes: Axes, picture: Picture, limits: Limits, *, faint: bool = False) -> None:
+    """A picture in axes of its own, without numbers; `limits` as of `common_limits`, `faint`: pale."""
     low, high = limits
     axes.set_xticks([])
     axes.set_yticks([])
@@ -212,3 +223,6 @@ def _draw_picture(axes: Axes, picture: Picture, limits: _Limits) -> None:
         axes.set(xlim=(-reach, reach), ylim=(low[1], high[1]))
     else:
         axes.imshow(picture)
+    if faint:
+        for drawn in (*axes.lines, *axes.images):
+            drawn.set_alpha(0.3)

@@ -5,6 +5,7 @@ Every function returns a `matplotlib.figure.Figure` made without pyplot: no glob
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +17,17 @@ from lac.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 INK = "#22272e"
 GREY = "#8b949e"
 BLUE = "#0072b2"
 _CYAN = "#4fd1ff"
+_FULL_SCORE = 1.5  # the score of full colour, if none is greater: LACLoss's by default lie from -1.5 to 0.5
+_PROBABILITIES = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)  # that the colour bar names
+_WIDEST = 40  # characters of a name that fit along an axis
+_ASTRAY = 0.75  # the share of a path on the ridge below which the heading says so
 
 
 def plot_alignment(
@@ -36,6 +42,13 @@ def plot_alignment(
     title: str = "",
 ) -> Figure:
     """The soft alignment of two sequences with the best hard path over it; `scores`, if given, beside it.
+
+    The colours mean the same in every picture, so that noise looks like noise: those of probabilities go from 0 to 1,
+    by their square roots, so that an alignment that is unsure is still seen; those of scores reach as far on both sides
+    of 0, to 1.5 (what `LACLoss` reaches by default) or to the greatest magnitude where that is more.
+
+    The path of the best score may run beside the ridge of the probabilities, which weigh all paths: where more than a
+    quarter of it does, see `on_ridge`, the heading says so.
 
     Args:
         posterior: (N, M) array or tensor, the probability of each match (`lac.soft_alignment`).
@@ -61,24 +74,21 @@ def plot_alignment(
     figure = new_figure(4.7 * panels, _height(times1, times2) + (0.3 if title else 0.0))
     all_axes = figure.subplots(1, panels, squeeze=False)[0]
     if scores is not None:
-        limit = _greatest(np.abs(scores)) or 1.0
-        image = _heat_map(all_axes[0], scores, times1, times2, "RdBu_r", -limit, limit)
-        _colour_bar(figure, image, all_axes[0], "score")
+        _score_map(figure, all_axes[0], scores, times1, times2)
         all_axes[0].set_title("similarity score", fontsize=10)
     axes = all_axes[-1]
-    image = _heat_map(axes, posterior, times1, times2, "magma", 0.0, max(_greatest(posterior), 1e-6))
-    _colour_bar(figure, image, axes, "probability of a match")
+    _probability_bar(figure, _probability_map(axes, posterior, times1, times2), axes)
     matched = "best path (line)" if len(path) > 1 else "best path (point)" if len(path) else "no match"
-    axes.set_title(f"soft alignment, {matched}" + (", same phase (boxes)" if labels else ""), fontsize=10)
+    heading = f"soft alignment, {matched}" + (", same phase (boxes)" if labels else "")
+    axes.set_title(heading + _astray(posterior, path), fontsize=10)
     for drawn in all_axes:
         line, frame = (_CYAN, "white") if drawn is axes else (INK, INK)
         _path_line(drawn, path, times1, times2, line)
         if labels is not None:
             _phase_boxes(drawn, times1, times2, _array(labels[0]), _array(labels[1]), frame)
-        drawn.set_xlabel(f"{names[1]}, time (s)")
-    all_axes[0].set_ylabel(f"{names[0]}, time (s)")
+    _name_axes(all_axes, names)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
 
 
@@ -92,7 +102,7 @@ def plot_alignments(
     names: tuple[str, str] = ("sequence 1", "sequence 2"),
     title: str = "",
 ) -> Figure:
-    """Several soft alignments of the same two sequences side by side, each with its path, all in the same colours.
+    """Several soft alignments of the same two sequences side by side, each with its path, as in `plot_alignment`.
 
     Args:
         alignments: by heading posterior (N, M) and path (K, 2), as in `plot_alignment`.
@@ -112,28 +122,51 @@ def plot_alignments(
     panels = {name: (_array(p), _array(path).reshape(-1, 2).astype(int)) for name, (p, path) in alignments.items()}
     for posterior, path in panels.values():
         _check_alignment(posterior, path, times1, times2, None)
-    most = max(*(_greatest(posterior) for posterior, _ in panels.values()), 1e-6)
     figure = new_figure(4.3 * len(panels) + 0.6, _height(times1, times2) + (0.3 if title else 0.0))
     all_axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (heading, (posterior, path)) in zip(all_axes, panels.items(), strict=True):
-        # Square roots, so that an alignment that is unsure is still seen beside one that is sure.
-        image = _heat_map(axes, posterior**0.5, times1, times2, "magma", 0.0, most**0.5)
+        image = _probability_map(axes, posterior, times1, times2)
         _path_line(axes, path, times1, times2, _CYAN)
         if labels is not None:
             _phase_boxes(axes, times1, times2, _array(labels[0]), _array(labels[1]), "white")
         if labels is not None and label_names is not None:
             _phase_names(axes.xaxis, times2, _array(labels[1]), label_names)
-        axes.set_title(heading if len(path) else f"{heading}: no match", fontsize=10)
-        axes.set_xlabel(f"{names[1]}, time (s)")
+        heading = heading if len(path) else f"{heading}: no match"
+        axes.set_title(heading + _astray(posterior, path), fontsize=10, parse_math=False)
     if labels is not None and label_names is not None:
         _phase_names(all_axes[0].yaxis, times1, _array(labels[0]), label_names)
         for axes in all_axes[1:]:
             axes.tick_params(axis="y", which="minor", length=0)
-    all_axes[0].set_ylabel(f"{names[0]}, time (s)")
-    _colour_bar(figure, image, all_axes[-1], "root of the probability of a match")
+    _name_axes(all_axes, names)
+    _probability_bar(figure, image, all_axes[-1])
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     return figure
+
+
+def on_ridge(posterior: Any, path: Any) -> float:
+    """The share of a path that lies on the ridge of a posterior; NaN for an empty path, and where numbers are missing.
+
+    A cell does where it is no further than a frame from the likeliest one of its row, or at least half as likely.
+
+    Args:
+        posterior: (N, M) array or tensor.
+        path: (K, 2) matched frames.
+    """
+    posterior, path = _array(posterior), _array(path).reshape(-1, 2).astype(int)
+    rows, columns = path.T
+    if not len(path) or not np.isfinite(posterior[rows]).all():
+        return float("nan")
+    near = np.abs(posterior[rows].argmax(axis=1) - columns) <= 1
+    likely = posterior[rows, columns] >= posterior[rows].max(axis=1) / 2
+    return float(((near | likely) & (posterior[rows, columns] > 0)).mean())
+
+
+def _astray(posterior: np.ndarray, path: np.ndarray) -> str:
+    """A line for the heading where much of the path is beside the ridge, else nothing."""
+    share = on_ridge(posterior, path)
+    where = f"path off the ridge: {100 * share:.0f} % of its cells are near the likeliest"
+    return f"\n{where}" if share < _ASTRAY else ""
 
 
 def _check_alignment(
@@ -185,8 +218,12 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
-    """Write a figure whole or not at all (`lac.files.atomic_path`); the suffix chooses the format."""
-    with atomic_path(path) as temporary:
+    """Write a figure whole or not at all (`lac.files.atomic_path`); the suffix chooses the format.
+
+    Letters of a name that the font lacks become boxes, without a warning for each.
+    """
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(temporary, dpi=dpi)
     return Path(path)
 
@@ -221,11 +258,44 @@ def _height(times1: Any, times2: Any) -> float:
     return 3.6 * min(max(ratio, 0.6), 1.6) + 0.8
 
 
-def _heat_map(axes: Axes, values: Any, times1: Any, times2: Any, colours: str, low: float, high: float) -> Any:
-    image = axes.pcolormesh(_edges(times2), _edges(times1), values, cmap=colours, vmin=low, vmax=high, rasterized=True)
+def _score_map(figure: Figure, axes: Axes, scores: Any, times1: Any, times2: Any) -> None:
+    from matplotlib.colors import Normalize
+
+    limit = max(_greatest(np.abs(scores)), _FULL_SCORE)
+    image = _heat_map(axes, scores, times1, times2, "RdBu_r", Normalize(-limit, limit))
+    _colour_bar(figure, image, axes, "score")
+
+
+def _probability_map(axes: Axes, posterior: Any, times1: Any, times2: Any) -> Any:
+    from matplotlib.colors import PowerNorm
+
+    return _heat_map(axes, posterior, times1, times2, "magma", PowerNorm(0.5, 0.0, 1.0))
+
+
+def _probability_bar(figure: Figure, image: Any, axes: Axes) -> None:
+    bar = _colour_bar(figure, image, axes, "probability of a match (by its root)")
+    bar.set_ticks(_PROBABILITIES, labels=[f"{probability:g}" for probability in _PROBABILITIES])
+
+
+def _heat_map(axes: Axes, values: Any, times1: Any, times2: Any, colours: str, norm: Normalize) -> Any:
+    image = axes.pcolormesh(cell_edges(times2), cell_edges(times1), values, cmap=colours, norm=norm, rasterized=True)
     axes.set_ylim(*sorted(axes.get_ylim(), reverse=True))
     _quiet(axes)
     return image
+
+
+def _name_axes(all_axes: Any, names: tuple[str, str]) -> None:
+    """What the horizontal axes and the leftmost vertical one show; the names are text, whatever they hold."""
+    first, second = (f"{without_middle(name, _WIDEST)}, time (s)" for name in names)
+    all_axes[0].set_ylabel(first, parse_math=False)
+    for axes in all_axes:
+        axes.set_xlabel(second, parse_math=False)
+
+
+def without_middle(text: str, widest: int) -> str:
+    """A name as it is if it has no more than so many characters, else its beginning and its end."""
+    half = (widest - 1) // 2
+    return text if len(text) <= widest else f"{text[:half]}…{text[-half:]}"
 
 
 def _path_line(axes: Axes, path: Any, times1: Any, times2: Any, colour: str) -> None:
@@ -236,12 +306,13 @@ def _path_line(axes: Axes, path: Any, times1: Any, times2: Any, colour: str) -> 
 
 def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> None:
     """The name of each phase on the axis, beyond the numbers, at the middle of its stretch."""
-    edges, stretches = _edges(times), _runs(labels)
+    edges, stretches = cell_edges(times), _runs(labels)
     axis.remove_overlapping_locs = False  # a number at the same place is no reason to leave a name out
     axis.set_ticks([(edges[first] + edges[end]) / 2 for first, end, _ in stretches], minor=True)
     vertical = axis.axis_name == "y"
     turned = {"va": "center"} if vertical else {"rotation": 25, "ha": "right"}
-    axis.set_ticklabels([names[label] for _, _, label in stretches], minor=True, fontsize=8, color=BLUE, **turned)
+    shown = [names[label] for _, _, label in stretches]
+    axis.set_ticklabels(shown, minor=True, fontsize=8, color=BLUE, parse_math=False, **turned)
     axis.set_tick_params(which="minor", length=0, pad=22 if vertical else 14)
     axis.labelpad = 14 if vertical else 0
 
@@ -249,7 +320,7 @@ def _phase_names(axis: Any, times: Any, labels: Any, names: Sequence[str]) -> No
 def _phase_boxes(axes: Axes, times1: Any, times2: Any, labels1: Any, labels2: Any, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
-    rows, columns = _edges(times1), _edges(times2)
+    rows, columns = cell_edges(times1), cell_edges(times2)
     for top, bottom, phase in _runs(labels1):
         for left, right, other in _runs(labels2):
             if phase == other:
@@ -264,7 +335,7 @@ def _runs(labels: Any) -> list[tuple[int, int, int]]:
     return [(first, end, int(labels[first])) for first, end in pairwise(borders) if labels[first] >= 0]
 
 
-def _edges(times: Any) -> Any:
+def cell_edges(times: Any) -> Any:
     """Borders of the cells around frame times that need not be evenly spaced."""
     if len(times) == 1:
         return np.array([times[0] - 0.5, times[0] + 0.5])
@@ -272,11 +343,12 @@ def _edges(times: Any) -> Any:
     return np.concatenate([[2 * times[0] - middle[0]], middle, [2 * times[-1] - middle[-1]]])
 
 
-def _colour_bar(figure: Figure, image: Any, axes: Axes, label: str) -> None:
+def _colour_bar(figure: Figure, image: Any, axes: Axes, label: str) -> Any:
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=28)
     bar.set_label(label, fontsize=9, color=INK)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=GREY, labelcolor=INK, width=0.6)
+    return bar
 
 
 def _quiet(axes: Axes) -> None:

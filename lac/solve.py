@@ -110,16 +110,32 @@ def score_and_posterior(
 
 def best(pairs: Pairs, gap_open: Gap, gap_extend: Gap, backend: str) -> tuple[Tensor, list[Tensor]]:
     """The score (B,) of the best alignment and its matched cells, B LongTensors (K, 2); without derivatives."""
+    value, path, count = hard(hard_problem(pairs, gap_open, gap_extend, backend), backend)
+    return value, [x[:k] for x, k in zip(path.unbind(), count.tolist(), strict=True)]
+
+
+def hard_problem(pairs: Pairs, gap_open: Gap, gap_extend: Gap, backend: str) -> Problem:
+    """What `hard` is asked.
+
+    Raises:
+        ValueError, RuntimeError: there is no hard alignment on this backend, or here.
+    """
     p = pairs._problem(gap_open, gap_extend, 1.0)
-    _in_python("hard_alignment gives lists; call it outside", p.scores)
+    _in_python("hard alignments are paths and not traced; call it outside", p.scores)
     if backend == "reference":
         raise ValueError("backend='reference' has no hard alignment; use 'eager', which runs everywhere")
+    return p
+
+
+def hard(p: Problem, backend: str) -> tuple[Tensor, Tensor, Tensor]:
+    """The best score (B,), its cells (B, min(N, M), 2) filled up with -1, their number (B,); without derivatives."""
+    b, n, m = p.scores.shape
     if 0 in p.scores.shape:
-        value = p.scores.new_zeros(len(p.scores), dtype=p.temperature.dtype)
-        return value, [value.new_empty((0, 2), dtype=torch.int64) for _ in value]
+        nothing = p.scores.new_zeros(b, dtype=torch.int64)
+        return p.scores.new_zeros(b, dtype=p.temperature.dtype), nothing.new_empty((b, min(n, m), 2)), nothing
     with torch.no_grad():
         value, path, count = ops.hard_op(*p, backend)
-    return value, [x[:k] for x, k in zip(path.unbind(), count.tolist(), strict=True)]
+    return value, path, count
 
 
 def in_common(best_score: Tensor, paths: list[Tensor]) -> list[Tensor]:

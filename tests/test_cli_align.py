@@ -110,7 +110,9 @@ def test_nothing_in_common(tmp_path, clips, capsys, monkeypatch):
     # No cosine exceeds this margin: the best alignment is one cell of a negative score, which is no match.
     folder = write_run(tmp_path / "strict", clips, 3, **{"loss.margin": 2.0})
     drawn = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    # Of the two pictures the one of the alignment.
+    keep = lambda figure, path: path.name == "alignment.png" and drawn.append(figure)  # noqa: E731
+    monkeypatch.setattr(plots, "save_figure", keep)
     files = [clips / "features" / f"clip{k}.npy" for k in range(2)]
     assert align(folder, *files, "--out", tmp_path) == 0
     written = report(tmp_path)
@@ -244,3 +246,27 @@ def test_files_of_another_kind(run, clips, video_run, videos, tmp_path, capsys, 
     refused([video_run, clips / "features" / "clip0.npy", video], 1, *words, capsys=capsys)
     (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:300])
     refused([video_run, video, tmp_path / "cut.mp4"], 1, "cut.mp4 is not a video", capsys=capsys)
+
+
+def test_frames_are_joined_by_lines_for_every_kind_of_clip(run, video_run, clips, tmp_path, capsys):
+    for folder, names in ((run, ("clip1", clips / "features" / "clip6.npy")), (video_run, ("clip0", "clip1"))):
+        assert align(folder, *names, "--out", tmp_path) == 0
+        assert (tmp_path / "frames.png").read_bytes().startswith(b"\x89PNG")
+        assert f"frames.png      {tmp_path / 'frames.png'}" in capsys.readouterr().out
+        (tmp_path / "frames.png").unlink()
+
+
+def test_a_video_beside_features_that_cannot_be_read_costs_its_frames_alone(run, clips, tmp_path, capsys):
+    video = clips / "videos" / "clip1.mp4"
+    video.parent.mkdir(exist_ok=True)
+    video.write_bytes(b"no video")
+    try:
+        assert align(run, "clip1", "clip2", "--out", tmp_path) == 0
+    finally:
+        video.unlink()
+    (doubt,) = report(tmp_path)["doubts"]
+    assert doubt.startswith("frames.png is not drawn: ")
+    assert "clip1.mp4 is not a video" in doubt
+    assert doubt in capsys.readouterr().out
+    assert not (tmp_path / "frames.png").exists()
+    assert (tmp_path / "alignment.png").exists()

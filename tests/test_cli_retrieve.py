@@ -5,7 +5,7 @@ import pytest
 from tiny_run import write_clips, write_run
 from tiny_video import grey, write_video
 
-from lac import pictures
+from lac import queries
 from lac.cli.retrieve import main
 from lac.data.video import frames_at
 
@@ -88,7 +88,7 @@ def test_pictures_come_from_the_video(run, clips, tmp_path, monkeypatch):
     for k in range(3, 8):
         write_video(clips / "videos" / f"clip{k}.mp4", grey(8 * np.arange(30) + k), np.arange(30) / 20)
     shown = []
-    monkeypatch.setattr(pictures, "plot_retrieval", _spy(pictures.plot_retrieval, shown))
+    monkeypatch.setattr(queries, "plot_retrieval", _spy(queries.plot_retrieval, shown))
     assert retrieve(run, "clip3", "--queries", 3, "--k", 2, "--out", tmp_path) == 0
     for query, row in zip(report(tmp_path)["queries"], shown[0], strict=True):
         for answer, picture in zip([query, *query["nearest"]], row, strict=True):
@@ -99,7 +99,7 @@ def test_a_file_called_like_another_clip_is_not_its_video(run, clips, tmp_path, 
     for k in range(3, 8):
         write_video(clips / "videos" / f"clip{k}.mp4", grey(8 * np.arange(30) + k), np.arange(30) / 20)
     shown = []
-    monkeypatch.setattr(pictures, "plot_retrieval", _spy(pictures.plot_retrieval, shown))
+    monkeypatch.setattr(queries, "plot_retrieval", _spy(queries.plot_retrieval, shown))
     monkeypatch.chdir(tmp_path)
     for k in range(4, 8):
         write_video(tmp_path / "white.mp4", grey([250] * 30), np.arange(30) / 20).rename(tmp_path / f"clip{k}")

@@ -35,7 +35,7 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
     shown = capsys.readouterr().out
     for row in ("trained encoder", "time index", "raw features", "random encoder"):
         assert row in shown
-    assert str(tmp_path / "run" / "plots" / "alignment.png") in shown
+    assert str(tmp_path / "run" / "report.html") in shown
     assert (tmp_path / "run" / "plots" / "alignment.png").is_file()
     verdict = json.loads((tmp_path / "run" / "metrics.json").read_text())["verdict"]
     assert verdict[0].startswith("The trained encoder beats the best control in ")

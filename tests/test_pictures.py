@@ -1,10 +1,12 @@
 """What a frame looks like."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from lac.data import Clip
-from lac.pictures import WINDOW, Joints, Signals, Window, frame_pictures, plot_retrieval
+from lac.pictures import WINDOW, Joints, Signals, Source, Window, frame_pictures, plot_retrieval
 
 
 def clip_of(frames, name="a", rate=10):
@@ -13,7 +15,7 @@ def clip_of(frames, name="a", rate=10):
 
 def pictures(frames, numbers, **options):
     clip = clip_of(np.asarray(frames, dtype=np.float64))
-    return frame_pictures(clip, numbers, Signals([clip]), rate=25.0, **options)
+    return frame_pictures(Source(clip, **options), numbers, Signals([clip]), rate=25.0)
 
 
 def test_an_image_spans_the_values_of_its_clip():
@@ -50,6 +52,17 @@ def test_of_many_features_the_directions_of_greatest_variance_are_shown():
         assert abs(np.corrcoef(shown[:, component], clips[0].frames[:, feature])[0, 1]) > 0.99
     few = clip_of(rng.normal(size=(5, 8)))
     np.testing.assert_array_equal(Signals([few])(few), few.frames)
+
+
+def test_features_beyond_number_and_clips_of_a_frame_are_shown():
+    rng = np.random.default_rng(0)
+    wide = [clip_of(rng.normal(size=(60, 20_000)), name) for name in "ab"]  # their covariance alone would be 3 GB
+    assert Signals(wide)(wide[0]).shape == (60, 3)
+    for frames in (np.ones((1, 20)), np.ones((40, 20)), rng.normal(size=(3, 20))):
+        clip = clip_of(frames)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert np.isfinite(Signals([clip])(clip)).all()
 
 
 def test_borders_say_whether_the_phase_agrees():

@@ -1,4 +1,5 @@
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_an_empty_path_and_single_frames_can_be_drawn(empty):
 )
 def test_the_title_says_what_is_drawn(path, title):
     axes = alignment(path=path).axes[0]
-    assert axes.get_title() == f"soft alignment, {title}"
+    assert axes.get_title().partition("\n")[0] == f"soft alignment, {title}"
     assert len(axes.lines) == bool(path)
     assert not path or (axes.lines[0].get_marker() == ".") == (len(path) == 1)  # a line of one point shows nothing
 
@@ -77,6 +78,72 @@ def test_shapes_that_do_not_agree_are_named(changes):
 def test_frames_that_are_not_there_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         alignment(**changes)
+
+
+def ridge(shift):
+    """A posterior whose ridge is `shift` columns beside a path, and the path."""
+    path = np.stack([np.arange(2, 8), np.arange(1, 7)], axis=1)
+    posterior = np.full((12, 9), 1e-4)
+    posterior[path[:, 0], (path[:, 1] + shift) % 9] = 0.8
+    return {"posterior": posterior, "path": path}
+
+
+@pytest.mark.parametrize(("shift", "share"), [(0, 1.0), (1, 1.0), (3, 0.0)])
+def test_a_path_beside_the_ridge_is_told(shift, share):
+    made = ridge(shift)
+    assert plots.on_ridge(**made) == share
+    panels = {"alone": tuple(made.values())}
+    for figure in (alignment(**made), plots.plot_alignments(panels, TIMES1, TIMES2)):
+        told = "path off the ridge: 0 % of its cells are near the likeliest" in figure.axes[0].get_title()
+        assert told == (share == 0)
+
+
+def test_the_share_on_the_ridge_by_hand():
+    posterior = np.array([[0.5, 0.3, 0.2, 0.1], [0.0, 0.0, 0.1, 0.8], [0.1, 0.1, 0.1, 0.1], [0.0, 0.0, 0.0, 0.0]])
+    # A frame beside the likeliest; three beside it; flat, so that no cell is likelier; none likely at all.
+    assert plots.on_ridge(posterior, [[0, 1], [1, 0], [2, 3], [3, 1]]) == 0.5
+    assert np.isnan(plots.on_ridge(posterior, []))
+    assert np.isnan(plots.on_ridge(posterior * np.nan, [[0, 1]]))
+
+
+def full_colours(axes):
+    """How far the colours drawn are from those of 0, as a share of the whole way."""
+    image = axes.collections[0]
+    zero, one = float(image.norm(0.0)), 1.0
+    return float(np.abs(np.asarray(image.norm(image.get_array())) - zero).max() / (one - zero))
+
+
+def test_noise_does_not_reach_the_full_colour():
+    rng = np.random.default_rng(0)
+    noise = rng.dirichlet(np.ones(9), size=12) / 4
+    scores, soft = alignment(scores=rng.normal(0, 0.1, (12, 9)), posterior=noise).axes[:2]
+    several = plots.plot_alignments({"noise": (noise, [])}, TIMES1, TIMES2).axes[0]
+    for axes in (scores, soft, several):
+        assert 0.01 < full_colours(axes) < 0.5
+    sure = np.eye(12, 9)
+    for figure in (alignment(posterior=sure), plots.plot_alignments({"sure": (sure, [])}, TIMES1, TIMES2)):
+        assert full_colours(figure.axes[0]) == 1
+
+
+def test_colours_mean_the_same_in_every_picture():
+    for posterior in (np.full((12, 9), 1e-3), np.eye(12, 9)):
+        soft = alignment(posterior=posterior).axes[0]
+        several = plots.plot_alignments({"a": (posterior, []), "b": (posterior / 2, [])}, TIMES1, TIMES2)
+        for axes in (soft, *several.axes[:2]):
+            image = axes.collections[0]
+            assert image.get_clim() == (0, 1)
+            assert image.norm(0.25) == pytest.approx(0.5)
+        assert several.axes[-1].get_ylabel() == "probability of a match (by its root)"
+
+
+def test_names_are_text_whatever_they_hold():
+    names = (r"cost$\frac$ of $5", "<b>" + 200 * "x")
+    figure = alignment(names=names, title=names[0])
+    figure.canvas.draw()
+    assert figure.axes[0].get_ylabel() == f"{names[0]}, time (s)"
+    assert len(figure.axes[0].get_xlabel()) < 60
+    labels = np.repeat([0, 1], 6), np.repeat([0, 1, 0], 3)
+    alignments(names=names, title=names[0], labels=labels, label_names=names).canvas.draw()
 
 
 def test_numbers_that_are_not_finite_can_be_drawn():
@@ -122,6 +189,12 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [entry.name for entry in path.parent.iterdir()] == ["alignment.png"]
 
 
+def test_letters_that_the_font_lacks_are_no_reason_to_warn(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save_figure(alignment(names=("\u6f22\u5b57", "b")), tmp_path / "alignment.png")
+
+
 def test_pyplot_is_not_imported():
     alignment().canvas.draw()
     assert "matplotlib.pyplot" not in sys.modules
@@ -149,7 +222,8 @@ def test_alignments_stand_side_by_side_in_the_same_colours():
         assert [text.get_text() for text in axes.get_xticklabels(minor=True)] == ["down", "up", "over"]
         np.testing.assert_allclose(axes.xaxis.get_minorticklocs()[1], TIMES2[4], atol=0.02)
     assert [text.get_text() for text in before.get_yticklabels(minor=True)] == ["up", "down"]
-    assert (before.get_title(), before.get_ylabel(), figure.get_suptitle()) == ("before", "a, time (s)", "both")
+    heading = before.get_title().partition("\n")[0]
+    assert (heading, before.get_ylabel(), figure.get_suptitle()) == ("before", "a, time (s)", "both")
 
 
 def test_an_alignment_without_a_path_among_others():

@@ -24,9 +24,9 @@ from lac.errors import DataError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lac.cli.clips import Source
     from lac.data import Clip
     from lac.pairs import AlignedClips
+    from lac.pictures import Source
 
 _LETTERS = ("A", "B")  # the two clips, as the help and the report call them
 _CLIP = "file (.npy or video), folder of images, or name of a clip of the run's data set"
@@ -41,6 +41,7 @@ _EXAMPLES = """examples:
 _WRITES = """what is written to --out (default: RUN/align/A-B; A-B+n with n others):
   alignment.png        scores, soft alignment, best path; with others: the soft
                        alignment and path of A and B alone, and with the others
+  frames.png           frames of A above frames of B, lines where they match
   alignment.json       scores, matched segments, gaps, path; with others: trust
 """
 
@@ -83,6 +84,7 @@ def _align(arguments: argparse.Namespace) -> int:
     from lac.data.side_by_side import write_side_by_side
     from lac.data.video import RATE
     from lac.files import write_json
+    from lac.moments import draw_moments
     from lac.pairs import align_clips, draw_aligned
     from lac.plots import save_figure
     from lac.runs.checkpoint import read_encoder, read_loss
@@ -116,11 +118,18 @@ def _align(arguments: argparse.Namespace) -> int:
     if not len(path):
         title += ": nothing in common"
     save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
+    rate = config.data.options.get("rate", RATE)
+    try:
+        moments = draw_moments(sources[0], sources[1], path, rate=rate, title=title)
+    except (ImportError, DataError, FileNotFoundError) as error:  # features, beside a video that cannot be read
+        (out / "frames.png").unlink(missing_ok=True)
+        report["doubts"].append(f"frames.png is not drawn: {error}")
+    else:
+        save_figure(moments, out / "frames.png")
     write_json(out / "alignment.json", report)
     _show(report, out)
     if arguments.video and len(path):
         times = (first.times[path[:, 0]], second.times[path[:, 1]])
-        rate = config.data.options.get("rate", RATE)
         write_side_by_side(arguments.video, videos[0], videos[1], times[0], times[1], rate=rate)
         print(f"video           {arguments.video}")
     elif arguments.video:
@@ -219,8 +228,9 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print(f"  {letter} skips {frames} ({gap['seconds']:.2f} s) after {gap['after']:.2f} s")
     for doubt in report["doubts"]:
         console.print(f"doubt           {doubt}")
-    for name in ("alignment.png", "alignment.json"):
-        console.print(f"{name:<16}{out / name}")
+    for name in ("alignment.png", "frames.png", "alignment.json"):
+        if (out / name).exists():
+            console.print(f"{name:<16}{out / name}")
 
 
 COMMAND = Command("lac-align", _parser, showing_features(_align))

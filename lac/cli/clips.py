@@ -6,9 +6,10 @@ import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lac.errors import DataError, UsageError
+from lac.pictures import Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
 
     from lac.data import Clip, Dataset
     from lac.runs.config import DataSection
-
-
-class Source(NamedTuple):
-    """A clip, and its video (a file or a folder of images) if it has one."""
-
-    clip: Clip
-    video: Path | None
 
 
 def read_clips(
@@ -60,7 +54,7 @@ def _read_file(name: str, data: DataSection, device: str | torch.device) -> Sour
 def _look_up(name: str, dataset: Dataset) -> Source:
     known = {clip.name: clip for clip in dataset.train + dataset.val}
     if name in known:
-        return Source(known[name], dataset.videos.get(name))
+        return Source.of(known[name], dataset)
     if name in dataset.left_out:
         raise DataError(f"clip {name!r} is left out: {dataset.left_out[name]}")
     close = difflib.get_close_matches(name, known, n=1) or list(known)[:1]

@@ -43,8 +43,9 @@ _EXAMPLES = """examples:
   lac-eval --features my/embeddings --data uiprmd     labels, split and raw
                                                       features of the data set
 """
-_WRITES = """what is written to --out (default: nothing is written):
+_WRITES = """what is written to --out (default: none of it):
   evaluation.json      the tables, and what of the data they rest on
+Of a finished run on its own data, RUN/report.html is written anew with them.
 """
 RESULTS = "evaluation.json"
 
@@ -105,7 +106,21 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         from lac.files import write_json
 
         write_json(Path(arguments.out, RESULTS), report)
+    if arguments.run is not None and not (arguments.set or arguments.data or arguments.seed is not None):
+        _write_page(Path(arguments.run), report)
     return 0
+
+
+def _write_page(folder: Path, report: dict[str, Any]) -> None:
+    """The page of a finished run with these results, as they are of its own data."""
+    from lac.runs.report import METRICS, REPORT, write_page
+
+    if not (folder / METRICS).is_file():
+        return
+    try:
+        print(f"report      {write_page(folder, report)}")
+    except (OSError, ValueError) as error:  # the folder of somebody else, say: the table is there all the same
+        print(f"{REPORT} is not written: {error}")
 
 
 class _Judged(NamedTuple):

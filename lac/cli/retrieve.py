@@ -22,14 +22,7 @@ from lac.cli.progress import showing_features
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from lac.cli.clips import Source
     from lac.data import Clip, Dataset
-    from lac.pictures import Picture
-    from lac.retrieval import Found
-
-_WIDEST = 24  # characters of a caption that fit over a panel
 
 _EXAMPLES = """examples:
   lac-retrieve runs/mine                            the first validation clip
@@ -79,12 +72,13 @@ def _retrieve(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
 
-    from lac.cli.clips import Source, check_embeddings, check_frames, read_clips
+    from lac.cli.clips import check_embeddings, check_frames, read_clips
     from lac.data.video import RATE
     from lac.embed import embed_clips
     from lac.files import write_json
+    from lac.pictures import Source
     from lac.plots import save_figure
-    from lac.retrieval import nearest_frames
+    from lac.queries import draw_found, find
     from lac.runs.checkpoint import read_encoder
     from lac.system import pick_device
 
@@ -103,18 +97,14 @@ def _retrieve(arguments: argparse.Namespace) -> int:
     check_frames(others[0].name, others[0], encoder.config)
     frames = _query_frames(clip, arguments.at, arguments.queries)
 
-    embedding, *embeddings = embed_clips(encoder, [clip, *others], device)
-    check_embeddings([clip, *others], [embedding, *embeddings])
-    nearest = nearest_frames(embedding[frames], embeddings, arguments.k)
-    queries = [
-        _described_query(clip, frame, others, answers, dataset.label_names)
-        for frame, answers in zip(frames, nearest, strict=True)
-    ]
+    embeddings = embed_clips(encoder, [clip, *others], device)
+    check_embeddings([clip, *others], embeddings)
+    queries = find(clip, frames, others, embeddings, dataset.label_names, k=arguments.k)
     report = _report(folder, name, clip, dataset, len(others), queries)
     out = Path(arguments.out or folder / "retrieve" / clip.name)
-    searched = [Source(other, dataset.videos.get(other.name)) for other in others]
-    rate = data.options.get("rate", RATE)
-    save_figure(_figure(queries, source, searched, dataset.bones, rate), out / "retrieval.png")
+    searched = [Source.of(other, dataset) for other in others]
+    figure = draw_found(queries, source, searched, rate=data.options.get("rate", RATE))
+    save_figure(figure, out / "retrieval.png")
     write_json(out / "retrieval.json", report)
     _show(report, out)
     return 0
@@ -122,15 +112,13 @@ def _retrieve(arguments: argparse.Namespace) -> int:
 
 def _query_frames(clip: Clip, at: Sequence[float] | None, count: int) -> list[int]:
     """The frames nearest to some seconds, or frames from the middles of `count` equal parts of the clip."""
-    import numpy as np
+    from lac.queries import even_seconds, frames_near
 
-    first, last = float(clip.times[0]), float(clip.times[-1])
+    first, last = clip.times[[0, -1]]
     for second in at or ():
         if not first <= second <= last:
             raise UsageError(f"--at {second:g}: the clip {clip.name!r} lasts from {first:.2f} to {last:.2f} s")
-    seconds = np.array(at) if at else first + (last - first) * (np.arange(count) + 0.5) / count
-    frames: list[int] = np.abs(clip.times - seconds[:, None]).argmin(axis=1).tolist()
-    return list(dict.fromkeys(frames))
+    return frames_near(clip, at or even_seconds(clip, count))
 
 
 def _report(
@@ -148,84 +136,6 @@ def _report(
         "queries": queries,
         "doubts": [doubt] if still(clip) else [],
     }
-
-
-def _described_query(
-    clip: Clip, frame: int, others: Sequence[Clip], answers: Sequence[Found], label_names: Sequence[str]
-) -> dict[str, Any]:
-    """A query frame, and below `nearest` what was found for it."""
-    nearest = [
-        {
-            **_described(others[answer.clip], answer.frame, label_names),
-            "distance": answer.distance,
-            "same_phase": _same_phase(clip, frame, others[answer.clip], answer.frame),
-        }
-        for answer in answers
-    ]
-    return {**_described(clip, frame, label_names), "nearest": nearest}
-
-
-def _described(clip: Clip, frame: int, label_names: Sequence[str]) -> dict[str, Any]:
-    label = None if clip.labels is None else int(clip.labels[frame])
-    return {
-        "clip": clip.name,
-        "frame": frame,
-        "seconds": float(clip.times[frame]),
-        "label": label,
-        "phase": None if label is None or label < 0 else label_names[label],
-    }
-
-
-def _same_phase(clip: Clip, frame: int, other: Clip, other_frame: int) -> bool | None:
-    """Whether both frames have one phase; `None` where the query has none."""
-    if clip.labels is None or other.labels is None or clip.labels[frame] < 0:
-        return None
-    return bool(clip.labels[frame] == other.labels[other_frame])
-
-
-def _figure(
-    queries: Sequence[dict[str, Any]],
-    source: Source,
-    searched: Sequence[Source],
-    bones: Sequence[tuple[int, int]],
-    rate: float,
-) -> Figure:
-    """A row for each query, which is a frame of `source`: it, then what was found for it."""
-    from lac.pictures import Signals, frame_pictures, plot_retrieval
-
-    rows = [[query, *query["nearest"]] for query in queries]
-    # Each clip is opened once, for all of its frames.
-    frames_by_clip: dict[str, set[int]] = {}
-    for frame in (frame for row in rows for frame in row):
-        frames_by_clip.setdefault(frame["clip"], set()).add(frame["frame"])
-    pictures: dict[tuple[str, int], Picture] = {}
-    signals = Signals([clip for clip, _ in searched])
-    for clip, video in (source, *searched):
-        frames = sorted(frames_by_clip.get(clip.name, ()))
-        if frames:
-            drawn = frame_pictures(clip, frames, signals, video=video, rate=rate, bones=bones)
-            pictures |= {(clip.name, k): picture for k, picture in zip(frames, drawn, strict=True)}
-    return plot_retrieval(
-        [[pictures[frame["clip"], frame["frame"]] for frame in row] for row in rows],
-        [[_caption(frame) for frame in row] for row in rows],
-        [[frame.get("same_phase") for frame in row] for row in rows],
-        title=f"{_without_middle(source.clip.name)}: nearest frames of other clips",
-    )
-
-
-def _caption(frame: dict[str, Any]) -> str:
-    lines = [_without_middle(frame["clip"]), f"{frame['seconds']:.2f} s"]
-    if "distance" in frame:
-        lines[1] += f", distance {frame['distance']:.3g}"
-    if frame["label"] is not None:
-        lines.append(_without_middle(frame["phase"] or "no phase"))
-    return "\n".join(lines)
-
-
-def _without_middle(text: str) -> str:
-    """A name as it is if it fits over a panel, else its beginning and its end."""
-    half = (_WIDEST - 1) // 2
-    return text if len(text) <= _WIDEST else f"{text[:half]}…{text[-half:]}"
 
 
 def _show(report: dict[str, Any], out: Path) -> None:

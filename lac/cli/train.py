@@ -39,7 +39,8 @@ _WRITES = """what is written to --out (default: runs/DATA-TIME), the run folder:
   config.yaml          every setting
   model.safetensors    the encoder, and loss.safetensors the loss's parameters
   metrics.json         the evaluation, versions, seconds
-  plots/*.png          an alignment of two validation clips, training curves
+  report.html          all of it on one page, to be looked at and passed on
+  plots/               two validation clips aligned, retrieval, training curves
   trainer.pt, events.out.tfevents*   to go on from, and for TensorBoard
 """
 
@@ -119,7 +120,9 @@ def _show(result: Result) -> None:
         console.print(line, soft_wrap=True)
     for sentence in result.metrics["verdict"]:
         console.print(sentence)
-    for name, path in {"run folder": result.folder, "alignment": result.pictures[0]}.items():
+    for name, reason in result.metrics["not_drawn"].items():
+        console.print(f"{name} is not drawn: {reason}", soft_wrap=True)
+    for name, path in {"run folder": result.folder, "report": result.page}.items():
         console.print(f"{name:<12}{path}", soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,7 @@ def write_side_by_side(
     *,
     height: int = 480,
     rate: float = RATE,
+    between: tuple[float, float] = (-math.inf, math.inf),
 ) -> int:
     """An mp4 (H.264) with two videos side by side, in which the second follows the timing of the first.
 
@@ -37,12 +39,14 @@ def write_side_by_side(
         times1, times2: (K,) seconds of the K >= 1 matched frames on the videos' own clocks, increasing.
         height: greatest height of the picture in pixels; a lower first video keeps its own.
         rate: as in `read_frames`.
+        between: the seconds of the first video that are written.
 
     Returns:
         Number of frames written.
 
     Raises:
-        ValueError: no match, times that do not increase, or a video that cannot be read (see `read_frames`).
+        ValueError: no match, times that do not increase, no frame `between`, or a video that cannot be read (see
+            `read_frames`).
         OSError: the file cannot be written.
     """
     times1, times2 = _checked_times(times1, times2)
@@ -59,6 +63,10 @@ def write_side_by_side(
         shown, upcoming = next(right), next(right, None)
         stream: Any = None
         for frame in left:
+            if frame.time < between[0]:
+                continue
+            if frame.time > between[1]:
+                break
             if stream is None:
                 start, tall = frame.time, _even(min(height, frame.shape[0]))
                 sizes = [(tall, _even(tall * shape[1] / shape[0])) for shape in (frame.shape, shown.shape)]
@@ -77,6 +85,8 @@ def write_side_by_side(
             out.pts, out.time_base = round((frame.time - start) * _CLOCK), Fraction(1, _CLOCK)
             container.mux(stream.encode(out))
             written += 1
+        if stream is None:
+            raise DataError(f"{first}: no frame between {between[0]:g} and {between[1]:g} s")
         container.mux(stream.encode())
     return written
 

@@ -56,8 +56,8 @@ def check_space(state: State, folder: Path) -> None:
     """
     tensors = [*state.encoder.state_dict().values(), *state.loss.state_dict().values()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    # Weights with two moments of AdamW: the newest, the one before, the next; the weights alone, old and new; pictures.
-    needed = 3 * 3 * weights + 2 * weights + 2_000_000
+    # Weights with two moments of AdamW: the newest, the one before, the next; the weights alone, old and new; the page.
+    needed = 3 * 3 * weights + 2 * weights + 4_000_000
     there = [folder / name for name in (checkpoint.STATE, checkpoint.PREVIOUS, checkpoint.ENCODER, checkpoint.LOSS)]
     needed -= sum(path.stat().st_size for path in there if path.exists())
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -12,8 +12,8 @@ A run folder holds:
     trainer.pt           all that is needed to go on: step, weights, optimiser, history
     trainer.previous.pt  the one before it
     metrics.json         the evaluation of the encoder and of its controls, versions, seconds
-    plots/alignment.png  similarity scores and alignment of two validation clips
-    plots/curves.png     loss terms, learning rate, learned gaps over the steps
+    report.html          all of this to be looked at, in one file
+    plots/               the pictures, see `lac.runs.drawing`
     events.out.tfevents* TensorBoard
     .lock                held by the process that trains there
 """
@@ -21,7 +21,7 @@ A run folder holds:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,22 +29,23 @@ from typing import Any
 
 import torch
 
-from lac.data import Clip, Dataset
+from lac.data import Dataset
 from lac.data.doubts import doubts
+from lac.data.video import RATE
 from lac.embed import embed_clips
 from lac.errors import CheckpointError
 from lac.files import atomic_path, locked, write_json
 from lac.model.encoder import FrameEncoder
-from lac.pairs import draw_pair
-from lac.plots import plot_curves, save_figure
 from lac.runs import checkpoint
 from lac.runs.checkpoint import begin_with, restore, save
 from lac.runs.config import CONFIG, TrainConfig
 from lac.runs.controls import controls
+from lac.runs.drawing import PLOTS, Drawings, draw_all
 from lac.runs.evaluate import EvalResult, evaluate_dataset
 from lac.runs.events import events, flat, tags
 from lac.runs.fit import Progress, fit, rehearse
 from lac.runs.folder import check_space, check_vacant, remains
+from lac.runs.report import write_page
 from lac.runs.sampling import Sampler
 from lac.runs.state import State, start
 from lac.runs.verdict import Known, verdict
@@ -76,7 +77,8 @@ class Result:
         rows: evaluation of the trained encoder and of the controls by name; empty if `not_evaluated`.
         not_evaluated: why there is none (clips without labels, for instance), else `None`.
         metrics: what `metrics.json` holds.
-        pictures: paths of the PNG files, the alignment first.
+        pictures: the files that were drawn, the alignment first; `metrics["not_drawn"]` says what was not, and why.
+        page: `report.html`.
     """
 
     folder: Path
@@ -85,6 +87,7 @@ class Result:
     not_evaluated: str | None
     metrics: dict[str, Any]
     pictures: list[Path]
+    page: Path
 
 
 def train(
@@ -156,7 +159,7 @@ def _run(
     progress: Callable[[Progress], None] | None,
 ) -> Result:
     """Train, evaluate and draw, in a folder that holds the settings and a checkpoint."""
-    device, options = next(state.encoder.parameters()).device, config.train
+    options, device = config.train, next(state.encoder.parameters()).device
     with events(folder, state.step) as log:
 
         def report(numbers: Progress) -> None:
@@ -173,11 +176,9 @@ def _run(
         if rows:
             log(tags(rows["trained encoder"], config.data.name), state.step)
 
-    picture = draw_pair(state.encoder, state.loss, *_pair(dataset.val), title=dataset.name)
-    pictures = [
-        save_figure(picture, folder / "plots" / "alignment.png"),
-        save_figure(plot_curves(state.history), folder / "plots" / "curves.png"),
-    ]
+    rate = config.data.options.get("rate", RATE)
+    drawings = Drawings(dataset, state.encoder, state.loss, state.history, rate)
+    shown, not_drawn = draw_all(folder / PLOTS, drawings.writers())
     metrics = {
         "data": dataset.name,
         "clips": {"train": len(dataset.train), "val": len(dataset.val)},
@@ -189,12 +190,15 @@ def _run(
         "results": {name: row.to_dict() for name, row in rows.items()},
         "not_evaluated": not_evaluated,
         "verdict": verdict(rows, Known.of(dataset, config)),
+        "pictures": shown,
+        "not_drawn": not_drawn,
         "environment": describe(device),
         "seconds": {"training": times[1] - times[0], "evaluation": times[2] - times[1]},
         "seconds_cover_steps": state.step - first_step,
     }
     write_json(folder / "metrics.json", metrics)
-    return Result(folder, state.encoder.eval(), rows, not_evaluated, metrics, pictures)
+    pictures = [folder / PLOTS / name for name in shown]
+    return Result(folder, state.encoder.eval(), rows, not_evaluated, metrics, pictures, write_page(folder))
 
 
 def _evaluate(
@@ -207,8 +211,3 @@ def _evaluate(
         return {}, str(error)
     others = controls(dataset, encoder.config, seed=seed, device=device, stride=stride)
     return {"trained encoder": trained, **others}, None
-
-
-def _pair(clips: Sequence[Clip]) -> tuple[Clip, Clip]:
-    """The first clip and the last one of its action: in most data sets two people."""
-    return clips[0], [clip for clip in clips if clip.action == clips[0].action][-1]
