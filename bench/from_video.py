@@ -25,7 +25,12 @@ from lac.runs.config import TrainConfig, parse_override
 
 ROWS = RESULTS / "video.csv"
 DRAWN = "drawn pixels"
-SETTINGS: dict[str, Any] = {"data.name": "folder", "data.options.fps": 25.0, "train.device": "cpu"}
+SETTINGS: dict[str, Any] = {
+    "data.name": "folder",
+    "data.options.fps": 25.0,
+    "data.options.size": 112,
+    "train.device": "cpu",
+}
 # Few, small and short, since every step goes through the backbone and back.
 END_TO_END: dict[str, Any] = {
     "data.options.backbone": None,

@@ -220,7 +220,8 @@ def run_folder(tmp_path_factory):
 
 def test_command(run_folder, tmp_path, capsys):
     assert main([str(run_folder), "--alignment", "--out", str(tmp_path), "--device", "cpu"]) == 0
-    written = json.loads((tmp_path / "evaluation.json").read_text())["alignment"]
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    written = report["alignment"]
     assert (written["clips"], written["people"], written["pairs"]) == (["clip5", "clip6", "clip7"], 0, 6)
     rows = written["rows"]
     assert rows["linear stretching"]["distracted"] is None  # all frames have a phase
@@ -229,6 +230,10 @@ def test_command(run_folder, tmp_path, capsys):
     for words in ("matching of 3 validation clips", "  + consensus", "subsequence DTW, raw", "6 ordered pairs"):
         assert words in shown
     assert f"{rows['row softmax']['hit']:.3f}" in shown
+    assert report["verdict"][-1].startswith(
+        f"Matching, LACLoss beside the best without learning: hit {rows['LACLoss']['hit']:.2f}"
+    )
+    assert report["verdict"][-1] in " ".join(shown.split())
 
 
 def test_without_the_option_nothing_is_matched(run_folder, tmp_path, capsys):
@@ -245,7 +250,7 @@ def test_embeddings_alone_have_no_loss(tmp_path, capsys):
 def test_a_run_on_clips_without_labels(tmp_path, capsys):
     run = write_run(tmp_path / "run", write_clips(tmp_path / "clips", labels=False), 3)
     assert main([str(run), "--alignment", "--device", "cpu"]) == 1
-    assert "has no labels; the evaluation needs phases" in capsys.readouterr().err
+    assert "the val split has no labels; retrieval and Kendall's tau need two" in capsys.readouterr().err
 
 
 def test_import_is_light():

@@ -1,6 +1,7 @@
 """Networks by name: what they keep of a picture, how they learn, and features that are computed once."""
 
 import json
+import shutil
 import sys
 import types
 
@@ -10,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from tiny_run import SETTINGS, flags
-from tiny_video import write_videos
+from tiny_video import grey, write_video, write_videos
 from torch import nn
 
 import lac.data
@@ -25,7 +26,8 @@ from lac.errors import ConfigError
 from lac.model.backbone import Backbone
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
-from lac.runs.config import TrainConfig
+from lac.runs.config import CONFIG, TrainConfig
+from lac.runs.run import load_run
 from lac.runs.sampling import Sampler
 from lac.runs.state import start
 
@@ -439,9 +441,30 @@ def test_from_a_folder_of_videos_to_an_alignment(film, tmp_path, cache, decoded,
     settings = flags(data_options={"size": 32})
     assert cli.main(["--data", "folder", "--root", str(root), "--out", str(run), *settings]) == 0
     assert len(decoded) == 8
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("chosen for these videos: ")]
+    assert told == (
+        "chosen for these videos: 25 frames a second; the median clip of 1.5 s then has 37 frames; about 1 min for all "
+        "on one core, once. To change it: --set data.options.fps=10"
+    )
+    assert TrainConfig.read(run / CONFIG).data.options == {"fps": 25.0, "size": 32}
     given = [str(film / "videos" / f"clip{k}.mp4") for k in (0, 7)]
     assert align.main([str(run), *given, "--device", "cpu", "--out", str(tmp_path)]) == 0
     assert len(decoded) == 8  # with the options of the run
     written = json.loads((tmp_path / "alignment.json").read_text())
-    assert [clip["frames"] for clip in written["clips"]] == [12, 18]
+    assert [clip["frames"] for clip in written["clips"]] == [30, 44]
     assert (tmp_path / "alignment.png").stat().st_size > 0
+
+    # What was chosen holds for the run, whatever other clips there are.
+    shutil.copytree(film / "videos", tmp_path / "more")
+    (root / "videos").unlink()
+    (root / "videos").symlink_to(tmp_path / "more")
+    for k in range(20):
+        write_video(tmp_path / "more" / f"long{k}.mp4", grey([0, 200, 0, 200]), np.arange(4) * 5)
+    data = load_run(run)[2]
+    assert (len(data.train) + len(data.val), data.chosen) == (28, {})
+    assert {len(clip) for clip in data.train + data.val if clip.name == "clip7"} == {44}
+    # One of before names them only where they were given.
+    config = (run / CONFIG).read_text()
+    (run / CONFIG).write_text(config.replace("    fps: 25.0\n", ""))
+    assert TrainConfig.of_run(run).data.options == {"fps": 10.0, "size": 32}
+    assert "chosen" not in capsys.readouterr().err

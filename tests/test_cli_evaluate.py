@@ -51,6 +51,8 @@ def test_run(run_folder, clips, tmp_path, capsys):
     for words in ("trained encoder", *CONTROLS, "no tau", "AP@15", "stride 2", "6 / 2 clips"):
         assert words in shown
     assert f"{written['results']['raw features']['retrieval']['5']:.3f}" in shown
+    assert written["verdict"][0].startswith("The trained encoder beats the best control in ")
+    assert " ".join(written["verdict"]) in " ".join(shown.split())
 
 
 def test_same_seed_same_result(run_folder, tmp_path):
@@ -127,7 +129,8 @@ def test_what_says_less_than_it_seems_to_is_told(tmp_path, capsys):
         "all labels of the val clips are 0: the columns made from them say nothing",
     ]
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["doubts"] == lines
-    assert capsys.readouterr().out.splitlines()[-3:] == lines
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[shown.index(lines[0]) :][:3] == lines
 
 
 def test_a_run_trains_on_clips_with_bad_labels(tmp_path, capsys):
@@ -145,8 +148,31 @@ def test_a_run_trains_on_clips_with_bad_labels(tmp_path, capsys):
     assert sorted(written["unlabelled"]) == ["clip0", "clip6"]
     assert written["results"]["trained encoder"]["kendalls_tau_pairs"] == 2  # of the two that have labels
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("without labels 2 of 8 clips")]
-    assert f"{root}/labels/clip0.csv must start with the line time,label, got 'phase at 0 s: 1'" in line
+    assert f"{root}/labels/clip0.csv must start with the line time,label or frame,label, got 'phase at 0 s: 1'" in line
     assert f"there is no {root}/labels/clip6.npy or .csv" in line
+
+
+def test_labels_of_validation_clips_alone_are_enough_for_what_is_not_fitted(tmp_path, capsys):
+    root = write_clips(tmp_path / "data")
+    (root / "split.json").write_text(
+        json.dumps({"train": [f"clip{k}" for k in range(5)], "val": ["clip5", "clip6", "clip7"]})
+    )
+    for k in range(5):
+        (root / "labels" / f"clip{k}.npy").unlink()
+    assert train.main(["--data", "folder", "--root", str(root), "--out", str(tmp_path / "run"), *flags()]) == 0
+    told = "no train clip has labels: accuracy and progression, which are fitted to them, are left out (-)"
+    by_run = capsys.readouterr().out
+    assert main([str(tmp_path / "run"), "--device", "cpu", "--out", str(tmp_path)]) == 0
+    for shown in (by_run, capsys.readouterr().out):
+        assert told in shown
+        assert "missing phases" not in shown
+        (row,) = [line.split() for line in shown.splitlines() if line.startswith(" time index ")]
+        assert row[2:6] == ["-", "-", "-", "-"]
+    for name in ("run/metrics.json", "evaluation.json"):
+        row = json.loads((tmp_path / name).read_text())["results"]["time index"]
+        assert set(row["classification"].values()) == set(row["event_completion"].values()) == {None}
+        assert row["kendalls_tau"] > 0.9
+        assert 0.5 < row["retrieval"]["5"] <= 1
 
 
 def test_folder_of_embeddings(clips, capsys):
@@ -258,34 +284,43 @@ def test_a_clip_that_is_left_out_is_not_unknown():
         read_clips(["b", "c"], data, "cpu", dataset)
 
 
-def test_table_fits_a_terminal_whatever_the_numbers_are():
+ROW = EvalResult(
+    {0.1: 0.5, 0.5: 1.0, 1.0: float("nan")}, {1.0: -123.4}, float("nan"), 1560, 1560,
+    {5: 1.0, 10: 0.0, 15: 0.25}, "logistic", 5, {5: 0.125, 10: 0.0, 15: 0.25},
+)  # fmt: skip
+
+
+def printed(rows, width):
     from rich.console import Console
 
-    row = EvalResult(
-        {0.1: 0.5, 0.5: 1.0, 1.0: float("nan")}, {1.0: -123.4}, float("nan"), 1560, 1560,
-        {5: 1.0, 10: 0.0, 15: 0.25}, "logistic", 5, {5: 0.125, 10: 0.0, 15: 0.25},
-    )  # fmt: skip
-    low = dataclasses.replace(row, event_completion={1.0: -123456.7})
-    nobody = {name: dataclasses.replace(row, retrieval_other_people={}) for name in ("trained encoder", "time index")}
     with open(os.devnull, "w") as nowhere:
-        console = Console(width=80, record=True, file=nowhere)
-        console.print(results_table({"trained encoder": row, "random encoder": low}, title="x"))
-        text = console.export_text()
-        console.print(results_table(nobody, title="x"))
-        without_people = console.export_text()
-    assert "…" not in text + without_people
-    assert "people" not in without_people
-    assert "AP@10" in without_people
+        console = Console(width=width, record=True, file=nowhere)
+        console.print(results_table(rows, title="x", width=width))
+        return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("width", "people", "headings", "missing"),
+    [
+        (100, True, "acc .1 acc .5 acc 1 progr tau no tau AP@5 AP@10 AP@15 people", None),
+        (80, False, "acc .1 acc .5 acc 1 progr tau no tau AP@5 AP@10 AP@15", None),
+        (80, True, "acc .1 acc .5 acc 1 progr tau no tau AP@5 AP@15 people", "AP@10"),
+        (60, True, "acc .1 acc 1 progr tau AP@5 people", "AP@10, acc .5, no tau, AP@15"),
+        (50, False, "acc .1 acc 1 progr tau AP@5", "AP@10, acc .5, no tau, AP@15"),
+    ],
+)
+def test_table_is_whole_whatever_the_numbers_and_the_terminal_are(width, people, headings, missing):
+    row = ROW if people else dataclasses.replace(ROW, retrieval_other_people={})
+    low = dataclasses.replace(row, event_completion={1.0: -123456.7}, kendalls_tau=-0.123)
+    shown = printed({"trained encoder": row, "random encoder": low}, width)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert shown.splitlines()[2].split() == headings.split()
+    assert ("no room for: " in shown) == (missing is not None)
     for part in (
-        "trained encoder",
-        "acc .1",
-        "1.000",
-        "nan",
-        "-123 ",
-        "< -999",
-        "1560 pairs",
-        "stride 5",
-        "people",
-        "0.125",
-    ):
-        assert part in text
+        "trained encoder", " - ", "-123 ", "< -999", "-0.123", "1.000", "stride 5", "tau: order", missing or "",
+    ):  # fmt: skip
+        assert part in " ".join(shown.split())
+    assert ("0.125" in shown) == people
+    if width >= 80:  # a line
+        assert "acc: accuracy (share of train clips); progr: R²; tau: order; AP@K: retrieval\n" in shown

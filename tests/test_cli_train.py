@@ -37,6 +37,9 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
         assert row in shown
     assert str(tmp_path / "run" / "report.html") in shown
     assert (tmp_path / "run" / "plots" / "alignment.png").is_file()
+    verdict = json.loads((tmp_path / "run" / "metrics.json").read_text())["verdict"]
+    assert verdict[0].startswith("The trained encoder beats the best control in ")
+    assert " ".join(verdict) in " ".join(shown.split())
     lines = [line for line in shown.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == [f"{step}/12" for step in (2, 4, 5, 6, 8, 10, 12)]
     for name in ("total", "sequence", "frame", "lr", "gap_open", "gap_extend"):

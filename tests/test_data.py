@@ -76,6 +76,27 @@ def test_what_there_is_to_doubt():
 
 
 @pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (None, "--set augment.frames=9"),
+        ({"fps": 10.0}, "--set data.options.fps=23"),
+        ({"fps": 25.0}, "--set augment.frames=9"),
+    ],
+)
+def test_clips_of_few_frames(options, remedy):
+    def moving(name, length):
+        return clip(name, frames=np.random.default_rng(ord(name)).normal(size=(length, 2)), length=length)
+
+    train, val = [moving("a", 10), moving("b", 18), moving("c", 40)], [moving("d", 7), moving("e", 8)]
+    assert doubts(Dataset("x", train, val, [])) == []
+    assert doubts(Dataset("x", train, val, []), view=40, options=options) == [
+        "fewer than 8 frames in 1 of 5 clips, too few for an alignment to say much: d",
+        f"the median train clip has 18 frames and a view takes up to 40, so most views are of the whole clip: {remedy}",
+    ]
+    assert doubts(Dataset("x", train, val[1:], []), view=18, options=options) == []
+
+
+@pytest.mark.parametrize(
     ("train", "val", "message"),
     [
         ([], [clip()], "the train split has no clip"),
@@ -94,7 +115,7 @@ def test_unknown_names_and_options():
     with pytest.raises(ValueError, match=r"digits, folder, uiprmd, watch; did you mean 'watch'\?"):
         lac.data.load("wach")
     with pytest.raises(
-        ValueError, match=r"data set 'folder' has no option 'hz': its options are rate, fps, size, backbone, val"
+        ValueError, match=r"data set 'folder' has no option 'hz': its options are rate, fps, size, crop, backbone, val"
     ):
         lac.data.load("folder", "x", hz=3)
 

@@ -231,6 +231,20 @@ def test_a_clip_without_any_phase_is_left_out_of_the_tasks(no_phase):
         assert getattr(one, name) == getattr(other, name)
 
 
+@pytest.mark.parametrize("no_phase", [TRAIN[0][1] * 0 - 1, None])
+def test_without_labels_to_fit_to_the_rest_is_judged(no_phase):
+    one, other = judge([(TRAIN[0][0], no_phase)], VAL, persons_val="abab"), judge(TRAIN, VAL, persons_val="abab")
+    for numbers in (one.classification, one.event_completion):
+        assert list(numbers) == [0.1, 0.5, 1.0]
+        assert all(map(math.isnan, numbers.values()))
+    for name in ("kendalls_tau", "retrieval", "retrieval_other_people"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.missing_classes == {"train": {}, "val": other.missing_classes["val"]}
+    assert one.unseen_classes == {}
+    with pytest.raises(ValueError, match="all labelled frames have the label 2: there is nothing to tell apart"):
+        judge([(TRAIN[0][0], no_phase)], [(e, y * 0 + 2) for e, y in VAL])
+
+
 def test_classification_takes_the_first_clips_of_each_fraction():
     # The first clip teaches the opposite of the other nine: alone it is always wrong, with the others it is
     # outvoted.
@@ -297,11 +311,11 @@ def test_result_is_plain():
         (TRAIN, VAL[:1], {}, "at least 2"),
         (TRAIN, [], {}, "val: 0 clips"),
         (TRAIN, [VAL[0], (VAL[1][0], None)], {}, "at least 2 with phases are needed, got 1"),
-        (TRAIN, [(e, None) for e, _ in VAL], {}, "the val split has no labels; the evaluation needs phases"),
+        (TRAIN, [(e, None) for e, _ in VAL], {}, "the val split has no labels; retrieval and Kendall"),
         (TRAIN, [VAL[0], (VAL[1][0], VAL[1][1][:-1])], {}, "val clip 1: embeddings must be"),
         (TRAIN, [VAL[0], (VAL[1][0] * np.nan, VAL[1][1])], {}, "val clip 1: the embedding is not finite"),
         (TRAIN, [VAL[0], (VAL[1][0][:, :2], VAL[1][1])], {}, "val clip 1 has 2 features"),
-        ([(VAL[0][0], VAL[0][1] * 0 - 1)], VAL, {}, "the train split has no frame with a label >= 0"),
+        (TRAIN, [(e, y * 0 - 1) for e, y in VAL], {}, "the val split has no frame with a label >= 0"),
         (TRAIN, [VAL[0], (VAL[1][0], VAL[1][1] * 0 - 1)], {}, "at least 2 with phases are needed, got 1"),
         ([(e, y * 0) for e, y in TRAIN], [(e, y * 0) for e, y in VAL], {}, "have the label 0"),
         (TRAIN, VAL, {"stride": 0}, "stride must be a whole number, at least 1, got 0"),

@@ -649,14 +649,44 @@ def test_videos_with_times_and_names(tmp_path):
     assert labels(out, "c") == [-1, -1]  # no line
     assert labels(out, "d") == [-1, -1, 0]
     assert json.loads((out / "label_names.json").read_text()) == ["reach", "pour"]
-    assert reasons(report) == {
-        "gone": "video is missing",
-        "e": "video cannot be read",
-        "f": "labels do not increase",
-    }
+    assert reasons(report) == {"gone": "video is missing", "e": "video cannot be read"}
+    assert labels(out, "f") == [-1, -1]
+    (reason,) = [clip["unlabelled"] for clip in report["clips"] if "unlabelled" in clip]
+    assert reason == f"{root}/labels.csv, line 10: times must increase, got 0.5 after 1"
     assert not (out / "split.json").exists()
     data = lac.data.load("folder", out, fps=25, backbone=None)
     assert {clip.name: clip.labels.tolist() for clip in data.train + data.val}["a"] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,0,reach\na.mp4,0.08,pour\nb,0.04,reach\n",
+        "\ufeffa; 0; reach\r\na; 0,08; pour\r\nb; 0,04; reach;\r\n",
+        "label\ttime\tvideo\nreach\t0\ta\npour\t0.08\ta\nreach\t0.04\tb\n",
+    ],
+)
+def test_labels_of_videos_in_every_clear_form(tmp_path, text):
+    root, out = tmp_path / "mine", tmp_path / "out"
+    film(root / "a.mp4", 4)
+    film(root / "b.mp4", 3)
+    (root / "labels.csv").write_bytes(text.encode())
+    run("videos", root, out)
+    assert (labels(out, "a"), labels(out, "b")) == ([0, 0, 1, 1], [-1, 0, 0])
+    assert json.loads((out / "label_names.json").read_text()) == ["reach", "pour"]
+
+
+def test_a_video_with_names_beside_videos_with_numbers(tmp_path):
+    root, out = tmp_path / "mine", tmp_path / "out"
+    film(root / "a.mp4", 3)
+    film(root / "b.mp4", 3)
+    (root / "labels.csv").write_text("a,0,1\na,0.04,0\nb,0,reach\n")
+    report = run("videos", root, out)
+    assert (labels(out, "a"), labels(out, "b")) == ([1, 0, 0], [-1, -1, -1])
+    assert [
+        clip["clip"] for clip in report["clips"] if "line 3: the label 'reach' is no" in clip.get("unlabelled", "")
+    ] == ["b"]
+    assert not (out / "label_names.json").exists()
 
 
 def test_videos_with_frames_and_numbers(tmp_path):
@@ -676,10 +706,11 @@ def test_videos_with_frames_and_numbers(tmp_path):
     ("text", "message"),
     [
         ("", "must start with the line video,time,label or video,frame,label, got ''"),
+        ("a,x,1", "got 'a,x,1'.* or with cells in the order video,time,label"),
         ("video,label\na,0", "got 'video,label'"),
         ("video,time,label\na,0", "labels.csv, line 2: expected 3 cells, 'video,time,label', got 'a,0'"),
         ("video,time,label\na,0,1\na,nan,1", "labels.csv, line 3"),
-        ("video,frame,label\na,x,1", "line 2: expected a video, a frame and a label, like a,12,3, got 'a,x,1'"),
+        ("video,frame,label\na,x,1", "line 2: expected video, frame, label, like a,12,3 with a number for the frame"),
     ],
 )
 def test_bad_label_files(tmp_path, text, message):

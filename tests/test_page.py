@@ -235,11 +235,14 @@ def test_lac_eval_writes_the_page_anew_for_the_runs_own_data(run, tmp_path, caps
     page = folder / "report.html"
     assert evaluate.main([str(folder), "--device", "cpu"]) == 0
     assert f"report      {page}" in capsys.readouterr().out
-    assert "worth something" in read(folder).text()
+    text = read(folder).text()
+    assert "worth something" not in text  # which was said of other numbers
+    assert "The trained encoder beats the best control in " in text
+    assert "Matching, LACLoss" not in text
     assert evaluate.main([str(folder), "--device", "cpu", "--stride", "2", "--alignment"]) == 0
     text = read(folder).text()
     assert "at stride 2" in text
-    assert "worth something" not in text  # it was said of other numbers
+    assert "Matching, LACLoss beside the best without learning: " in text
     assert "Consensus, both" in text
 
     before = page.read_bytes()

@@ -481,6 +481,7 @@ def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):
     result = train.train(config, tmp_path / "run")
     assert "no labels" in result.not_evaluated
     assert result.metrics["results"] == {}
+    assert result.metrics["verdict"][0].startswith("Nothing was judged: that takes phases (labels/NAME.csv) of two")
     assert all(path.is_file() for path in result.pictures)
 
 

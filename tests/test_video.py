@@ -9,8 +9,9 @@ import pytest
 from tiny_video import grey, write_video, write_videos
 
 import lac.data
+from lac.data.choice import choose, told
 from lac.data.side_by_side import Following, write_side_by_side
-from lac.data.video import count_frames, frame_times, read_frames
+from lac.data.video import count_frames, frame_times, outline, read_frames
 
 # H.264 and the change of colours cost a few levels, hence steps between frames that are much larger.
 LEVELS = np.arange(10, 250, 20)
@@ -553,6 +554,83 @@ def test_folder_of_videos(videos):
         assert one.frames.max() <= 1
 
 
+def film_of(path, seconds, rate, side=16):
+    """A video of just so many seconds, with so many frames in each."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height = stream.width = side
+        for picture in grey(np.arange(seconds * rate) % 200, side, side):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rate", "fps"),
+    [
+        ((1, 2, 8), 25, 25),  # the median clip has 2 s: 30 were asked for, and there are 25
+        ((3, 4, 4, 5), 25, 15),
+        ((4, 4), 50, 15),
+        ((1, 1), 50, 30),
+        ((8, 9, 12), 25, 10),
+        ((2, 2), 5, 10),
+    ],
+)
+def test_frames_a_second_follow_the_lengths(tmp_path, lengths, rate, fps):
+    videos = [film_of(tmp_path / f"{k}.mp4", seconds, rate) for k, seconds in enumerate(lengths)]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    lines = []
+    with told(lines.append):
+        given = {"rate": 25.0, "images": False}
+        assert choose([*videos, broken], fps=None, size=None, **given) == {"fps": fps, "size": 112}
+        assert choose(videos[::-1], fps=None, size=64, **given) == {"fps": fps}
+        assert choose(videos, fps=5.0, size=64, **given) == {}
+        assert choose([broken], fps=None, size=None, **given) == {"fps": 10, "size": 112}
+    assert len(lines) == 2
+    median = np.median(lengths)
+    assert (
+        f"chosen for these videos: {fps:g} frames a second and 112 x 112 pixels; the median clip of {median:.1f} s"
+        in lines[0]
+    )
+    assert (
+        f" then has {median * min(fps, rate):.0f} frames; about 1 min for all on one core, once. To change" in lines[0]
+    )
+    assert lines[0].endswith(f"--set data.options.fps={10 if fps > 10 else 25} --set data.options.size=224")
+    assert lines[1].endswith(f"--set data.options.fps={10 if fps > 10 else 25}")
+
+
+def test_pictures_are_large_where_they_are_so_and_time_allows(tmp_path):
+    large = film_of(tmp_path / "large.mp4", 4, 25, side=240)
+    small = film_of(tmp_path / "small.mp4", 4, 25, side=200)
+
+    def chosen(videos, **changes):
+        return choose(videos, **({"fps": None, "size": None, "rate": 25.0, "images": False} | changes))
+
+    assert chosen([large]) == {"fps": 15, "size": 224}
+    assert chosen([large], images=True) == {"fps": 15, "size": 112}
+    assert chosen([small, small, large]) == {"fps": 15, "size": 112}
+    # 60 frames of 224 x 224 are 4.5 s of a core, so 132 such clips are ten minutes; of 112 x 112 it is 531.
+    assert chosen([large] * 130)["size"] == 224
+    assert chosen([large] * 135) == {"fps": 15, "size": 112}
+    assert chosen([large] * 600) == {"fps": 13, "size": 112}
+    assert chosen([large] * 3000) == {"fps": 10, "size": 112}
+
+
+def test_what_videos_say_of_themselves(tmp_path):
+    assert outline(film_of(tmp_path / "a.mp4", 4, 50, side=32)) == (4, 50, (32, 32))
+    for name in ("a.mkv", "a.avi", "a.ts"):
+        seconds, rate, shape = outline(film_of(tmp_path / name, 4, 50, side=32))
+        assert (round(seconds, 1), rate, shape) == (4, 50, (32, 32)), name
+    (tmp_path / "images").mkdir()
+    for k in range(10):
+        PIL.Image.fromarray(grey([k], 8, 12)[0]).save(tmp_path / "images" / f"{k}.png")
+    assert outline(tmp_path / "images", rate=5) == (2, 5, (8, 12))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="holds no frames"):
+        outline(tmp_path / "none")
+
+
 def test_labels_by_time(videos):
     (videos / "labels" / "clip0.csv").write_text("time, label\r\n0.5,1\r\n\r\n0.8,0\r\n")
     data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
@@ -586,15 +664,22 @@ def test_broken_folders_of_videos_are_named(videos, name, content, message):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("labels/clip3.csv", "0.0,1\n", " must start with the line time,label, got '0.0,1'"),
-        ("labels/clip3.csv", "", " must start with the line time,label, got ''"),
-        ("labels/clip3.csv", "time,label,time\n0,1,0\n", " must start with the line time,label, got 'time,label,time'"),
-        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", ", line 3: expected seconds and a whole"),
+        ("labels/clip3.csv", "1 at 0 s", " must start with the line time,label or frame,label, got '1 at 0 s'; more"),
+        ("labels/clip3.csv", "", " must start with the line time,label or frame,label, got ''"),
+        (
+            "labels/clip3.csv",
+            "time,label,time\n0,1,0\n",
+            " must start with the line time,label or frame,label, got 'ti",
+        ),
+        ("labels/clip3.csv", "time,label\n0,1\n0.5,x\n", ", line 3: the label 'x' is no whole number, and others are"),
+        ("labels/clip3.csv", "0,1\n0.5,1,2\n", ", line 2: expected 2 cells, 'time,label', got '0.5,1,2'"),
+        ("labels/clip3.csv", "0,1\n0.8\n", ", line 2: expected 2 cells, 'time,label', got '0.8'"),
+        ("labels/clip3.csv", "frame,label\n0,1\nx,2\n", ", line 3: expected frame, label, like 12,3 with a number for"),
         ("labels/clip3.csv", "time,label\n0,1,2\n", ", line 2: expected 2 cells, 'time,label', got '0,1,2'"),
         ("labels/clip3.csv", "time,label\n0,5,1\n", ", line 2: expected 2 cells"),
-        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", ", line 3: times must increase, got 0.5"),
-        ("labels/clip3.csv", "time,label\n0,1\ninf,2\n", ", line 3: expected seconds and a whole number"),
-        ("labels/clip3.csv", "time,label\n0,99999\n", ": a label must be at most 10000, got 99999"),
+        ("labels/clip3.csv", "time,label\n1,1\n0.5,2\n", ", line 3: times must increase, got 0.5 after 1"),
+        ("labels/clip3.csv", "time,label\n0,1\ninf,2\n", ", line 3: expected time, label, like 12,3 with a number for"),
+        ("labels/clip3.csv", "time,label\n0,99999\n", ", line 2: a label must be at most 10000, got 99999"),
         ("labels/clip3.csv", b"time,label\n\xff", " is not a CSV file in UTF-8"),
         ("labels/clip3.csv", "time,label\n0," + "1" * 200_000, " is not a CSV file in UTF-8: field larger than"),
         ("videos/clip3.mp4", "no video", " is not a video"),
@@ -621,6 +706,11 @@ def test_a_bad_video_is_left_out_and_bad_labels_alone(videos, name, content, rea
         "\ufeffTime; Label\n0.5; 1\n0,8; 0\n",
         "who\tlabel\tcomment\ttime\nme\t1\t\t0,5\n\t\t\t\nme\t0\tend, really\t0.8\n",
         '"time","label","note"\n"0.5","1","a, b"\n0.8,0,\n',
+        "0.5,1\n0.8,0\n",
+        "\ufeff0,5;1\r\n0,8;0\r\n",
+        "\n 0.5 \t 1.0\t\n\n0.8\t0\t\n",
+        "0,-1\n0.5,1\n0.8,0",
+        "frame,label\n13,1\n20,0\n",
     ],
 )
 def test_labels_by_time_in_every_clear_form(videos, text):
@@ -629,6 +719,37 @@ def test_labels_by_time_in_every_clear_form(videos, text):
     assert data.unlabelled == {}
     (one,) = [clip for clip in data.train + data.val if clip.name == "clip0"]
     np.testing.assert_array_equal(one.labels, np.select([one.times < 0.5, one.times < 0.8], [-1, 1], 0))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_labels_by_name(videos, listed):
+    """As `label_names.json` has them, else in the order of clips and lines; -1 and nothing are no phase."""
+    for number, text in enumerate(["0,-1\n0.5,pour\n0.8,reach", "time;label\n0;reach\n0,5;put back\n0,8;"] * 4):
+        (videos / "labels" / f"clip{number}.csv").write_text(text)
+    if listed:
+        (videos / "label_names.json").write_text('["reach", "pour", "put back", "wait"]')
+        (videos / "labels" / "clip1.csv").write_text("0,0\n0.5,put back\n0.8,-1")  # numbers and names
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
+    assert data.unlabelled == {}
+    assert data.label_names == (["reach", "pour", "put back", "wait"] if listed else ["pour", "reach", "put back"])
+    clips = {one.name: one for one in data.train + data.val}
+    reach, pour, back = map(data.label_names.index, ("reach", "pour", "put back"))
+    for name, first, then, last in (("clip0", -1, pour, reach), ("clip1", reach, back, -1)):
+        times = clips[name].times
+        np.testing.assert_array_equal(clips[name].labels, np.select([times < 0.5, times < 0.8], [first, then], last))
+
+
+def test_names_that_have_no_number(videos):
+    (videos / "labels" / "clip3.csv").write_text("0,reach\n0.5,pour")
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
+    assert "clip3.csv, line 1: the label 'reach' is no whole number, and others are; list" in data.unlabelled["clip3"]
+    (videos / "label_names.json").write_text('["reach", "hold", "put"]')
+    data = lac.data.load("folder", videos, fps=10, size=4, backbone=None)
+    assert (
+        "line 2: the label 'pour' is no whole number, and not one of label_names.json: reach"
+        in (data.unlabelled["clip3"])
+    )
+    assert sum(one.labels is not None for one in data.train + data.val) == 7
 
 
 def test_a_video_that_is_cut_or_without_frames_is_left_out(videos):

@@ -85,6 +85,8 @@ def _show(report: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from lac.data.doubts import first_few
+
     console = Console(highlight=False, soft_wrap=True, markup=False)
     table = Table(box=box.SIMPLE, padding=(0, 1))
     table.add_column("folder")
@@ -101,6 +103,9 @@ def _show(report: dict[str, Any], out: Path) -> None:
         first = next(clip for clip in left_out if clip["reason"] == reason)
         detail = f" ({first['detail']})" if "detail" in first else ""
         console.print(f"  {reason}: {count}, such as {first['clip']}{detail}")
+    unlabelled = [clip["unlabelled"] for clip in report["clips"] if "unlabelled" in clip]
+    if unlabelled:
+        console.print(f"without labels  {len(unlabelled)} clips: {first_few(unlabelled)}")
     changed = sum("note" in clip for clip in report["clips"])
     if changed:
         console.print(f"changed         {changed} clips, see conversion.json")

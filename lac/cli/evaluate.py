@@ -25,13 +25,14 @@ from lac.cli.progress import showing_features
 from lac.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     import torch
 
     from lac.data import Clip, Dataset
     from lac.runs.alignment_quality import AlignmentQuality
+    from lac.runs.config import TrainConfig
     from lac.runs.evaluate import EvalResult
 
 _EXAMPLES = """examples:
@@ -98,11 +99,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     device = pick_device(arguments.device or "auto")
     judge = _judge_run if arguments.run is not None else _judge_features
-    dataset, rows, seed, alignment = judge(arguments, device)
-    report = _report(dataset, rows, seed, device)
-    if alignment is not None:
-        report["alignment"] = alignment.to_dict()
-    _show(report, dataset, rows, alignment)
+    judged = judge(arguments, device)
+    report = _report(judged, device)
+    _show(report, judged)
     if arguments.out:
         from lac.files import write_json
 
@@ -125,12 +124,13 @@ def _write_page(folder: Path, report: dict[str, Any]) -> None:
 
 
 class _Judged(NamedTuple):
-    """The data set of the run or the one asked for, the rows of the table, the seed of the random encoder, and the
-    second table where it is asked for."""
+    """The data set of the run or the one asked for, the rows of the table, the seed of the random encoder, the settings
+    of the run where it was trained on this data, and the second table where it is asked for."""
 
     dataset: Dataset
     rows: dict[str, EvalResult]
     seed: int
+    config: TrainConfig | None = None
     alignment: AlignmentQuality | None = None
 
 
@@ -159,10 +159,11 @@ def _judge_run(arguments: argparse.Namespace, device: torch.device) -> _Judged:
 
     trained = evaluate_dataset(dataset, embed, **options)
     rows = {"trained encoder": trained, **controls(dataset, encoder.config, seed=seed, device=device, **options)}
+    own = None if arguments.data else config
     if not arguments.alignment:
-        return _Judged(dataset, rows, seed)
+        return _Judged(dataset, rows, seed, own)
     loss, reach = read_loss(folder, device), config.train.reach
-    return _Judged(dataset, rows, seed, alignment_quality(dataset, embed, loss, device=device, reach=reach))
+    return _Judged(dataset, rows, seed, own, alignment_quality(dataset, embed, loss, device=device, reach=reach))
 
 
 def _judge_features(arguments: argparse.Namespace, device: torch.device) -> _Judged:
@@ -216,37 +217,45 @@ def _frame_size(dataset: Dataset) -> int:
     return math.prod(dataset.feature_shape)
 
 
-def _report(dataset: Dataset, rows: Mapping[str, EvalResult], seed: int, device: torch.device) -> dict[str, Any]:
+def _report(judged: _Judged, device: torch.device) -> dict[str, Any]:
     """What stands in `evaluation.json`."""
     from lac.data.doubts import doubts
+    from lac.runs.verdict import Known, verdict, verdict_on_matching
     from lac.system import describe
 
+    dataset, rows, seed, config, alignment = judged
+    sentences = verdict(rows, Known.of(dataset, config))
+    trained = {} if config is None else {"view": config.augment["frames"], "options": config.data.options}
+    if alignment is not None:
+        sentences.append(verdict_on_matching(alignment))
     return {
         "data": dataset.name,
         "clips": {"train": len(dataset.train), "val": len(dataset.val)},
         "left_out": dict(dataset.left_out),
         "unlabelled": dict(dataset.unlabelled),
-        "doubts": doubts(dataset),
+        "doubts": doubts(dataset, **trained),
         "results": {name: row.to_dict() for name, row in rows.items()},
+        "verdict": sentences,
         "seed": seed,
         "environment": describe(device),
-    }
+    } | ({} if alignment is None else {"alignment": alignment.to_dict()})
 
 
-def _show(
-    report: dict[str, Any], dataset: Dataset, rows: Mapping[str, EvalResult], alignment: AlignmentQuality | None
-) -> None:
+def _show(report: dict[str, Any], judged: _Judged) -> None:
     from rich.console import Console
 
     from lac.cli.table import alignment_table, remarks, results_table
 
-    console = Console()
-    clips = report["clips"]
-    console.print(results_table(rows, title=f"{dataset.name}: {clips['train']} / {clips['val']} clips"))
-    for line in [*remarks(rows, clips, dataset.left_out), *report["doubts"]]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if alignment is not None:
-        console.print(alignment_table(alignment))
+    console = Console(highlight=False, markup=False)
+    clips, width = report["clips"], console.width
+    title = f"{judged.dataset.name}: {clips['train']} / {clips['val']} clips"
+    console.print(results_table(judged.rows, title=title, width=width))
+    for line in [*remarks(judged.rows, clips, judged.dataset.left_out), *report["doubts"]]:
+        console.print(line, soft_wrap=True)
+    if judged.alignment is not None:
+        console.print(alignment_table(judged.alignment, width=width))
+    for sentence in report["verdict"]:
+        console.print(sentence)
 
 
 COMMAND = Command("lac-eval", _parser, showing_features(_evaluate))

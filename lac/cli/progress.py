@@ -116,7 +116,9 @@ def measuring_progress(shapes: int) -> Iterator[tuple[Callable[[str], None], Cal
 
 @contextmanager
 def feature_progress() -> Iterator[None]:
-    """Within it the features of videos that are computed are shown on stderr: a line, and a bar on a terminal."""
+    """Within it what is chosen for videos, and the features of them that are computed, are shown on stderr: lines, and
+    a bar on a terminal."""
+    from lac.data.choice import told
     from lac.data.features import watched
 
     stop: Callable[[], None] = lambda: None  # noqa: E731
@@ -130,10 +132,16 @@ def feature_progress() -> Iterator[None]:
             advance(progress.done)
 
     try:
-        with watched(show):
+        with told(_say), watched(show):
             yield
     finally:
         stop()
+
+
+def _say(line: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(line)
 
 
 def showing_features(act: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

@@ -110,18 +110,20 @@ def _show(result: Result) -> None:
 
     from lac.cli.table import remarks, results_table
 
+    console = Console(highlight=False, markup=False)
     if result.not_evaluated is None:
-        Console().print(results_table(result.rows, title=result.metrics["data"]))
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    if result.not_evaluated is not None:
-        console.print(f"not evaluated: {result.not_evaluated}")
+        console.print(results_table(result.rows, title=result.metrics["data"], width=console.width))
+    else:
+        console.print(f"not evaluated: {result.not_evaluated}", soft_wrap=True)
     noted = remarks(result.rows, result.metrics["clips"], result.metrics["left_out"])
     for line in [*noted, *result.metrics["doubts"]]:
-        console.print(line)
+        console.print(line, soft_wrap=True)
+    for sentence in result.metrics["verdict"]:
+        console.print(sentence)
     for name, reason in result.metrics["not_drawn"].items():
-        console.print(f"{name} is not drawn: {reason}")
+        console.print(f"{name} is not drawn: {reason}", soft_wrap=True)
     for name, path in {"run folder": result.folder, "report": result.page}.items():
-        console.print(f"{name:<12}{path}")
+        console.print(f"{name:<12}{path}", soft_wrap=True)
 
 
 def _finished(folder: Path) -> str:

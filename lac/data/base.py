@@ -107,6 +107,7 @@ class Dataset:
             is in its split with `labels=None`, to be trained on and not to be judged.
         bones: of poses (J, 2) or (J, 3) the pairs of joints that a limb connects, to draw them.
         videos: where the video of a clip lies (a file, or a folder of images), by the clip's name.
+        chosen: options that the loader chose, since they were not given: with them the data is loaded the same again.
 
     Raises:
         ValueError: a split is empty, two clips share a name, the clips' features or guides differ in shape, some clips
@@ -121,6 +122,7 @@ class Dataset:
     unlabelled: Mapping[str, str] = field(default_factory=dict)
     bones: Sequence[tuple[int, int]] = ()
     videos: Mapping[str, Path] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, clips in (("train", self.train), ("val", self.val)):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from lac.data.crop import moving_box
 from lac.data.reading import read_npz
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.errors import ConfigError
@@ -61,6 +62,7 @@ class FrameFeatures:
     Args:
         backbone: a name that `lac.model.backbone` knows, of a network that has been trained.
         fps, size, rate: as in `lac.data.video.read_frames`.
+        crop: "moving": of the part of each video that moves, see `lac.data.crop`; `None`: of whole frames.
         device: where it computes; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
@@ -75,6 +77,7 @@ class FrameFeatures:
         fps: float,
         size: int | tuple[int, int],
         rate: float,
+        crop: str | None = None,
         device: str | torch.device = "auto",
     ) -> None:
         if not isinstance(backbone, str):
@@ -88,7 +91,9 @@ class FrameFeatures:
         self.backbone = Backbone(backbone).to(pick_device(device)).eval()
         self.options: dict[str, Any] = {"fps": fps, "size": size, "rate": rate}
         self._report: Callable[[bool], None] = lambda computing: None
-        self._salt = json.dumps([_FORMAT, self.backbone.fingerprint(), self.options]).encode()
+        self.crop = crop
+        about = self.options | ({"crop": crop} if crop else {})
+        self._salt = json.dumps([_FORMAT, self.backbone.fingerprint(), about]).encode()
 
     def path(self, video: Path) -> Path:
         """The file in the cache that holds the features of a video, if it is there."""
@@ -158,10 +163,11 @@ class FrameFeatures:
         times: list[float] = []
         numbers: list[int] = []
         total = 0
+        box = moving_box(video, rate=self.options["rate"]) if self.crop else None
 
         def kept() -> Any:
             nonlocal total
-            for number, (time, picture) in enumerate(each_frame(video, **self.options)):
+            for number, (time, picture) in enumerate(each_frame(video, **self.options, box=box)):
                 total = number + 1
                 if picture is not None:
                     times.append(time)

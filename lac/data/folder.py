@@ -5,16 +5,15 @@ A folder has one file a clip, of features or of video:
     root/features/NAME.npy   (T, ...) real numbers
     root/videos/NAME.mp4     or any other video, or a folder of images, where there is no `features`
     root/labels/NAME.npy     (T,) whole numbers, -1 = no phase           optional, for each clip
-    root/labels/NAME.csv     time,label: the phase from that time on     optional, instead of the .npy
+    root/labels/NAME.csv     time,label: the phase from that second on   optional, instead of the .npy
     root/times/NAME.npy      (T,) seconds, increasing                    optional, with `features` only
     root/clips.csv           name,action,person: a line for each clip    optional
     root/split.json          {"train": [NAME, ...], "val": [NAME, ...]}  optional
     root/label_names.json    ["first phase", ...]                        optional
 
-Reading these files never runs code from them. A CSV names its columns in its first line, `time` (seconds) and `label`
-(whole numbers) among them, see `lac.data.reading.read_table`; frames before its first time have no phase.
-`labels/NAME.npy` counts the frames of the file: of a video all that it shows, of a folder all its images. Where `fps`
-thins the frames, their labels are thinned with them.
+Reading these files never runs code from them. What a CSV of labels may look like is said in `lac.data.labels`; frames
+before its first time have no phase. `labels/NAME.npy` counts the frames of the file: of a video all that it shows, of a
+folder all its images. Where `fps` thins the frames, their labels are thinned with them.
 
 `clips.csv` says what a clip shows and whose it is: clips of one action are aligned with each other, and retrieval over
 other people knows who they are. One of the two columns may be missing; without an action in it, or without the file,
@@ -27,8 +26,8 @@ alone are missing, damaged, or not as many as its frames, it is trained on witho
 
 Videos become features (T, D) by a network that stays as it is. They are computed once and kept in the user's cache
 folder (see `lac.data.features.FrameFeatures`). With `backbone=None` videos become images (T, 3, size, size), RGB from
--1 to 1, for a backbone that is trained with the encoder (`FrameEncoder(backbone=...)`), and are held in memory: 1.5 MB
-a second of video with the defaults.
+-1 to 1, for a backbone that is trained with the encoder (`FrameEncoder(backbone=...)`), and are held in memory: 150 kB
+a frame of 112 x 112.
 """
 
 from __future__ import annotations
@@ -36,32 +35,32 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from lac.data.base import Clip, Dataset
+from lac.data.choice import FPS, SIZE, choose
+from lac.data.crop import moving_box
 from lac.data.features import FrameFeatures, to_images
-from lac.data.reading import file_name, naming, number, read_json, read_npy, read_table
+from lac.data.labels import MOST, Numbering, read_phases
+from lac.data.reading import file_name, naming, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
 from lac.errors import ConfigError, DataError
 from lac.model.backbone import PRETRAINED
-
-FPS = 10.0
-SIZE = 112
-_MOST_LABELS = 10_000  # a greater label is no phase but a mistake
 
 
 def load(
     root: str | Path | None = None,
     *,
     rate: float = RATE,
-    fps: float = FPS,
-    size: int | Sequence[int] = SIZE,
+    fps: float | None = None,
+    size: int | Sequence[int] | None = None,
+    crop: Literal["moving"] | None = None,
     backbone: str | None = PRETRAINED,
     val_share: float = 0.3,
     seed: int = 0,
@@ -72,8 +71,10 @@ def load(
     Args:
         root: the folder.
         rate: frames a second of features without `times`, and of folders of images.
-        fps: frames a second that are kept of a video, see `lac.data.video.read_frames`.
-        size: of the frames of videos in pixels: one number for a square, or (height, width).
+        fps: frames a second that are kept of a video, see `lac.data.video.read_frames`; `None`: chosen from the lengths
+            of the videos, see `lac.data.choice`. `Dataset.chosen` says what was chosen.
+        size: of the frames of videos in pixels: one number for a square, or (height, width); `None`: chosen.
+        crop: "moving" keeps of each video one fixed part around what moves, see `lac.data.crop`; `None`: all of it.
         backbone: a name that `lac.model.backbone` knows, of a trained network, or None for images.
         val_share: share of the clips to validate on where there is no `split.json`; at least one, rounded.
         seed: of that split; the same seed and names give the same split.
@@ -92,9 +93,15 @@ def load(
     base = Path(root)
     _check_rate(rate)
     files = _Files.of(base)
-    network = _network(backbone, rate=rate, fps=fps, size=size, device=device) if files.kind == "videos" else None
+    chosen: dict[str, Any] = {}
+    if files.kind == "videos":
+        videos = [files.sources[name] for name in sorted(files.sources)]
+        chosen = choose(videos, rate=rate, fps=fps, size=size, images=backbone is None)
+    how = _How(rate, chosen.get("fps", fps) or FPS, chosen.get("size", size) or SIZE, crop)
+    network = how.network(backbone, device) if files.kind == "videos" else None
     train, val = _split(base, files.kind, sorted(files.sources), val_share, seed)
-    clips, left_out, unlabelled = _read_all(files, train + val, network, rate=rate, fps=fps, size=size)
+    numbering = _numbering(files)
+    clips, left_out, unlabelled = _read_all(files, train + val, numbering, how, network)
     for split, names in (("train", train), ("val", val)):
         if names and not any(name in clips for name in names):
             raise DataError(
@@ -106,10 +113,11 @@ def load(
         base.resolve().name,
         [clips[name] for name in train if name in clips],
         [clips[name] for name in val if name in clips],
-        _label_names(base, highest + 1),
+        list(numbering.names) or [str(label) for label in range(highest + 1)],
         left_out,
         unlabelled,
         videos=_files(base, "videos"),
+        chosen=chosen,
     )
 
 
@@ -177,11 +185,9 @@ def _shown(base: Path, kind: str, sources: Mapping[str, Path]) -> dict[str, _Sho
 def _read_all(
     files: _Files,
     names: Sequence[str],
+    numbering: Numbering,
+    how: _How,
     network: FrameFeatures | None,
-    *,
-    rate: float,
-    fps: float,
-    size: int | Sequence[int],
 ) -> tuple[dict[str, Clip], dict[str, str], dict[str, str]]:
     """The clips by name; of those that cannot be read, and of those whose labels cannot, the reasons."""
     clips: dict[str, Clip] = {}
@@ -190,24 +196,22 @@ def _read_all(
     with network.counting(len(names)) if network else nullcontext():
         for name in names:
             try:
-                numbered = _with_times(name, files, network, rate=rate, fps=fps, size=size)
+                numbered = _with_times(name, files, how, network)
             except (ValueError, OSError) as error:
                 left_out[name] = str(error)
                 continue
             clips[name] = numbered.clip
             try:
                 if files.labels:
-                    clips[name] = _labelled(numbered, files)
+                    clips[name] = _labelled(numbered, files, numbering)
             except (ValueError, OSError) as error:
                 unlabelled[name] = str(error)
     return clips, left_out, unlabelled
 
 
-def _with_times(
-    name: str, files: _Files, network: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
-) -> _Numbered:
+def _with_times(name: str, files: _Files, how: _How, network: FrameFeatures | None) -> _Numbered:
     with naming(files.sources[name]):
-        numbered = _read_clip(name, files.sources[name], network, rate=rate, fps=fps, size=size)
+        numbered = _read_clip(name, files.sources[name], how, network)
     clip = replace(numbered.clip, **files.shown.get(name, _Shown())._asdict())
     if files.times:
         with naming(files.times[name]):
@@ -215,13 +219,13 @@ def _with_times(
     return numbered._replace(clip=clip)
 
 
-def _labelled(numbered: _Numbered, files: _Files) -> Clip:
+def _labelled(numbered: _Numbered, files: _Files, numbering: Numbering) -> Clip:
     clip, numbers, total = numbered
     if clip.name not in files.labels:
         raise FileNotFoundError(f"there is no {files.base / 'labels' / clip.name}.npy or .csv")
     path = files.labels[clip.name]
     with naming(path):
-        return replace(clip, labels=_labels(path, clip.times, numbers, total))
+        return replace(clip, labels=_labels(path, clip.times, numbers, total, numbering))
 
 
 def read_clip(
@@ -230,10 +234,12 @@ def read_clip(
     rate: float = RATE,
     fps: float = FPS,
     size: int | Sequence[int] = SIZE,
+    crop: Literal["moving"] | None = None,
     backbone: str | None = PRETRAINED,
     device: str | torch.device = "auto",
 ) -> Clip:
-    """One file as a clip without labels: features if it ends in `.npy`, else a video. Options: see `load`.
+    """One file as a clip without labels: features if it ends in `.npy`, else a video. Options: see `load`; to go with
+    clips of a folder, `fps` and `size` must be the same, as `Dataset.chosen` says them.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: the file cannot be read; the message names it.
@@ -242,12 +248,11 @@ def read_clip(
     _check_rate(rate)
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
-    features = None
-    if path.suffix != ".npy":
-        features = _network(backbone, rate=rate, fps=fps, size=size, device=device)
+    how = _How(rate, fps, size, crop)
+    network = None if path.suffix == ".npy" else how.network(backbone, device)
     name = Path(os.path.abspath(path)).stem  # of . and .. too
     with naming(path):
-        return _read_clip(name, path, features, rate=rate, fps=fps, size=size).clip
+        return _read_clip(name, path, how, network).clip
 
 
 def _check_rate(rate: float) -> None:
@@ -263,30 +268,37 @@ class _Numbered(NamedTuple):
     total: int
 
 
-def _network(
-    backbone: str | None, *, rate: float, fps: float, size: int | Sequence[int], device: str | torch.device
-) -> FrameFeatures | None:
-    if backbone is None:
-        return None
-    return FrameFeatures(backbone, rate=rate, fps=fps, size=_square(size), device=device)
+class _How(NamedTuple):
+    """Which frames are kept of a file, and how: options of `load`."""
+
+    rate: float
+    fps: float
+    size: int | Sequence[int]
+    crop: str | None
+
+    def network(self, backbone: str | None, device: str | torch.device) -> FrameFeatures | None:
+        """What makes features of videos with these options; `None` where they stay images."""
+        if backbone is None:
+            return None
+        options: dict[str, Any] = self._asdict() | {"size": self.square()}
+        return FrameFeatures(backbone, **options, device=device)
+
+    def square(self) -> Any:
+        """The size as `lac.data.video` takes it."""
+        return self.size if isinstance(self.size, int) else tuple(self.size)
 
 
-def _square(size: int | Sequence[int]) -> Any:
-    return size if isinstance(size, int) else tuple(size)
-
-
-def _read_clip(
-    name: str, path: Path, features: FrameFeatures | None, *, rate: float, fps: float, size: int | Sequence[int]
-) -> _Numbered:
+def _read_clip(name: str, path: Path, how: _How, network: FrameFeatures | None) -> _Numbered:
     if path.suffix == ".npy":
         frames = read_npy(path)
         count = len(frames) if frames.size and frames.ndim else 0  # a million rows of nothing are nothing
-        return _Numbered(Clip(name, frames, np.arange(count) / rate), np.arange(count), count)
-    if features is None:
-        found = read_numbered(path, fps=fps, size=_square(size), rate=rate)
+        return _Numbered(Clip(name, frames, np.arange(count) / how.rate), np.arange(count), count)
+    if network is None:
+        box = moving_box(path, rate=how.rate) if how.crop else None
+        found = read_numbered(path, fps=how.fps, size=how.square(), rate=how.rate, box=box)
         found = found._replace(frames=to_images(found.frames))
     else:
-        found = features.read(path)
+        found = network.read(path)
     return _Numbered(Clip(name, found.frames, found.times), found.numbers, found.total)
 
 
@@ -330,42 +342,35 @@ def _partners(base: Path, kind: str, of: str, sources: dict[str, Path], *suffixe
     return found
 
 
-def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int) -> np.ndarray:
+def _labels(path: Path, times: np.ndarray, numbers: np.ndarray, count: int, numbering: Numbering) -> np.ndarray:
     """Labels of the frames at `times`, which are `numbers` of `count` in the file of the clip: from a .npy with
     one label for each of the `count`, or from a CSV of times at which phases begin."""
-    if path.suffix == ".npy":
-        stored = read_npy(path)
-        if stored.shape != (count,):
-            given = f"{len(stored)} labels" if stored.ndim == 1 else f"labels of shape {stored.shape}"
-            near = " (off by one)" if stored.ndim == 1 and abs(len(stored) - count) == 1 else ""
-            raise DataError(
-                f"{path} holds {given}, but the clip has {count} frames{near}; give one label for each frame of the "
-                "file, -1 where a frame has no phase"
-            )
-        labels = stored[numbers]
-    else:
-        begins, phases = _phases(path)
-        labels = np.array([-1, *phases])[np.searchsorted(begins, times + 1e-6, side="right")]
-    if labels.dtype.kind in "biuf" and (labels > _MOST_LABELS).any():
-        raise DataError(f"{path}: a label must be at most {_MOST_LABELS}, got {labels.max()}")
-    return np.asarray(labels)
+    if path.suffix == ".csv":
+        return read_phases(path)[""].labels(times, numbers, numbering)
+    stored = read_npy(path)
+    if stored.shape != (count,):
+        given = f"{len(stored)} labels" if stored.ndim == 1 else f"labels of shape {stored.shape}"
+        near = " (off by one)" if stored.ndim == 1 and abs(len(stored) - count) == 1 else ""
+        raise DataError(
+            f"{path} holds {given}, but the clip has {count} frames{near}; give one label for each frame of the "
+            "file, -1 where a frame has no phase"
+        )
+    labels: np.ndarray = stored[numbers]
+    if labels.dtype.kind in "biuf" and (labels > MOST).any():
+        raise DataError(f"{path}: a label must be at most {MOST}, got {labels.max()}")
+    return labels
 
 
-def _phases(path: Path) -> tuple[list[float], list[int]]:
-    """When the phases of a CSV begin, and which they are."""
-    begins: list[float] = []
-    phases: list[int] = []
-    for line, row in read_table(path, ("time", "label"))[1]:
-        try:
-            begins.append(number(row["time"]))
-            phases.append(int(row["label"]))
-        except ValueError as error:
-            raise DataError(
-                f"{path}, line {line}: expected seconds and a whole number, like 1.2,3, got {','.join(row.values())!r}"
-            ) from error
-        if begins[-1] <= max(begins[:-1], default=-math.inf):
-            raise DataError(f"{path}, line {line}: times must increase, got {row['time']}")
-    return begins, phases
+def _numbering(files: _Files) -> Numbering:
+    """Which number a label of a CSV of the folder has."""
+    path = files.base / "label_names.json"
+    names = _strings(read_json(path), str(path)) if path.is_file() else []
+    tables = [files.labels[name] for name in sorted(files.labels) if files.labels[name].suffix == ".csv"]
+    phases = []
+    for table in tables:
+        with suppress(ValueError, OSError):  # which are told when the clip is read
+            phases.append(read_phases(table)[""])
+    return Numbering.of(phases, names, numbers=len(tables) < len(files.labels))
 
 
 def _strings(value: Any, where: str) -> list[str]:
@@ -396,8 +401,3 @@ def _split(base: Path, kind: str, names: list[str], val_share: float, seed: int)
     count = min(max(1, math.floor(val_share * len(names) + 0.5)), len(names) - 1)
     chosen = {names[k] for k in np.random.default_rng(seed).permutation(len(names))[:count]}
     return [name for name in names if name not in chosen], sorted(chosen)
-
-
-def _label_names(base: Path, count: int) -> list[str]:
-    path = base / "label_names.json"
-    return _strings(read_json(path), str(path)) if path.is_file() else [str(label) for label in range(count)]

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
@@ -21,7 +21,7 @@ import numpy as np
 from lac.errors import DataError
 
 MOST_UNPACKED = 1 << 30  # bytes that an .npz may unpack to, where it is not larger itself
-_SEPARATORS = ",;\t"
+_SEPARATORS = ",;\t"  # a file without names of columns is tried by the last one first: the comma may be of decimals
 
 
 def file_name(name: object) -> str:
@@ -138,7 +138,9 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not JSON: {error}") from error
 
 
-def read_table(path: Path, *headers: Sequence[str]) -> tuple[Sequence[str], list[tuple[int, Mapping[str, str]]]]:
+def read_table(
+    path: Path, *headers: Sequence[str], bare: Sequence[str] = (), numeric: str = ""
+) -> tuple[Sequence[str], list[tuple[int, Mapping[str, str]]]]:
     """The lines of a CSV file whose first line names its columns, in any order and among others.
 
     Cells are separated by comma, semicolon or tab, may stand in quotes, and are stripped of blanks; names of columns
@@ -147,36 +149,57 @@ def read_table(path: Path, *headers: Sequence[str]) -> tuple[Sequence[str], list
     Args:
         path: the file, in UTF-8 with or without its mark (BOM).
         headers: the columns that are needed, or several such sets; the first that is there is taken.
+        bare: the columns of a file that does not name them, in this order and without others; none: it must.
+        numeric: one of them. The first line holds no names if it has a number there.
 
     Returns:
         The columns of `headers` that are there, and for each line its number, from 1, and the text in each of them.
     """
-    wanted = " or ".join(",".join(header) for header in headers)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        first = next(iter(text.splitlines()), "")
+        lines = [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)]
+        lines = [(n, line) for n, line in lines if line.strip(_SEPARATORS + ' "')]
+        first = lines[0][1] if lines else ""
         for separator in _SEPARATORS:
-            (names,) = csv.reader([first], delimiter=separator) if first else ([],)
-            names = [name.strip().lower() for name in names]
+            names = [name.lower() for name in _cells(first, separator)]
             for header in headers:
                 if all(names.count(name) == 1 for name in header):
-                    return header, list(_lines(path, text, separator, names, header))
+                    return header, list(_rows(path, lines[1:], separator, names, header))
+        for separator in reversed(_SEPARATORS) if bare else ():
+            cells = _cells(first, separator, len(bare))
+            if len(cells) >= len(bare) and _is_number(cells[bare.index(numeric)]):
+                return bare, list(_rows(path, lines, separator, bare, bare))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    wanted = " or ".join(",".join(header) for header in headers)
+    without = f", or with cells in the order {','.join(bare)}" if bare else ""
     raise DataError(
         f"{path} must start with the line {wanted}, got {first[:80]!r}; more columns, another order, and semicolons or "
-        "tabs instead of commas are read too"
+        f"tabs instead of commas are read too{without}"
     )
 
 
-def _lines(
-    path: Path, text: str, separator: str, names: Sequence[str], header: Sequence[str]
+def _cells(line: str, separator: str, least: int = 0) -> list[str]:
+    """The cells of a line; with `least` those that are empty at its end are left out, down to so many."""
+    (row,) = csv.reader([line], delimiter=separator) if line else ([],)
+    cells = [cell.strip() for cell in row]
+    while least and len(cells) > least and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _rows(
+    path: Path, lines: Iterable[tuple[int, str]], separator: str, names: Sequence[str], header: Sequence[str]
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
-    for number, line in enumerate(text.splitlines()[1:], start=2):
-        (row,) = csv.reader([line], delimiter=separator) if line.strip() else ([],)
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
+    for number, line in lines:
+        cells = _cells(line, separator, len(names))
         if len(cells) != len(names):
             raise DataError(
                 f"{path}, line {number}: expected {len(names)} cells, {separator.join(names)!r}, got {line[:80]!r}"

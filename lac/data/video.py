@@ -37,6 +37,14 @@ class ShownFrame(NamedTuple):
     picture: Callable[[_Size | None], np.ndarray]
 
 
+class Box(NamedTuple):
+    """A part of a picture in its proportions, in shares of its height and width: 0, 0, 1 is all of it."""
+
+    top: float
+    left: float
+    side: float
+
+
 class Frames(NamedTuple):
     """What `read_frames` returns, and which of the video's `total` frames they are: numbers (T,) int64."""
 
@@ -91,8 +99,9 @@ def read_numbered(
     fps: float | None = None,
     size: int | tuple[int, int] | None = None,
     rate: float = RATE,
+    box: Box | None = None,
 ) -> Frames:
-    """`read_frames` with the numbers of the frames; `total` ends at the last one of `indices`."""
+    """`read_frames` with the numbers of the frames; `total` ends at the last one of `indices`. Of `box` alone."""
     if indices is not None and fps is not None:
         raise DataError("indices and fps exclude each other: give one of them")
     numbers = None if indices is None else [operator.index(number) for number in indices]
@@ -103,7 +112,7 @@ def read_numbered(
     times: dict[int, float] = {}
     wanted = None if numbers is None else set(numbers)
     count = 0
-    with closing(each_frame(path, fps=fps, size=size, rate=rate, only=wanted)) as source:
+    with closing(each_frame(path, fps=fps, size=size, rate=rate, only=wanted, box=box)) as source:
         for number, (time, picture) in enumerate(source):
             count = number + 1
             if picture is None:
@@ -135,12 +144,14 @@ def each_frame(
     size: int | tuple[int, int] | None = None,
     rate: float = RATE,
     only: Container[int] | None = None,
+    box: Box | None = None,
 ) -> Generator[tuple[float, np.ndarray | None]]:
     """The frames of a video one after the other, so that a long one need not fit into memory.
 
     Args:
         path, fps, size, rate: as in `read_frames`.
         only: numbers of the frames to keep; `None`: all.
+        box: the part of the pictures to keep; `None`: the whole.
 
     Yields:
         For every frame of the video its time, and its picture (H, W, 3) uint8, or `None` where it is not kept.
@@ -161,7 +172,18 @@ def each_frame(
                 # Times are rounded to the container's clock; a hundredth keeps a frame in its own interval.
                 before, interval = interval, math.floor((frame.time - start) * fps + 0.01)
                 keep = keep and interval != before
-            yield frame.time, frame.picture(target) if keep else None
+            yield frame.time, _part(frame, target, box) if keep else None
+
+
+def _part(frame: ShownFrame, size: _Size | None, box: Box | None) -> np.ndarray:
+    """The part `box` of a frame, at this size."""
+    if box is None:
+        return frame.picture(size)
+    whole = frame.shape if size is None else (max(1, round(size[0] / box.side)), max(1, round(size[1] / box.side)))
+    height, width = size or (max(1, round(whole[0] * box.side)), max(1, round(whole[1] * box.side)))
+    top = min(round(box.top * whole[0]), whole[0] - height)
+    left = min(round(box.left * whole[1]), whole[1] - width)
+    return np.ascontiguousarray(frame.picture(whole if size else None)[top : top + height, left : left + width])
 
 
 def frame_times(path: str | Path, *, rate: float = RATE) -> np.ndarray:
@@ -192,6 +214,37 @@ def count_frames(path: str | Path) -> int:
             if packets < promised:
                 raise DataError(_cut(path, packets, promised))
     return shown or len(frame_times(path))
+
+
+class Outline(NamedTuple):
+    """What a video says of itself: how long it is, how many frames a second it has, and their (H, W)."""
+
+    seconds: float
+    rate: float
+    shape: _Size
+
+
+def outline(path: str | Path, *, rate: float = RATE) -> Outline:
+    """What a video says of itself, without a look at its frames; `rate` is that of a folder of images.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `read_frames`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        with closing(shown_frames(path, rate)) as images:
+            shape = next(images).shape
+        return Outline(sum(file.suffix.lower() in IMAGES for file in path.iterdir()) / rate, rate, shape)
+    with _opened(path) as (container, stream, _):
+        if stream.duration is not None:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            seconds = container.duration / package("av", "PyAV").time_base
+        else:
+            times = frame_times(path)
+            seconds = float(times[-1] - times[0])
+        shape = stream.codec_context.height, stream.codec_context.width
+        return Outline(seconds, float(stream.average_rate or stream.guessed_rate or RATE), shape)
 
 
 def frames_at(

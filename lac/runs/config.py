@@ -211,7 +211,18 @@ class TrainConfig:
                 f"{path} lacks {', '.join(missing[:3])}{more}, but that of a run holds every setting: it has been cut "
                 "or changed, or another version of lac wrote it; bring the file back"
             )
-        return cls.read(path, overrides)
+        config = cls.read(path, overrides)
+        root = Path(config.data.root or "")
+        if config.data.name == "folder" and (root / "videos").is_dir() and not any(root.glob("features/*.npy")):
+            from lac.data.choice import FPS, SIZE
+
+            # A run of before they were chosen names them only where they were given.
+            return config.with_data_options({"fps": FPS, "size": SIZE} | config.data.options)
+        return config
+
+    def with_data_options(self, options: Mapping[str, Any]) -> TrainConfig:
+        """These settings with `options` of the data set among them."""
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, options={**self.data.options, **options}))
 
     def to_mapping(self) -> dict[str, Any]:
         """The nested mapping that `from_mapping` takes back."""

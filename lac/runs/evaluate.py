@@ -43,8 +43,8 @@ class EvalResult:
         retrieval_other_people: AP@K by K, of neighbours in clips of other people alone; empty where it is not known
             whose each clip is, or all are of one person.
         missing_classes: for "train" and "val" the labels that some clips of the split lack, with the number of those
-            clips. A label is one that any clip of either split has.
-        unseen_classes: by fraction the labels that none of its training clips has.
+            clips. A label is one that any clip of either split has. "train" is empty where no training clip has labels.
+        unseen_classes: by fraction the labels that none of its training clips has; empty where none has labels.
     """
 
     classification: dict[float, float]
@@ -100,7 +100,8 @@ def evaluate(
     neighbours tau takes the first. So a constant embedding gives NaN for tau instead of noise.
 
     A clip without labels, or without any frame that has a phase, is left out of the tasks; it counts in
-    `missing_classes`. A phase that the classifier has not seen is predicted wrongly, and counts so.
+    `missing_classes`. A phase that the classifier has not seen is predicted wrongly, and counts so. Where no training
+    clip has labels, classification and progression are NaN: they alone learn from labels.
 
     Args:
         embeddings_train, embeddings_val: for each clip (T, E), any floating type, finite.
@@ -113,20 +114,14 @@ def evaluate(
 
     Raises:
         TypeError: embeddings or labels that are no NumPy arrays of numbers.
-        ValueError: lengths that differ, no labelled frame in a split, fewer than two validation clips with labelled
-            frames, a single phase in all, embeddings that are not finite, or an option out of range. The message names
-            the split and the clip's place in it.
+        ValueError: lengths that differ, fewer than two validation clips with labelled frames, a single phase in all,
+            embeddings that are not finite, or an option out of range. The message names the split and the clip's place
+            in it.
     """
     _check_options(stride, fractions, ks, classifier)
     train = _labelled(embeddings_train, labels_train, "train")
     val = _labelled(embeddings_val, labels_val, "val")
-    if len(val) < 2:
-        raise DataError(
-            "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
-            "got 1"
-        )
-    if len(classes(train + val)) < 2:
-        raise DataError(f"all labelled frames have the label {train[0][1][0]}: there is nothing to tell apart")
+    _check_phases(train, val, labels_val)
     counts = {float(fraction): max(1, int(fraction * len(train))) for fraction in fractions}
     labels = classes(train + val)
     people = _people(persons_val, labels_val)
@@ -142,10 +137,10 @@ def evaluate(
         classifier=classifier,
         stride=stride,
         missing_classes={
-            "train": _missing(labels, train, len(embeddings_train)),
+            "train": _missing(labels, train, len(embeddings_train)) if train else {},
             "val": _missing(labels, val, len(embeddings_val)),
         },
-        unseen_classes={f: sorted(labels - classes(train[:count])) for f, count in counts.items()},
+        unseen_classes={f: sorted(labels - classes(train[:count])) for f, count in counts.items()} if train else {},
     )
 
 
@@ -215,10 +210,24 @@ def _labelled(embeddings: Sequence[np.ndarray], labels: Sequence[np.ndarray | No
             raise DataError(f"{where}: {_NOT_FINITE}")
         if label is not None and (chosen := label >= 0).any():
             kept.append((embedding[chosen].astype(np.float64), label[chosen]))
-    if not kept:
-        lack = "labels" if all(label is None for label in labels) else "frame with a label >= 0"
-        raise DataError(f"the {split} split has no {lack}; the evaluation needs phases in both splits")
     return kept
+
+
+def _check_phases(train: Labelled, val: Labelled, labels_val: Sequence[np.ndarray | None]) -> None:
+    """Whether there is anything to judge."""
+    if not val:
+        lack = "labels" if all(label is None for label in labels_val) else "frame with a label >= 0"
+        raise DataError(
+            f"the val split has no {lack}; retrieval and Kendall's tau need two validation clips with phases, accuracy "
+            "and progression training clips with phases too"
+        )
+    if len(val) < 2:
+        raise DataError(
+            "retrieval and Kendall's tau compare validation clips with each other: at least 2 with phases are needed, "
+            "got 1"
+        )
+    if len(classes(train + val)) < 2:
+        raise DataError(f"all labelled frames have the label {val[0][1][0]}: there is nothing to tell apart")
 
 
 def _people(persons: Sequence[str] | None, labels: Sequence[np.ndarray | None]) -> list[str]:

@@ -20,9 +20,9 @@ def accuracy(train: Labelled, val: Labelled, classifier: str) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.svm import SVC
 
-    features, labels = (np.concatenate(part) for part in zip(*train, strict=True))
-    if len(np.unique(labels)) < 2:
+    if len(classes(train)) < 2:
         return float("nan")
+    features, labels = (np.concatenate(part) for part in zip(*train, strict=True))
     model = LogisticRegression(solver="lbfgs", max_iter=100_000) if classifier == "logistic" else SVC()
     model.fit(features, labels)
     features, labels = (np.concatenate(part) for part in zip(*val, strict=True))

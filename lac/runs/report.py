@@ -15,6 +15,7 @@ from lac.runs.page import Media, Page, to_html
 
 REPORT = "report.html"
 METRICS = "metrics.json"
+_JUDGED = ("clips", "results", "alignment", "verdict", "doubts", "left_out")
 _LARGEST = 6_000_000  # bytes of a file that is put into the page
 _TYPES = {".png": "image/png", ".mp4": "video/mp4"}
 # By file: the heading, and how to read it.
@@ -55,7 +56,7 @@ def write_page(folder: str | Path, judged: Mapping[str, Any] | None = None) -> P
     folder = Path(folder)
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     if judged is not None:
-        metrics = _judged_anew(metrics, judged)
+        metrics |= {key: judged[key] for key in _JUDGED if key in judged}
     page = Page(
         title=str(metrics.get("data", folder.name)),
         run=folder.absolute().name,
@@ -66,14 +67,6 @@ def write_page(folder: str | Path, judged: Mapping[str, Any] | None = None) -> P
     with atomic_path(folder / REPORT) as temporary:
         temporary.write_text(to_html(page), encoding="utf-8")
     return folder / REPORT
-
-
-def _judged_anew(metrics: dict[str, Any], judged: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of a run with other results; where they differ, the verdict on the old ones is not shown."""
-    if judged["results"] != metrics.get("results"):
-        metrics = {key: value for key, value in metrics.items() if key != "verdict"}
-    shown = ("clips", "results", "alignment", "verdict", "doubts", "left_out")
-    return metrics | {key: judged[key] for key in shown if key in judged}
 
 
 def _medium(plots: Path, name: str, metrics: Mapping[str, Any]) -> Media | None:

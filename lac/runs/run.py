@@ -48,6 +48,7 @@ from lac.runs.folder import check_space, check_vacant, remains
 from lac.runs.report import write_page
 from lac.runs.sampling import Sampler
 from lac.runs.state import State, start
+from lac.runs.verdict import Known, verdict
 from lac.system import describe, pick_device
 
 
@@ -128,6 +129,7 @@ def train(
             check_vacant(folder)
         device = pick_device(config.train.device)
         dataset = config.data.load(device)
+        config = config.with_data_options(dataset.chosen)
         state = start(config, dataset, device)
         if init is not None:
             begin_with(state, init)
@@ -182,11 +184,12 @@ def _run(
         "clips": {"train": len(dataset.train), "val": len(dataset.val)},
         "left_out": dict(dataset.left_out),
         "unlabelled": dict(dataset.unlabelled),
-        "doubts": doubts(dataset),
+        "doubts": doubts(dataset, view=config.augment["frames"], options=config.data.options),
         "steps": state.step,
         "init": state.init,
         "results": {name: row.to_dict() for name, row in rows.items()},
         "not_evaluated": not_evaluated,
+        "verdict": verdict(rows, Known.of(dataset, config)),
         "pictures": shown,
         "not_drawn": not_drawn,
         "environment": describe(device),

@@ -38,11 +38,13 @@ class Content:
         video: a file, or the images of the frames in order, as files or as the bytes of JPEG files.
         labels: (T,) whole numbers, one a frame, negative for no phase, or `None`.
         note: what the format itself changed, for the report.
+        unlabelled: why it has no labels, where some were meant for it.
     """
 
     video: Path | Sequence[Path | bytes]
     labels: np.ndarray | None = None
     note: str = ""
+    unlabelled: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,8 @@ class _Converted(NamedTuple):
         if clip.labels is not None:
             _write_labels(root, item.name, clip.labels)
             self.labels.setdefault(item.task, Counter()).update(clip.labels.tolist())
-        note = {"note": clip.note} if clip.note else {}
-        self.clips[item.task, item.name] = about | {"frames": frames} | note
+        said = {key: text for key in ("note", "unlabelled") if (text := getattr(clip, key))}
+        self.clips[item.task, item.name] = about | {"frames": frames} | said
 
     def why_none(self) -> str:
         """The reasons for which no clip is left, and an example."""
