@@ -77,13 +77,18 @@ def embed_long(model: nn.Module, clip: Clip, device: torch.device | str = "cpu",
         last = len(clip) - window
         starts = [*range(0, last, window // 2), last]
         borders = [0, *((a + b + window) // 2 for a, b in pairwise(starts)), len(clip)]
-        embedded = []
-        for start, (first, end) in zip(starts, pairwise(borders), strict=True):
-            inside = slice(start, start + window)
-            piece = replace(clip, frames=clip.frames[inside], times=clip.times[inside], labels=None, guide=None)
-            (z,) = _embed(model, [piece], device)
-            embedded.append(z[first - start : end - start].copy())  # else all of z is kept
+        middles = list(zip(starts, pairwise(borders), strict=True))
+        embedded, at_a_time = [], max(1, WINDOW // window)
+        for group in (middles[k : k + at_a_time] for k in range(0, len(middles), at_a_time)):
+            pieces = [_piece(clip, start, window) for start, _ in group]
+            for z, (start, (first, end)) in zip(_embed(model, pieces, device), group, strict=True):
+                embedded.append(z[first - start : end - start].copy())  # else all of z is kept
     return np.concatenate(embedded)
+
+
+def _piece(clip: Clip, start: int, frames: int) -> Clip:
+    inside = slice(start, start + frames)
+    return replace(clip, frames=clip.frames[inside], times=clip.times[inside], labels=None, guide=None)
 
 
 def _embed(model: nn.Module, clips: Sequence[Clip], device: torch.device | str) -> list[np.ndarray]:

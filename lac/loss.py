@@ -254,9 +254,10 @@ class LACLoss(nn.Module):
         """
         with torch.autocast(device_type=z1.device.type, enabled=False):
             first, second = centred_pairs(*unit_pairs(z1, z2, None, None, lengths1, lengths2))
-            return self._signed(first.z, second.z)
+            return self.signed(first.z, second.z)
 
-    def _signed(self, unit1: Tensor, unit2: Tensor) -> Tensor:
+    def signed(self, unit1: Tensor, unit2: Tensor) -> Tensor:
+        """`scores` of unit vectors that what is common to each sequence was taken off already."""
         scores: Tensor = softplus(self.raw_scale) * (unit1 @ unit2.mT - self.margin)
         return scores
 
@@ -423,7 +424,7 @@ class LACLoss(nn.Module):
         """Scores with lengths, and the penalties; by the aligner's parts, since all is checked already."""
         gap_open, gap_extend = self.aligner.gaps(first.z, second.z, first.times, second.times)
         lengths1, lengths2 = (s.lengths.to(torch.int32) for s in (first, second))
-        return Pairs(self._signed(first.z, second.z), lengths1, lengths2), gap_open, gap_extend
+        return Pairs(self.signed(first.z, second.z), lengths1, lengths2), gap_open, gap_extend
 
     def _score(self, first: Sequences, second: Sequences) -> Tensor:
         """a (B,), the soft score per frame of the shorter sequence."""

@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from lac.call import centred_pairs, unit_pairs
 from lac.consensus import AlignedTogether, Consensus
 from lac.data.base import Clip
-from lac.embed import embed_clips
+from lac.embed import embed_clips, embed_long
 from lac.errors import DataError
 from lac.functional import hard_alignment, smith_waterman, soft_alignment
 from lac.guides import small_frames, with_guides
 from lac.loss import Aligned, LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.paths import expected_paths
+from lac.search import Compared
 
 MOST_BYTES = 4e9  # that the consensus of several clips may take
+LEAST_WINDOW = 64  # frames of a recording that are embedded together at least, however short the query
 _TENSORS = 7  # of (clips x longest)^2 float32 numbers; 6.2 is the most that was measured
 
 
@@ -45,6 +48,10 @@ class Way(Protocol):
 
     def pair(self, first: Clip, second: Clip, vectors: Sequence[Tensor]) -> Aligned:
         """Two clips alone, of such vectors: as a batch of one pair."""
+        ...
+
+    def compared(self, query: Clip, recording: Clip) -> Compared:
+        """A query beside a recording of any length, to find it there: see `lac.search.find`."""
         ...
 
 
@@ -77,6 +84,24 @@ class Trained:
         (z1, z2), (times1, times2) = vectors, seconds((first, second), vectors[0])
         with torch.no_grad():
             return self.loss.align(z1[None], z2[None], times1=times1[None], times2=times2[None])
+
+    def compared(self, query: Clip, recording: Clip) -> Compared:
+        """By the loss's similarity and gaps; the recording is embedded in windows of twice the query's length, so that
+        its frames see about as much around them as those of the query."""
+        device = next(self.encoder.parameters()).device
+        z = [embed_clips(self.encoder, [query], device)[0]]
+        z.append(embed_long(self.encoder, recording, device, window=max(2 * len(query), LEAST_WINDOW)))
+        z1, z2 = (torch.from_numpy(x).to(device)[None] for x in z)
+        times1, times2 = seconds((query, recording), z1)
+        first, second = centred_pairs(*unit_pairs(z1, z2, times1[None], times2[None], None, None))
+
+        def problem(frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            others, times = second.z[0][frames], second.times[0][places]
+            with torch.no_grad():
+                gaps = self.loss.aligner.gaps(first.z.expand(len(frames), -1, -1), others, first.times, times)
+                return self.loss.signed(first.z, others), *gaps
+
+        return Compared(query.times, recording.times, problem, device, self.loss.aligner.backend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +138,20 @@ class Raw:
         score = smith_waterman(scores, gap_open=gap_open, gap_extend=gap_extend, temperature=temperature)
         best = hard_alignment(scores, gap_open=gap_open, gap_extend=gap_extend).score
         return Aligned(scores, posterior, expected_paths(posterior), score, best)
+
+    def compared(self, query: Clip, recording: Clip) -> Compared:
+        """By steps 1 and 2 of the consensus."""
+        settings = self.consensus
+        batch = _batch(self, (query, recording), self.vectors((query, recording)))
+        given = settings.given(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
+        first, second = settings.compared(given)
+        first = first[: len(query)]
+        gaps = first.new_tensor(settings.gap_open), first.new_tensor(settings.gap_extend)
+
+        def problem(frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return first @ second[frames].mT - settings.margin, *gaps
+
+        return Compared(query.times, recording.times, problem, first.device)
 
 
 def align_together(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> AlignedTogether:

@@ -1,0 +1,221 @@
+"""Where in a recording does happen what a query shows? Every occurrence, with how likely it is to be chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lac import checks, solve
+from lac_kernels.problem import Problem
+
+LONGEST = 3  # times the query's length that an occurrence may last
+_CELLS = 1 << 22  # that are aligned at a time
+_SHUFFLES, _WINDOWS, _MOST_WINDOWS = 4, 64, 1000  # of the shuffled recording: at least, at least, and at most
+
+
+class Compared(NamedTuple):
+    """A query of N frames beside a recording of T, to be compared piece by piece.
+
+    Attributes:
+        query_times: (N,) float64 seconds.
+        times: (T,) float64 seconds of the recording.
+        problem: takes frames of the recording (P, L) int64 and where they stand (P, L) int64, and returns the signed
+            scores (P, N, L) of the query with these frames, and both penalties, which broadcast to them.
+        device: of the frames that `problem` takes.
+        backend: of the alignments, as in `lac.smith_waterman`.
+    """
+
+    query_times: np.ndarray
+    times: np.ndarray
+    problem: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    device: torch.device
+    backend: str = "auto"
+
+
+class Occurrence(NamedTuple):
+    """Where a recording shows what a query shows.
+
+    Attributes:
+        score: of the local alignment, in units of the similarity.
+        chance: the probability that an alignment so good is found where nothing is, see `Chance`.
+        path: (K, 2) int64 matched frames of the query and of the recording, both increasing.
+        start: second of the recording at which the query's first frame would lie, by the time before its first match.
+        end: that of its last frame; both within the recording.
+    """
+
+    score: float
+    chance: float
+    path: np.ndarray
+    start: float
+    end: float
+
+
+class Chance(NamedTuple):
+    r"""How well a query matches where it does not occur: the law of extreme values, fitted to a shuffled recording.
+
+    The recording is cut into blocks of half the query's length, which are shuffled, so that frames are as alike and as
+    smooth as they were, and the order that an occurrence needs is lost. Of windows of twice the query's length the best
+    scores S are taken; they follow about a Gumbel law,
+
+        P(S > s) = 1 - exp(-exp(-(s - location) / scale)),
+
+    whose location and scale are given by their mean and deviation (S. Karlin and S. Altschul, "Methods for assessing
+    the statistical significance of molecular sequence features by using general scoring schemes", 1990). Backwards the
+    recording is no such null: many a movement is its own mirror image.
+
+    Attributes:
+        location: see above.
+        scale: see above, >= 0.
+        windows: how many there are in all that is searched.
+    """
+
+    location: float
+    scale: float
+    windows: float
+
+    def of(self, score: float) -> float:
+        """The probability that the best of all windows scores as much: 1 - exp(-windows P(S > score))."""
+        above = (score - self.location) / max(self.scale, 1e-12)
+        expected = self.windows * -math.expm1(-math.exp(-min(max(above, -700.0), 700.0)))
+        return -math.expm1(-expected)
+
+
+def find(compared: Compared, k: int = 20, *, chance: float = 0.05, searched: float | None = None) -> list[Occurrence]:
+    """The at most k best occurrences of a query in a recording, best first: local alignments that keep apart.
+
+    They are those of `lac.local_alignments` of the whole, as long as none lasts longer than `LONGEST` times the query,
+    but the recording is aligned in overlapping pieces, so that memory does not grow with it and time only by its
+    length. An alignment that lies for more than half within an occurrence found before is a part of that one. Equal
+    scores come in the order of time.
+
+    Args:
+        compared: query and recording.
+        k: >= 1.
+        chance: the greatest probability of being found where nothing is, in (0, 1]; 1 gives all that score above 0.
+        searched: frames in all recordings that are searched together, among which so good a match may come by chance.
+            Default: those of this recording.
+
+    Raises:
+        ValueError, TypeError: an argument out of its range, or scores that are not finite.
+    """
+    checks.count("k", k)
+    if not 0 < checks.finite("chance", chance) <= 1:
+        raise ValueError(f"chance must lie in (0, 1], got {chance}")
+    null = by_chance(compared, searched)
+    found: list[Occurrence] = []
+    for score, path in _alignments(compared):
+        here = Occurrence(score, null.of(score), path, *_extent(path, compared))
+        if here.chance > chance:
+            break
+        if all(_overlap(here, other) <= 0.5 for other in found):
+            found.append(here)
+        if len(found) == k:
+            break
+    return found
+
+
+def by_chance(compared: Compared, searched: float | None = None) -> Chance:
+    """How well the query matches where it does not occur; see `Chance`, and `find` for the arguments."""
+    n, t = len(compared.query_times), len(compared.times)
+    width, block = min(2 * n, t), max(1, n // 2)
+    each = t // width
+    shuffles = max(_SHUFFLES, math.ceil(_WINDOWS / each))
+    rng = np.random.default_rng(0)
+    blocks = np.array_split(np.arange(t), range(block, t, block))
+    places = np.arange(each * width).reshape(each, width)
+    scores: list[np.ndarray] = []
+    for _ in range(shuffles):
+        order = np.concatenate([blocks[b] for b in rng.permutation(len(blocks))])
+        windows = places if each * shuffles <= _MOST_WINDOWS else rng.permutation(places)[: _MOST_WINDOWS // shuffles]
+        scores += [score for score, _, _ in _solved(compared, order[windows], windows)]
+    values = np.concatenate(scores).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("the scores of the query with the recording are not finite")
+    scale = float(values.std()) * math.sqrt(6) / math.pi
+    return Chance(float(values.mean()) - np.euler_gamma * scale, scale, max((searched or t) / width, 1.0))
+
+
+def _alignments(compared: Compared) -> Iterator[tuple[float, np.ndarray]]:
+    """Local alignments that share no column, best first: score, and matched frames (K, 2) of query and recording."""
+    t = len(compared.times)
+    span = min(LONGEST * len(compared.query_times), t)
+    length = min(4 * span, t)
+    starts = np.append(np.arange(0, t - length, max(length - span, 1)), t - length)
+    frames = starts[:, None] + np.arange(length)
+    taken = np.zeros(t, dtype=bool)
+    scores, paths = np.empty(len(starts)), [np.empty((0, 2), np.int64)] * len(starts)
+
+    def solve_again(pieces: np.ndarray) -> None:
+        place = 0
+        for score, path, count in _solved(compared, frames[pieces], frames[pieces], taken):
+            for k, n in enumerate(count.tolist()):
+                piece = pieces[place + k]
+                scores[piece] = score[k]
+                paths[piece] = path[k, :n] + [0, starts[piece]]
+            place += len(score)
+
+    solve_again(np.arange(len(starts)))
+    if not np.isfinite(scores).all():
+        raise ValueError("the scores of the query with the recording are not finite")
+    while scores[best := int(scores.argmax())] > 0:
+        path = paths[best]
+        yield float(scores[best]), path
+        first, last = path[0, 1], path[-1, 1]
+        taken[first : last + 1] = True
+        solve_again(np.flatnonzero((starts <= last) & (starts + length > first)))
+
+
+def _solved(
+    compared: Compared, frames: np.ndarray, places: np.ndarray, taken: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The best alignment of the query with each of these pieces (P, L), some at a time: what `solve.hard` returns.
+
+    Args:
+        compared: see there.
+        frames: of the recording.
+        places: where they stand.
+        taken: (T,) frames that must be neither matched nor skipped.
+    """
+    at_a_time = max(1, _CELLS // (len(compared.query_times) * frames.shape[1]))
+    for k in range(0, len(frames), at_a_time):
+        here, there = (torch.from_numpy(x[k : k + at_a_time]).to(compared.device) for x in (frames, places))
+        scores, gap_open, gap_extend = compared.problem(here, there)
+        opened, extended = (_three(gap, scores) for gap in (gap_open, gap_extend))
+        if taken is not None and (shut := taken[frames[k : k + at_a_time]]).any():
+            closed = torch.from_numpy(shut).to(compared.device)[:, None, :]
+            scores = scores.masked_fill(closed, -torch.inf)
+            opened, extended = (_shut(gap, closed) for gap in (opened, extended))
+        problem = Problem(scores, opened, extended, scores.new_ones(()), None, None)
+        score, path, count = solve.hard(problem, compared.backend)
+        yield score.cpu().numpy(), path.cpu().numpy(), count.cpu().numpy()
+
+
+def _three(gap: Tensor, scores: Tensor) -> Tensor:
+    gap = gap.detach().to(scores)
+    return gap.reshape((1,) * (3 - gap.dim()) + tuple(gap.shape))
+
+
+def _shut(gap: Tensor, closed: Tensor) -> Tensor:
+    """No gap steps over what is closed (P, 1, L)."""
+    return gap.expand(len(closed), gap.shape[1], closed.shape[2]).masked_fill(closed, torch.inf)
+
+
+def _extent(path: np.ndarray, compared: Compared) -> tuple[float, float]:
+    """`start` and `end` of `Occurrence`."""
+    query, times = compared.query_times, compared.times
+    (first, start), (last, end) = path[0], path[-1]
+    begin = times[start] - (query[first] - query[0])
+    until = times[end] + (query[-1] - query[last])
+    return float(max(begin, times[0])), float(min(until, times[-1]))
+
+
+def _overlap(one: Occurrence, other: Occurrence) -> float:
+    """The share of the shorter of two occurrences that lies within the other."""
+    common = min(one.end, other.end) - max(one.start, other.start)
+    shorter = min(one.end - one.start, other.end - other.start)
+    return max(common, 0.0) / shorter if shorter > 0 else float(common >= 0)
