@@ -12,7 +12,7 @@ from tiny_run import flags, write_clips
 from tiny_video import grey, write_video, write_videos
 
 from lac.cli import evaluate, train
-from lac.data.side_by_side import write_side_by_side
+from lac.data.side_by_side import Following, write_side_by_side
 from lac.data.video import read_frames
 from lac.runs import drawing, report
 from lac.runs.markup import Html, tag
@@ -268,13 +268,15 @@ def test_a_page_that_cannot_be_written_costs_no_evaluation(run, tmp_path, monkey
 def test_a_part_of_the_side_by_side_video(tmp_path):
     film = write_video(tmp_path / "a.mp4", grey(6 * np.arange(40)), np.arange(40) / 20)
     times = np.arange(40) / 20
-    assert write_side_by_side(tmp_path / "both.mp4", film, film, times, times, between=(0.5, 1.0)) == 11
+    other = [Following(film, "b", times, times)]
+    assert write_side_by_side(tmp_path / "both.mp4", film, "a", other, between=(0.5, 1.0)) == 11
     frames, shown = read_frames(tmp_path / "both.mp4")
     np.testing.assert_allclose(shown, np.arange(11) / 20, rtol=0, atol=1 / 90_000)
-    for half in (frames[:, :, :14], frames[:, :, 18:]):
+    below, (left, right) = frames[:, -100:], np.array([0.25, 0.75]) * frames.shape[2]
+    for half in (below[:, :, int(left) - 20 : int(left) + 20], below[:, :, int(right) - 20 : int(right) + 20]):
         np.testing.assert_allclose(half.mean(axis=(1, 2, 3)), 6 * np.arange(10, 21), rtol=0, atol=4)
     with pytest.raises(ValueError, match="no frame between 5 and 6 s"):
-        write_side_by_side(tmp_path / "none.mp4", film, film, times, times, between=(5, 6))
+        write_side_by_side(tmp_path / "none.mp4", film, "a", other, between=(5, 6))
     assert not (tmp_path / "none.mp4").exists()
 
 
