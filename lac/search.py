@@ -26,14 +26,14 @@ class Compared(NamedTuple):
         times: (T,) float64 seconds of the recording.
         problem: takes frames of the recording (P, L) int64 and where they stand (P, L) int64, and returns the signed
             scores (P, N, L) of the query with these frames, and both penalties, which broadcast to them.
-        device: of the frames that `problem` takes.
+        frames: what is compared, (N, E) of the query and (T, E) of the recording, without what is common to each.
         backend: of the alignments, as in `lac.smith_waterman`.
     """
 
     query_times: np.ndarray
     times: np.ndarray
     problem: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-    device: torch.device
+    frames: tuple[Tensor, Tensor]
     backend: str = "auto"
 
 
@@ -42,7 +42,8 @@ class Occurrence(NamedTuple):
 
     Attributes:
         score: of the local alignment, in units of the similarity.
-        chance: the probability that an alignment so good is found where nothing is, see `Chance`.
+        chance: of the occurrences found that are at least as good, the share that is expected where nothing is, from 0
+            to 1, see `Chance`; of the best one nearly the probability that it is chance.
         path: (K, 2) int64 matched frames of the query and of the recording, both increasing.
         start: second of the recording at which the query's first frame would lie, by the time before its first match.
         end: that of its last frame; both within the recording.
@@ -58,15 +59,16 @@ class Occurrence(NamedTuple):
 class Chance(NamedTuple):
     r"""How well a query matches where it does not occur: the law of extreme values, fitted to a shuffled recording.
 
-    The recording is cut into blocks of half the query's length, which are shuffled, so that frames are as alike and as
-    smooth as they were, and the order that an occurrence needs is lost. Of windows of twice the query's length the best
-    scores S are taken; they follow about a Gumbel law,
+    The recording is cut into blocks of half the query's length, from anywhere, which are shuffled, so that frames are as
+    alike and as smooth as they were, and the order that an occurrence needs is lost. Of windows of twice the query's
+    length the best scores S are taken; they follow about a Gumbel law,
 
         P(S > s) = 1 - exp(-exp(-(s - location) / scale)),
 
     whose location and scale are given by their mean and deviation (S. Karlin and S. Altschul, "Methods for assessing
     the statistical significance of molecular sequence features by using general scoring schemes", 1990). Backwards the
-    recording is no such null: many a movement is its own mirror image.
+    recording is no such null: many a movement is its own mirror image. Where most of a recording is occurrences, so are
+    most of its shuffled halves, and little is beyond chance.
 
     Attributes:
         location: see above.
@@ -78,11 +80,10 @@ class Chance(NamedTuple):
     scale: float
     windows: float
 
-    def of(self, score: float) -> float:
-        """The probability that the best of all windows scores as much: 1 - exp(-windows P(S > score))."""
+    def expected(self, score: float) -> float:
+        """How many windows score more where nothing is: windows P(S > score)."""
         above = (score - self.location) / max(self.scale, 1e-12)
-        expected = self.windows * -math.expm1(-math.exp(-min(max(above, -700.0), 700.0)))
-        return -math.expm1(-expected)
+        return self.windows * -math.expm1(-math.exp(-min(max(above, -700.0), 700.0)))
 
 
 def find(compared: Compared, k: int = 20, *, chance: float = 0.05, searched: float | None = None) -> list[Occurrence]:
@@ -96,7 +97,8 @@ def find(compared: Compared, k: int = 20, *, chance: float = 0.05, searched: flo
     Args:
         compared: query and recording.
         k: >= 1.
-        chance: the greatest probability of being found where nothing is, in (0, 1]; 1 gives all that score above 0.
+        chance: the greatest share of what is found that may be chance, in (0, 1]; 1 gives all that score above 0. Where
+            nothing is, anything is found with about this probability.
         searched: frames in all recordings that are searched together, among which so good a match may come by chance.
             Default: those of this recording.
 
@@ -109,14 +111,14 @@ def find(compared: Compared, k: int = 20, *, chance: float = 0.05, searched: flo
     null = by_chance(compared, searched)
     found: list[Occurrence] = []
     for score, path in _alignments(compared):
-        here = Occurrence(score, null.of(score), path, *_extent(path, compared))
-        if here.chance > chance:
-            break
+        here = Occurrence(score, null.expected(score), path, *_extent(path, compared))
         if all(_overlap(here, other) <= 0.5 for other in found):
             found.append(here)
         if len(found) == k:
             break
-    return found
+    shares = [min(here.chance / rank, 1.0) for rank, here in enumerate(found, start=1)]
+    least = np.minimum.accumulate(shares[::-1])[::-1]  # a better one is no less sure (Benjamini and Hochberg, 1995)
+    return [here._replace(chance=float(share)) for here, share in zip(found, least, strict=True) if share <= chance]
 
 
 def by_chance(compared: Compared, searched: float | None = None) -> Chance:
@@ -126,10 +128,10 @@ def by_chance(compared: Compared, searched: float | None = None) -> Chance:
     each = t // width
     shuffles = max(_SHUFFLES, math.ceil(_WINDOWS / each))
     rng = np.random.default_rng(0)
-    blocks = np.array_split(np.arange(t), range(block, t, block))
     places = np.arange(each * width).reshape(each, width)
     scores: list[np.ndarray] = []
     for _ in range(shuffles):
+        blocks = np.split(np.arange(t), range(1 + int(rng.integers(block)), t, block))
         order = np.concatenate([blocks[b] for b in rng.permutation(len(blocks))])
         windows = places if each * shuffles <= _MOST_WINDOWS else rng.permutation(places)[: _MOST_WINDOWS // shuffles]
         scores += [score for score, _, _ in _solved(compared, order[windows], windows)]
@@ -183,11 +185,11 @@ def _solved(
     """
     at_a_time = max(1, _CELLS // (len(compared.query_times) * frames.shape[1]))
     for k in range(0, len(frames), at_a_time):
-        here, there = (torch.from_numpy(x[k : k + at_a_time]).to(compared.device) for x in (frames, places))
+        here, there = (torch.from_numpy(x[k : k + at_a_time]).to(compared.frames[1].device) for x in (frames, places))
         scores, gap_open, gap_extend = compared.problem(here, there)
         opened, extended = (_three(gap, scores) for gap in (gap_open, gap_extend))
         if taken is not None and (shut := taken[frames[k : k + at_a_time]]).any():
-            closed = torch.from_numpy(shut).to(compared.device)[:, None, :]
+            closed = torch.from_numpy(shut).to(compared.frames[1].device)[:, None, :]
             scores = scores.masked_fill(closed, -torch.inf)
             opened, extended = (_shut(gap, closed) for gap in (opened, extended))
         problem = Problem(scores, opened, extended, scores.new_ones(()), None, None)

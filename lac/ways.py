@@ -101,7 +101,7 @@ class Trained:
                 gaps = self.loss.aligner.gaps(first.z.expand(len(frames), -1, -1), others, first.times, times)
                 return self.loss.signed(first.z, others), *gaps
 
-        return Compared(query.times, recording.times, problem, device, self.loss.aligner.backend)
+        return Compared(query.times, recording.times, problem, (first.z[0], second.z[0]), self.loss.aligner.backend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +151,7 @@ class Raw:
         def problem(frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return first @ second[frames].mT - settings.margin, *gaps
 
-        return Compared(query.times, recording.times, problem, first.device)
+        return Compared(query.times, recording.times, problem, (first, second[: len(recording)]))
 
 
 def align_together(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> AlignedTogether:
