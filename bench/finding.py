@@ -221,7 +221,7 @@ def average_precision(hits: Sequence[tuple[bool, float]], occurrences: int) -> f
 
 
 def judged(hits: Sequence[Hit], there: Sequence[tuple[int, int]]) -> list[float]:
-    """For each hit, best first, what it and an occurrence not yet found cover together, of what they cover; 0: wrong."""
+    """For each hit, best first, its part in `common` with an occurrence not yet found; 0 where it is wrong."""
     left, shares = list(there), []
     for hit in sorted(hits, key=lambda hit: -hit.score):
         by_share = {

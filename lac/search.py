@@ -59,9 +59,9 @@ class Occurrence(NamedTuple):
 class Chance(NamedTuple):
     r"""How well a query matches where it does not occur: the law of extreme values, fitted to a shuffled recording.
 
-    The recording is cut into blocks of half the query's length, from anywhere, which are shuffled, so that frames are as
-    alike and as smooth as they were, and the order that an occurrence needs is lost. Of windows of twice the query's
-    length the best scores S are taken; they follow about a Gumbel law,
+    The recording is cut into blocks of half the query's length, which are shuffled: frames are as alike and as smooth
+    as they were, and the order that an occurrence needs is lost. Of windows of twice the query's length the best scores
+    S are taken; they follow about a Gumbel law,
 
         P(S > s) = 1 - exp(-exp(-(s - location) / scale)),
 
