@@ -8,8 +8,10 @@ or do nothing in training. "raw": frames as they are, `lac.ways.Raw`; "learned":
 on pairs of recordings of two people that show the same thing, each between pieces of other recordings, without a
 clock: `loss(z1, z2, times1=, times2=, same_clock=False, groups=)`.
 
-A hit is right if it and an occurrence not yet found cover half of what both cover together. watch: how many repetitions
-are in a recording, counted as the occurrences of its middle one.
+A hit is right if it and an occurrence not yet found cover half of what both cover together.
+
+watch: how many repetitions are in a recording, counted as the occurrences of its middle one (raw, all that score above
+0), beside the guess of 20; the truth is a rule's, see `lac.data.watch`. speed: fifty frames in 100,000, of 128 numbers.
 
 Rows are appended to bench/results/finding.csv as they finish; a row that is there already is not made again.
 `python -m bench.report` makes the tables.
@@ -32,16 +34,17 @@ from lac import FrameEncoder, LACLoss
 from lac.data import Clip, load
 from lac.data.augment import collate, whole
 from lac.data.untrimmed import untrim
-from lac.search import LONGEST, find
+from lac.search import LONGEST, Compared, find
 from lac.similarity import unit
 from lac.system import describe
 from lac.ways import Raw, Trained, Way
 
 ROWS = RESULTS / "finding.csv"
+RATE = 25.0  # frames a second
 STEPS, PAIRS, NOISE, FOUND = 400, 20, 0.1, 40  # of training, in a batch, of frames; most hits in a stream
 FIELDS = [
     "data", "features", "method", "seed", "steps", "ap", "overlap", "found", "precision", "recall", "queries",
-    "occurrences", "seconds", "device", "torch", "lac", "commit", "date", "command",
+    "occurrences", "seconds", "count_error", "guess_error", "device", "torch", "lac", "commit", "date", "command",
 ]  # fmt: skip
 
 
@@ -271,12 +274,55 @@ def figures(way: Way, method: str, task: Task) -> dict[str, Any]:
     }
 
 
+# Others
+
+
+def watch_rows() -> list[dict[str, Any]]:
+    """The mean error of the count over all recordings."""
+    from lac.data import watch
+
+    recordings = watch._recordings(watch._file(), RATE)
+    errors, began = [], time.perf_counter()
+    for one in recordings:
+        cuts = watch._cuts(watch._excursion(one, RATE), RATE)
+        start, end = cuts[len(cuts) // 2 - 1 : len(cuts) // 2 + 1]
+        times = np.arange(len(one.signal)) / RATE
+        query = Clip("query", one.signal[start:end], times[start:end])
+        found = find(Raw().compared(query, Clip("recording", one.signal, times)), 200, chance=1.0)
+        errors.append((abs(len(found) - len(cuts) - 1), abs(20 - len(cuts) - 1)))
+    count, guess = np.mean(errors, axis=0)
+    row = {"method": "local alignment", "count_error": round(float(count), 4), "guess_error": round(float(guess), 4)}
+    return [row | {"features": "raw", "queries": len(errors), "seconds": round(time.perf_counter() - began, 2)}]
+
+
+def speed_rows() -> list[dict[str, Any]]:
+    """The median of five searches, chance included, after one that compiles."""
+    rng = np.random.default_rng(0)
+    q, r = (unit(torch.from_numpy(rng.normal(size=(n, 128)).astype(np.float32))) for n in (50, 100_000))
+    for start in rng.integers(len(r) - 50, size=20):
+        r[start : start + 50] = q
+    gaps = torch.tensor(0.5), torch.tensor(0.1)
+    compared = Compared(
+        np.arange(50) / RATE, np.arange(len(r)) / RATE, lambda frames, _: (q @ r[frames].mT - 0.4, *gaps), (q, r)
+    )
+    seconds = []
+    for _ in range(6):
+        began = time.perf_counter()
+        found = find(compared)
+        seconds.append(time.perf_counter() - began)
+    row = {"features": "made up", "method": "local alignment", "found": len(found), "queries": 1}
+    return [row | {"seconds": round(float(np.median(seconds[1:])), 3)}]
+
+
+OTHERS = {"watch": watch_rows, "speed": speed_rows}
 TASKS = {"digits": digits_task, "uiprmd": uiprmd_task}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", choices=[*TASKS, []], help=f"of {', '.join(TASKS)} (default: all)")
+    parser.add_argument(
+        "data", nargs="*", choices=[*TASKS, *OTHERS, []], help=f"of {', '.join([*TASKS, *OTHERS])} (default: all)"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="of what is trained, from 0 (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROWS, metavar="CSV", help="default: %(default)s")
     options = parser.parse_args()
@@ -289,7 +335,10 @@ def main() -> None:
         "command": command_line("finding"),
     }
     there = {(row["data"], row["features"], row["seed"]) for row in read(options.out)}
-    for data in options.data or TASKS:
+    for data in options.data or [*TASKS, *OTHERS]:
+        if data in OTHERS:
+            append_rows(options.out, [{"data": data} | row | about for row in OTHERS[data]()], FIELDS)
+            continue
         task = TASKS[data]()
         for seed in ("", *map(str, range(options.seeds))):
             features, steps = ("learned", str(STEPS)) if seed else ("raw", "")

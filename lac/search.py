@@ -131,8 +131,7 @@ def by_chance(compared: Compared, searched: float | None = None) -> Chance:
     places = np.arange(each * width).reshape(each, width)
     scores: list[np.ndarray] = []
     for _ in range(shuffles):
-        blocks = np.split(np.arange(t), range(1 + int(rng.integers(block)), t, block))
-        order = np.concatenate([blocks[b] for b in rng.permutation(len(blocks))])
+        order = _shuffled(t, block, rng)
         windows = places if each * shuffles <= _MOST_WINDOWS else rng.permutation(places)[: _MOST_WINDOWS // shuffles]
         scores += [score for score, _, _ in _solved(compared, order[windows], windows)]
     values = np.concatenate(scores).astype(np.float64)
@@ -140,6 +139,15 @@ def by_chance(compared: Compared, searched: float | None = None) -> Chance:
         raise ValueError("the scores of the query with the recording are not finite")
     scale = float(values.std()) * math.sqrt(6) / math.pi
     return Chance(float(values.mean()) - np.euler_gamma * scale, scale, max((searched or t) / width, 1.0))
+
+
+def _shuffled(frames: int, block: int, rng: np.random.Generator) -> np.ndarray:
+    """The numbers of so many frames, in blocks of which none follows the one that it followed."""
+    blocks = np.split(np.arange(frames), range(1 + int(rng.integers(block)), frames, block))
+    order = rng.permutation(len(blocks))
+    while len(order) > 1 and (np.diff(order) == 1).any():  # a third of all permutations will do
+        order = rng.permutation(len(blocks))
+    return np.concatenate([blocks[b] for b in order])
 
 
 def _alignments(compared: Compared) -> Iterator[tuple[float, np.ndarray]]:
