@@ -14,6 +14,7 @@ import sys
 from bench import rows as places
 from bench.plans import CHOICES, CLAIM, COMPARED, CONTRAST, LONGER_TOO, ORIGINS, PUBLISHED, SHORTER
 from bench.tables_of_alignments import matching
+from bench.tables_of_finding import counting, finding
 from bench.tables_of_representations import (
     COLUMNS,
     GAINS,
@@ -52,6 +53,8 @@ TABLES = {
     "published": lambda data: table(data, GAINS, ("LACLoss", *PUBLISHED), controls=False),
     "choices": lambda data: table(data, GAINS, CHOICES, SHORTER, controls=False),
     "matching": matching,
+    "finding": finding,
+    "counting": counting,
     "harmless": lambda _: harmless(),
     "curve": curve,
     "video": video,

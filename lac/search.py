@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +73,8 @@ class Chance(NamedTuple):
     Attributes:
         location: see above.
         scale: see above, >= 0.
-        windows: how many there are in all that is searched.
+        windows: how many the recording has: (T - L) / (W - L) of W frames, since an alignment of L, the mean of those
+            found, lies across a border elsewhere.
     """
 
     location: float
@@ -86,7 +87,7 @@ class Chance(NamedTuple):
         return self.windows * -math.expm1(-math.exp(-min(max(above, -700.0), 700.0)))
 
 
-def find(compared: Compared, k: int = 20, *, chance: float = 0.05, searched: float | None = None) -> list[Occurrence]:
+def find(compared: Compared, k: int = 20, *, chance: float = 0.05) -> list[Occurrence]:
     """The at most k best occurrences of a query in a recording, best first: local alignments that keep apart.
 
     They are those of `lac.local_alignments` of the whole, as long as none lasts longer than `LONGEST` times the query,
@@ -99,30 +100,56 @@ def find(compared: Compared, k: int = 20, *, chance: float = 0.05, searched: flo
         k: >= 1.
         chance: the greatest share of what is found that may be chance, in (0, 1]; 1 gives all that score above 0. Where
             nothing is, anything is found with about this probability.
-        searched: frames in all recordings that are searched together, among which so good a match may come by chance.
-            Default: those of this recording.
 
     Raises:
         ValueError, TypeError: an argument out of its range, or scores that are not finite.
     """
-    checks.count("k", k)
     if not 0 < checks.finite("chance", chance) <= 1:
         raise ValueError(f"chance must lie in (0, 1], got {chance}")
-    null = by_chance(compared, searched)
+    found, null = candidates(compared, k)
+    shares = shares_of_chance([null.expected(here.score) for here in found])
+    return [here._replace(chance=share) for here, share in zip(found, shares, strict=True) if share <= chance]
+
+
+def candidates(compared: Compared, k: int) -> tuple[list[Occurrence], Chance]:
+    """The at most k best, be they chance or not (their `chance` is 1 throughout), and what chance gives.
+
+    Raises:
+        ValueError, TypeError: as `find`.
+    """
+    checks.count("k", k)
+    null = by_chance(compared)
     found: list[Occurrence] = []
     for score, path in _alignments(compared):
-        here = Occurrence(score, null.expected(score), path, *_extent(path, compared))
+        here = Occurrence(score, 1.0, path, *_extent(path, compared))
         if all(_overlap(here, other) <= 0.5 for other in found):
             found.append(here)
         if len(found) == k:
             break
-    shares = [min(here.chance / rank, 1.0) for rank, here in enumerate(found, start=1)]
-    least = np.minimum.accumulate(shares[::-1])[::-1]  # a better one is no less sure (Benjamini and Hochberg, 1995)
-    return [here._replace(chance=float(share)) for here, share in zip(found, least, strict=True) if share <= chance]
+    return found, null
 
 
-def by_chance(compared: Compared, searched: float | None = None) -> Chance:
-    """How well the query matches where it does not occur; see `Chance`, and `find` for the arguments."""
+def shares_of_chance(expected: Sequence[float]) -> list[float]:
+    """Of the matches at least as good as each, the share that is expected where nothing is, at most 1.
+
+    Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", 1995.
+
+    Args:
+        expected: for each match how many as good are expected by chance, see `Chance.expected`.
+    """
+    order = np.argsort(expected, kind="stable")
+    shares = np.minimum(np.asarray(expected, dtype=np.float64)[order] / np.arange(1, len(order) + 1), 1.0)
+    result = np.empty(len(order))
+    result[order] = np.minimum.accumulate(shares[::-1])[::-1]  # a better one is no less sure
+    return [float(share) for share in result]
+
+
+def by_chance(compared: Compared) -> Chance:
+    """How well the query matches where it does not occur; see `Chance`.
+
+    Raises:
+        ValueError: scores that are not finite.
+    """
     n, t = len(compared.query_times), len(compared.times)
     width, block = min(2 * n, t), max(1, n // 2)
     each = t // width
@@ -130,15 +157,19 @@ def by_chance(compared: Compared, searched: float | None = None) -> Chance:
     rng = np.random.default_rng(0)
     places = np.arange(each * width).reshape(each, width)
     scores: list[np.ndarray] = []
+    spans: list[np.ndarray] = []
     for _ in range(shuffles):
         order = _shuffled(t, block, rng)
         windows = places if each * shuffles <= _MOST_WINDOWS else rng.permutation(places)[: _MOST_WINDOWS // shuffles]
-        scores += [score for score, _, _ in _solved(compared, order[windows], windows)]
+        for score, path, count in _solved(compared, order[windows], windows):
+            scores.append(score)
+            spans.append(path[np.arange(len(path)), np.maximum(count - 1, 0), 1] - path[:, 0, 1] + 1)
     values = np.concatenate(scores).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("the scores of the query with the recording are not finite")
     scale = float(values.std()) * math.sqrt(6) / math.pi
-    return Chance(float(values.mean()) - np.euler_gamma * scale, scale, max((searched or t) / width, 1.0))
+    span = min(float(np.concatenate(spans).mean()), width - 1)
+    return Chance(float(values.mean()) - np.euler_gamma * scale, scale, max((t - span) / (width - span), 1.0))
 
 
 def _shuffled(frames: int, block: int, rng: np.random.Generator) -> np.ndarray:

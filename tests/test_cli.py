@@ -31,7 +31,7 @@ def main_of(command):
 
 
 def test_every_command_is_found():
-    assert COMMANDS == ["align", "bench", "data", "doctor", "embed", "evaluate", "main", "retrieve", "train"]
+    assert COMMANDS == ["align", "bench", "data", "doctor", "embed", "evaluate", "find", "main", "retrieve", "train"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

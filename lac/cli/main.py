@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("lac.cli.train", "train an encoder, judge it, draw an alignment"),
     "eval": ("lac.cli.evaluate", "judge a run or embeddings, beside the controls"),
     "align": ("lac.cli.align", "what two clips have in common"),
+    "find": ("lac.cli.find", "where recordings show what a clip shows"),
     "embed": ("lac.cli.embed", "embeddings of clips as NumPy files"),
     "retrieve": ("lac.cli.retrieve", "the nearest frames of other clips"),
     "data": ("lac.cli.data", "published data sets into plain folders"),
