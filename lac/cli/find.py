@@ -284,7 +284,7 @@ def _verdict(searched: Sequence[_Searched], hits: Sequence[Hit], chance: float) 
         number = "1 occurrence" if len(hits) == 1 else f"{len(hits)} occurrences"
         within = len({hit.recording for hit in hits})
         where = f"in {among}" if len(searched) == 1 else f"in {within} of {among}"
-        return f"{number} {where}; a share of {chance:g} at most is expected by chance"
+        return f"{number} {where}; a share of {chance:g} at most may be chance"
     some = [one for one in searched if one.found]
     if not some:
         return f"nothing in common: no frames of {among} match the query at all"
