@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,7 @@ from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
 from lac.paths import expected_paths
 from lac.plots import plot_alignment, plot_alignments
+from lac.search import by_chance
 from lac.ways import Trained, Way, align_together, check_memory
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class AlignedClips(NamedTuple):
         path: (K, 2) the matched frames; empty where the clips have nothing in common.
         score: 0-d.
         best_score: 0-d.
+        chance: the probability that frames of the second clip, shuffled, match the first as well, see
+            `lac.search.Chance`; NaN where the scores are not finite.
         together: the same two clips aligned with the help of others, where there are any.
     """
 
@@ -37,6 +41,7 @@ class AlignedClips(NamedTuple):
     path: Tensor
     score: Tensor
     best_score: Tensor
+    chance: float
     together: Together | None = None
 
 
@@ -92,13 +97,17 @@ def align_by(way: Way, first: Clip, second: Clip, others: Sequence[Clip] = ()) -
         check_memory(clips)
     vectors = way.vectors(clips)
     scores, posterior, path, score, best_score = (of_pairs[0] for of_pairs in way.pair(first, second, vectors[:2]))
+    chance = math.nan
+    if best_score.isfinite():
+        null = by_chance(way.compared(first, second, vectors[:2]))
+        chance = -math.expm1(-null.expected(best_score.item()))
     if not others:
-        return AlignedClips(scores, posterior, path, score, best_score)
+        return AlignedClips(scores, posterior, path, score, best_score, chance)
     agreed = align_together(way, clips, vectors)
     of_first = [agreed.posterior[0, k, : len(first), : len(clip)] for k, clip in enumerate(clips)]
     paths = [expected_paths(posterior[None])[0] for posterior in of_first[1:]]
     together = Together(of_first[1], paths[0], agreed.trust[0, 1], paths[1:])
-    return AlignedClips(scores, posterior, path, score, best_score, together)
+    return AlignedClips(scores, posterior, path, score, best_score, chance, together)
 
 
 def draw_pair(encoder: FrameEncoder, loss: LACLoss, first: Clip, second: Clip, title: str = "") -> Figure:

@@ -50,8 +50,9 @@ class Way(Protocol):
         """Two clips alone, of such vectors: as a batch of one pair."""
         ...
 
-    def compared(self, query: Clip, recording: Clip) -> Compared:
-        """A query beside a recording of any length, to find it there: see `lac.search.find`."""
+    def compared(self, query: Clip, recording: Clip, vectors: Sequence[Tensor] | None = None) -> Compared:
+        """A query beside a recording of any length, to find it there: see `lac.search.find`; by these vectors of both,
+        or by those that suit a long recording."""
         ...
 
 
@@ -85,13 +86,15 @@ class Trained:
         with torch.no_grad():
             return self.loss.align(z1[None], z2[None], times1=times1[None], times2=times2[None])
 
-    def compared(self, query: Clip, recording: Clip) -> Compared:
-        """By the loss's similarity and gaps; the recording is embedded in windows of twice the query's length, so that
-        its frames see about as much around them as those of the query."""
-        device = next(self.encoder.parameters()).device
-        z = [embed_clips(self.encoder, [query], device)[0]]
-        z.append(embed_long(self.encoder, recording, device, window=max(2 * len(query), LEAST_WINDOW)))
-        z1, z2 = (torch.from_numpy(x).to(device)[None] for x in z)
+    def compared(self, query: Clip, recording: Clip, vectors: Sequence[Tensor] | None = None) -> Compared:
+        """By the loss's similarity and gaps; without vectors the recording is embedded in windows of twice the query's
+        length, so that its frames see about as much around them as those of the query."""
+        if vectors is None:
+            device = next(self.encoder.parameters()).device
+            window = max(2 * len(query), LEAST_WINDOW)
+            long = torch.from_numpy(embed_long(self.encoder, recording, device, window=window)).to(device)
+            vectors = [*self.vectors([query]), long]
+        z1, z2 = (z[None] for z in vectors)
         times1, times2 = seconds((query, recording), z1)
         first, second = centred_pairs(*unit_pairs(z1, z2, times1[None], times2[None], None, None))
 
@@ -139,10 +142,11 @@ class Raw:
         best = hard_alignment(scores, gap_open=gap_open, gap_extend=gap_extend).score
         return Aligned(scores, posterior, expected_paths(posterior), score, best)
 
-    def compared(self, query: Clip, recording: Clip) -> Compared:
+    def compared(self, query: Clip, recording: Clip, vectors: Sequence[Tensor] | None = None) -> Compared:
         """By steps 1 and 2 of the consensus."""
         settings = self.consensus
-        batch = _batch(self, (query, recording), self.vectors((query, recording)))
+        clips = (query, recording)
+        batch = _batch(self, clips, self.vectors(clips) if vectors is None else vectors)
         given = settings.given(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
         first, second = settings.compared(given)
         first = first[: len(query)]

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from planted import smooth
 from tiny_run import flags, write_clips, write_run
 from tiny_video import grey, write_video, write_videos
 
@@ -123,7 +124,7 @@ def test_nothing_in_common(tmp_path, clips, capsys, monkeypatch):
     assert [clip["matched_segment"] for clip in written["clips"]] == [None, None]
     shown = capsys.readouterr().out
     for words in (
-        "not above 0: nothing in common",
+        "nothing in common: no match is worth anything",
         "matched         0 frames",
         "A               nothing, of 0.00 to 0.76 s",
     ):
@@ -166,6 +167,27 @@ def test_a_video_without_a_match_is_not_written(tmp_path, videos, capsys):
 # Videos
 
 
+def test_a_match_that_may_be_chance_is_no_match(tmp_path, capsys):
+    """Of unrelated curves nothing is claimed; of one recording and a part of it, played elsewhere, all is."""
+    rng = np.random.default_rng(0)
+    one, other = smooth(rng, 120).astype(np.float32), smooth(rng, 120).astype(np.float32)
+    for name, frames in {"a": one, "b": other, "c": np.concatenate([other[:40], one[20:100], other[40:]])}.items():
+        np.save(tmp_path / f"{name}.npy", frames)
+    a, b, c = (tmp_path / f"{name}.npy" for name in "abc")
+    assert align("raw", a, b, "--out", tmp_path / "b") == 0
+    assert (
+        "nothing in common beyond chance: B, shuffled, matches A as well; --chance 1 shows" in capsys.readouterr().out
+    )
+    assert (report(tmp_path / "b")["path"], report(tmp_path / "b")["chance"] > 0.05) == ([], True)
+    assert align("raw", a, b, "--out", tmp_path / "all", "--chance", "1") == 0
+    assert report(tmp_path / "all")["path"]
+    assert align("raw", a, c, "--out", tmp_path / "c") == 0
+    assert "that frames of B, shuffled, match A as well" in capsys.readouterr().out
+    matched = np.array(report(tmp_path / "c")["path"])
+    assert report(tmp_path / "c")["chance"] < 0.05
+    assert (matched[:, 1] - matched[:, 0] == 20).mean() > 0.8
+
+
 def test_videos_end_to_end(video_run, videos, tmp_path, capsys):
     rows = json.loads((video_run / "metrics.json").read_text())["results"]
     assert list(rows) == ["trained encoder", "time index", "raw features", "random encoder"]
@@ -178,7 +200,10 @@ def test_videos_end_to_end(video_run, videos, tmp_path, capsys):
     assert not torch.allclose(before, torch.nn.utils.parameters_to_vector(start.parameters()), atol=1e-3)
 
     film = tmp_path / "both.mp4"
-    assert align(video_run, "clip0", videos / "videos" / "clip7.mp4", "--out", tmp_path, "--video", film) == 0
+    assert (
+        align(video_run, "clip0", videos / "videos" / "clip7.mp4", "--chance", "1", "--out", tmp_path, "--video", film)
+        == 0
+    )
     written = report(tmp_path)
     assert [clip["frames"] for clip in written["clips"]] == [30, 44]  # all, as was chosen when the run began
     assert str(film) in capsys.readouterr().out

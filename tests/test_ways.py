@@ -119,13 +119,14 @@ def test_the_consensus_is_the_same_for_more_features_than_frames(recordings):
 
 def test_files_alone(recordings, files, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert align("raw", files[0], files[1]) == 0
+    assert align("raw", files[0], files[1], "--chance", "1") == 0
     written = report(tmp_path / "align-clip0-clip1")
     clips = [Clip(clip.name, clip.frames, np.arange(len(clip)) / 25) for clip in recordings[0]]
     aligned = align_by(Raw(), clips[0], clips[1])
     assert (written["run"], written["aligned_by"]) == (None, "raw features")
     assert written["path"] == aligned.path.tolist()
     assert written["score"] == pytest.approx(aligned.best_score.item(), rel=1e-5)
+    assert written["chance"] == pytest.approx(aligned.chance, rel=1e-3)
     assert "aligned by      raw features and their self-similarity; nothing is trained\n" in capsys.readouterr().out
     assert align("raw", *files) == 0
     assert report(tmp_path / "align-clip0-clip1+4")["trust"] > 0.5
@@ -143,7 +144,7 @@ def test_clips_of_a_data_set_and_videos(tmp_path):
     videos = write_videos(tmp_path / "films") / "videos"
     films = [videos / "clip0.mp4", videos / "clip7.mp4"]
     images = ["--set", "data.options.backbone=null", "--set", "data.options.size=16"]
-    assert align("raw", *films, *images, "--out", tmp_path / "c") == 0
+    assert align("raw", *films, *images, "--out", tmp_path / "c", "--chance", "1") == 0
     written = report(tmp_path / "c")
     assert written["matched_frames"] > 5
     assert [clip["frames"] for clip in written["clips"]] == [12, 18]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lac.cli.common import (
     Command,
+    add_chance,
     add_data,
     add_device,
     add_general,
@@ -16,6 +17,7 @@ from lac.cli.common import (
     add_root,
     add_run,
     add_set,
+    check_chance,
     new_parser,
 )
 from lac.cli.progress import showing_features
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data(what)
     add_root(what)
     settings = parser.add_argument_group("settings")
+    add_chance(settings)
     add_set(settings)
     add_device(settings)
     output = parser.add_argument_group("output")
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 def _align(arguments: argparse.Namespace) -> int:
     if arguments.video and not arguments.video.lower().endswith(".mp4"):
         raise UsageError(f"--video must end in .mp4, got {arguments.video}")
+    check_chance(arguments.chance)
     names = [name for name in (arguments.clip_a, arguments.clip_b, *arguments.others) if name is not None]
     _check_given_once(names, arguments.all)
     if arguments.all:
@@ -129,13 +133,15 @@ def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     aligned = align_by(given.way, first, second, others)
     _check_finite(names, aligned)
     together = aligned.together
+    if together is None and aligned.chance > arguments.chance:
+        aligned = aligned._replace(path=aligned.path[:0])
     path = (aligned.path if together is None else together.path).cpu().numpy()
     report = _report(given.run, names, (first, second), aligned, path)
     if together is not None:
         report |= {"trust": together.trust.item(), "others": _others(names[2:], others)}
     with_others = f"+{len(others)}" if others else ""
     out = given.folder(arguments.out, f"{first.name}-{second.name}{with_others}")
-    title = f"score {report['score']:.2f}, soft {report['soft_score']:.2f}"
+    title = f"score {report['score']:.2f}, chance {_shown(aligned.chance)}"
     if together is not None:
         title += f", trust {report['trust']:.2f}"
     if not len(path):
@@ -207,6 +213,7 @@ def _report(
         "aligned_by": "raw features" if run is None else "embeddings",
         "score": aligned.best_score.item(),
         "soft_score": aligned.score.item(),
+        "chance": aligned.chance,
         "matched_frames": len(path),
         "clips": [
             {
@@ -232,10 +239,9 @@ def _show(report: dict[str, Any], out: Path) -> None:
     alone = "trust" not in report
     if report["run"] is None:
         console.print("aligned by      raw features and their self-similarity; nothing is trained")
-    low = "not above 0: " if report["score"] <= 0 else ""
-    verdict = f"   {low}nothing in common" if alone and not report["path"] else ""
     whose = "" if alone else "   of the two alone"
-    console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){whose}{verdict}")
+    console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){whose}")
+    console.print(f"chance          {_shown(report['chance'])}   {_verdict(report) if alone else 'of the two alone'}")
     if not alone:
         number = len(report["others"])
         whose = "1 other clip" if number == 1 else f"{number} other clips"
@@ -257,6 +263,19 @@ def _show(report: dict[str, Any], out: Path) -> None:
     for name in ("alignment.png", "frames.png", "alignment.json"):
         if (out / name).exists():
             console.print(f"{name:<16}{out / name}")
+
+
+def _shown(chance: float) -> str:
+    return "< .0001" if chance < 1e-4 else f"{chance:.4f}".removeprefix("0")
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    """What the chance of two clips alone means, in words."""
+    if report["path"]:
+        return "that frames of B, shuffled, match A as well"
+    if report["score"] <= 0:
+        return "nothing in common: no match is worth anything"
+    return "nothing in common beyond chance: B, shuffled, matches A as well; --chance 1 shows the path all the same"
 
 
 COMMAND = Command("lac-align", _parser, showing_features(_align))

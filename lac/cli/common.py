@@ -111,6 +111,25 @@ def add_set(group: OptionGroup) -> None:
     )
 
 
+def add_chance(group: OptionGroup) -> None:
+    """`--chance`: up to where something counts as found; see `check_chance`."""
+    group.add_argument(
+        "--chance",
+        metavar="P",
+        type=float,
+        default=0.05,
+        help="greatest share of what is found that may be chance (default: 0.05; 1: all there is)",
+    )
+
+
+def check_chance(chance: float) -> None:
+    """Raises:
+    UsageError: `--chance` is no probability above 0.
+    """
+    if not 0 < chance <= 1:
+        raise UsageError(f"--chance must lie above 0 and be at most 1, got {chance}")
+
+
 def add_seed(group: OptionGroup) -> None:
     """`--seed`: of all that is random."""
     group.add_argument(

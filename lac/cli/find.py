@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lac.cli.common import (
     Command,
+    add_chance,
     add_data,
     add_device,
     add_general,
@@ -17,6 +18,7 @@ from lac.cli.common import (
     add_root,
     add_run,
     add_set,
+    check_chance,
     new_parser,
 )
 from lac.cli.progress import showing_features
@@ -75,13 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add_root(what)
     settings = parser.add_argument_group("settings")
     settings.add_argument("--most", metavar="N", type=int, default=20, help="in a recording (default: 20)")
-    settings.add_argument(
-        "--chance",
-        metavar="P",
-        type=float,
-        default=0.05,
-        help="greatest share of what is found that may be chance (default: 0.05; 1: all there is)",
-    )
+    add_chance(settings)
     add_set(settings)
     add_device(settings)
     output = parser.add_argument_group("output")
@@ -119,8 +115,7 @@ class _Searched(NamedTuple):
 def _find(arguments: argparse.Namespace) -> int:
     if arguments.most < 1:
         raise UsageError(f"--most must be at least 1, got {arguments.most}")
-    if not 0 < arguments.chance <= 1:
-        raise UsageError(f"--chance must lie above 0 and be at most 1, got {arguments.chance}")
+    check_chance(arguments.chance)
 
     from lac.data.doubts import still
     from lac.files import write_json
