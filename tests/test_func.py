@@ -242,7 +242,7 @@ def test_the_loss(form):
 
 def test_what_cannot_be_served_says_so():
     s = torch.randn(3, 4, 5)
-    with pytest.raises(RuntimeError, match="hard_alignment gives lists"):
+    with pytest.raises(RuntimeError, match="hard alignments are paths"):
         vmap(lambda s: hard_alignment(s).score)(s)
     with pytest.raises(RuntimeError, match="backend='eager'"):
         vmap(lambda s: smith_waterman(s, backend="reference"))(s)
