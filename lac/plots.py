@@ -248,7 +248,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'lac-loss[train]'") from error
+        raise ImportError("pictures need matplotlib: pip install '.[train]' in a clone of lac") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

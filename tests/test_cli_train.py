@@ -208,7 +208,7 @@ def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "seglearn", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     assert main([]) == 1
-    assert 'pip install "lac-loss[demo]"' in capsys.readouterr().err
+    assert 'pip install ".[demo]" in a clone of lac' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """The examples do what they say, and each has a place in the guide."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -45,6 +46,21 @@ def test_folder_of_videos_is_aligned(tmp_path, monkeypatch):
     assert len(path) > 5
     assert (path[1:] > path[:-1]).any(axis=1).all()
     assert (tmp_path / "run" / "pair.png").stat().st_size > 1000
+
+
+def test_the_notebook_runs_from_top_to_bottom(capsys):
+    """Its code cells, in order, with fewer steps; what it shows was made by them."""
+    pytest.importorskip("matplotlib")
+    notebook = json.loads((ROOT / "examples" / "first_alignment.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] for cell in cells if "print(" in "".join(cell["source"]))
+    names: dict[str, object] = {}
+    for cell in cells:
+        exec("".join(cell["source"]).replace("STEPS = 150", "STEPS = 60"), names)
+    shown = capsys.readouterr().out
+    assert "frames 30 to 59 of the recording" in shown
+    losses = [float(line.split()[-1]) for line in shown.splitlines() if line.startswith("step")]
+    assert losses[-1] < 0.3 * losses[0]
 
 
 def test_the_guide_names_every_example():

@@ -231,7 +231,8 @@ def _message(error: Exception, command: str) -> str:
         return f"{error.strerror}{where}"
     text = str(error) or type(error).__name__
     if isinstance(error, ImportError) and (package := missing_package(error)) is not None:
-        return f"{command} needs {package.name}, which is not installed: pip install 'lac-loss[{package.extra}]'"
+        how = f"pip install '.[{package.extra}]' in a clone of lac"
+        return f"{command} needs {package.name}, which is not installed: {how}"
     if _is_out_of_memory(error):
         reason = text.strip().partition("\n")[0]
         return f"out of memory ({reason}); take fewer or shorter clips at a time (train.batch, augment.frames)"

@@ -1,7 +1,7 @@
 """Videos with the times of their frames, read with PyAV.
 
 A video is a file that FFmpeg can decode, or a folder of images, one a frame. PyAV and Pillow are imported only
-when they are needed: `pip install "lac-loss[video]"`.
+when they are needed: `pip install ".[video]"` in a clone of lac.
 """
 
 from __future__ import annotations
@@ -457,4 +457,4 @@ def package(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'reading videos needs {name}: pip install "lac-loss[video]"') from error
+        raise ImportError(f'reading videos needs {name}: pip install ".[video]" in a clone of lac') from error

@@ -166,7 +166,7 @@ def _file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
             "the data set 'watch' comes with the package seglearn, which is not installed: "
-            'pip install "lac-loss[demo]"'
+            'pip install ".[demo]" in a clone of lac'
         )
     return Path(next(iter(spec.submodule_search_locations)), "data", "watch_dataset.npy")
 

