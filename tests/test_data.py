@@ -690,7 +690,7 @@ def test_watch_of_another_kind(tmp_path, content):
 
 def test_watch_without_the_package(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'pip install "lac-loss\[demo\]"'):
+    with pytest.raises(ImportError, match=r'pip install ".\[demo\]"'):
         lac.data.load("watch")
     with pytest.raises(FileNotFoundError):
         lac.data.load("watch", tmp_path / "nothing.npy")

@@ -403,7 +403,7 @@ def test_a_container_that_counts_empty_moments_is_whole(tmp_path):
 @pytest.mark.parametrize(("module", "name"), [("av", "PyAV"), ("PIL.Image", "Pillow")])
 def test_missing_package(film, tmp_path, monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf'{name}: pip install "lac-loss\[video\]"'):
+    with pytest.raises(ImportError, match=rf'{name}: pip install ".\[video\]"'):
         read_frames(film if module == "av" else tmp_path)
 
 
