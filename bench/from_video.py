@@ -73,8 +73,9 @@ def one_seed(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
     data = result.metrics["data"]
     Console().print(results_table(result.rows, title=f"{data}: {way(config)}, seed {seed}"))
     val = json.loads((root / "split.json").read_text(encoding="utf-8"))["val"]
+    film = str(folder / "align" / "both.mp4")
     for command, arguments in (
-        (align.main, [val[0], val[-1], "--out", str(folder / "align"), "--video", str(folder / "align" / "both.mp4")]),
+        (align.main, [val[0], val[-1], "--chance", "1", "--out", str(folder / "align"), "--video", film]),
         (retrieve.main, [val[0], "--out", str(folder / "retrieve")]),
     ):
         if command([str(folder), *arguments, "--device", str(config.train.device)]):
