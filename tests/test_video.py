@@ -450,7 +450,8 @@ def test_names_seconds_and_no_match_are_written(tmp_path):
     for name in ("one", "other"):
         write_side_by_side(tmp_path / f"{name}.mp4", film, "first", [Following(film, name, *times)])
     one, other = (texts(read_frames(tmp_path / f"{name}.mp4")[0].astype(int), 2, 1) for name in ("one", "other"))
-    np.testing.assert_allclose(one[0], other[0], atol=40)  # the same words, in another file
+    apart = np.abs(one[0].astype(int) - other[0])
+    assert (apart > 40).mean() < 1e-3  # the same words, in another file; encoders leave single pixels
     assert (abs(one[1] - other[1]).max(axis=(1, 2, 3)) > 100).all()
     assert one[0][0].max() > 150
     clock = one[0][:, :, -60:]
