@@ -21,7 +21,7 @@ from lac.data import Clip
 from lac.files import atomic_path
 from lac.pairs import align_clips
 from lac.paths import expected_paths
-from lac.pictures import Joints, Signals, frame_pictures
+from lac.pictures import Joints, Signals, Source, frame_pictures
 from lac.plots import BLUE, GREY, INK, new_figure
 from lac.runs.checkpoint import read_loss
 from lac.runs.drawing import pair_of
@@ -75,8 +75,6 @@ def frame_pictures_of(clip: Clip, frames: list[int], bones: tuple[tuple[int, int
     Raises:
         ValueError: the clip holds no poses.
     """
-    from lac.pictures import Source
-
     poses = frame_pictures(Source(clip, None, bones), frames, Signals([clip]), rate=1.0)
     if not all(isinstance(pose, Joints) for pose in poses):
         raise ValueError(f"{clip.name} holds no poses: the moving picture is drawn of joints")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
-from fractions import Fraction
-from itertools import dropwhile, takewhile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lac.data.base import Clip
-from lac.data.video import package, shown_frames
+from lac.data.mp4 import between, even, write_pictures
+from lac.data.video import ShownFrame, shown_frames
 from lac.errors import DataError
 from lac.files import atomic_path
-from lac.plots import GREY, INK, new_figure
+from lac.plots import GREY, INK, new_figure, without_middle
 from lac.search import Occurrence
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ FIELDS = (
     "rank", "recording", "start", "end", "matched_start", "matched_end", "query_start", "query_end", "matched_frames",
     "score", "chance",
 )  # fmt: skip
-_AROUND, _TALLEST, _CLOCK = 0.5, 480, 90_000  # seconds before and after a cut, its height, ticks a second of its clock
+_AROUND, _TALLEST = 0.5, 480  # seconds before and after a cut, and its height
 _WIDEST = 28  # characters of a name beside a row
 _MOST_NUMBERS = 40  # hits whose rank is written
 
@@ -46,25 +44,24 @@ class Hit(NamedTuple):
     occurrence: Occurrence
 
 
-def described(hit: Hit, query: Clip, recording: Clip) -> dict[str, Any]:
-    """A hit by the names of `FIELDS`, in seconds of the recording and of the query."""
-    first, last = hit.occurrence.path[0], hit.occurrence.path[-1]
-    values = (
-        hit.rank, recording.name, hit.occurrence.start, hit.occurrence.end, float(recording.times[first[1]]),
-        float(recording.times[last[1]]), float(query.times[first[0]]), float(query.times[last[0]]),
-        len(hit.occurrence.path), hit.occurrence.score, hit.occurrence.chance,
-    )  # fmt: skip
-    return dict(zip(FIELDS, values, strict=True))
-
-
-def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The hits as CSV, `FIELDS` first."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({name: round(x, 6) if isinstance(x, float) else x for name, x in row.items()} for row in rows)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+def described(occurrence: Occurrence, query: Clip, recording: Clip) -> dict[str, Any]:
+    """An occurrence by the names of `FIELDS` but `rank` and `chance`, and below `path` the matched moments, (second of
+    the query, second of the recording)."""
+    path = occurrence.path
+    moments = np.stack([query.times[path[:, 0]], recording.times[path[:, 1]]], axis=1)
+    (query_start, start), (query_end, end) = moments[0].tolist(), moments[-1].tolist()
+    return {
+        "recording": recording.name,
+        "start": occurrence.start,
+        "end": occurrence.end,
+        "matched_start": start,
+        "matched_end": end,
+        "query_start": query_start,
+        "query_end": query_end,
+        "matched_frames": len(path),
+        "score": occurrence.score,
+        "path": moments.round(6).tolist(),
+    }
 
 
 def draw_timeline(
@@ -102,8 +99,9 @@ def draw_timeline(
             )
     left = min(start for _, start, _ in spans)
     axes.barh(len(spans), query[1] / unit, left=left / unit, height=0.3, color=GREY, edgecolor="none")
-    labels = [_short(text) for text, _, _ in spans]
-    axes.set_yticks(range(len(spans) + 1), [*labels, f"query: {_short(query[0])}"], fontsize=8, parse_math=False)
+    labels = [without_middle(text, _WIDEST) for text in (*(text for text, _, _ in spans), query[0])]
+    labels[-1] = f"query: {labels[-1]}"
+    axes.set_yticks(range(len(labels)), labels, fontsize=8, parse_math=False)
     axes.set_ylim(len(spans) + 0.5, -0.75)
     axes.set_xlabel(f"time ({name})")
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -129,11 +127,6 @@ def _sureness(chance: float) -> float:
     return min(-math.log10(max(chance, 1e-4)) / 4, 1.0)
 
 
-def _short(name: str) -> str:
-    half = (_WIDEST - 1) // 2
-    return name if len(name) <= _WIDEST else f"{name[:half]}…{name[-half:]}"
-
-
 def cut_out(path: Path, video: Path, start: float, end: float, *, rate: float) -> None:
     """What a video shows from `start` to `end`, and half a second before and after, as an mp4 (H.264) without sound.
 
@@ -146,34 +139,16 @@ def cut_out(path: Path, video: Path, start: float, end: float, *, rate: float) -
     Raises:
         ValueError, OSError, ImportError: the video cannot be read or the file not written.
     """
-    av = package("av", "PyAV")
-    frames = shown_frames(video, rate)
-    begun = dropwhile(lambda frame: frame.time < start - _AROUND, frames)
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream: Any = None
-        for frame in takewhile(lambda frame: frame.time <= end + _AROUND, begun):
-            if stream is None:
-                first, tall = frame.time, min(frame.shape[0], _TALLEST)
-                size = (_even(tall), _even(frame.shape[1] * tall / frame.shape[0]))
-                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-                stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-                stream.codec_context.time_base = Fraction(1, _CLOCK)
-            out = av.VideoFrame.from_ndarray(frame.picture(size), format="rgb24")
-            out.pts, out.time_base = round((frame.time - first) * _CLOCK), Fraction(1, _CLOCK)
-            container.mux(stream.encode(out))
-        if stream is None:
+    with closing(shown_frames(video, rate)) as frames, atomic_path(path) as temporary:
+        part = between(frames, start - _AROUND, end + _AROUND)
+        if not write_pictures(temporary, _lowered(part), rate=rate):
             raise DataError(f"{video}: no frame between {start:g} and {end:g} s")
-        container.mux(stream.encode())
-    frames.close()
 
 
-def _even(side: float) -> int:
-    """H.264 with halved colour needs even sides."""
-    return max(2, round(side / 2) * 2)
-
-
-def path_seconds(hit: Hit, query: Clip, recording: Clip) -> list[list[float]]:
-    """The matched moments, (second of the query, second of the recording)."""
-    path = hit.occurrence.path
-    moments = np.stack([query.times[path[:, 0]], recording.times[path[:, 1]]], axis=1)
-    return [[float(one), float(other)] for one, other in moments.round(6)]
+def _lowered(frames: Iterator[ShownFrame]) -> Iterator[tuple[float, np.ndarray]]:
+    """The frames with their times, no higher than `_TALLEST`, all of one size."""
+    size: tuple[int, int] | None = None
+    for frame in frames:
+        tall = min(frame.shape[0], _TALLEST)
+        size = size or (even(tall), even(frame.shape[1] * tall / frame.shape[0]))
+        yield frame.time, frame.picture(size)

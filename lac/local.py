@@ -1,6 +1,7 @@
 """The best several local alignments of a pair: where in a recording a query occurs, not only where it does best."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -94,7 +95,7 @@ def local_alignments(
     backend = checks.backend(backend)
     problem = solve.hard_problem(pairs, gap_open, gap_extend, backend)
     with torch.no_grad():
-        found = _several(_forbidding(problem, apart), k, apart, min_score, min_length, backend)
+        found = _several(problem, k, apart, min_score, min_length, backend)
     return LocalAlignments(*(x[0] for x in found)) if pairs.single else found
 
 
@@ -120,20 +121,6 @@ def _within(
     return pairs.scores.detach().masked_fill(outside, -torch.inf)
 
 
-def _forbidding(p: Problem, apart: str) -> Problem:
-    """The problem in memory of its own, where `_take` can forbid what is taken: gaps for each row or column."""
-    b, n, m = p.scores.shape
-    dim, frames = (2, m) if apart == "columns" else (1, n)
-    gaps = [gap.detach() for gap in (p.gap_open, p.gap_extend)]
-    if apart != "cells":
-        sizes = [[b, *gap.shape[1:]] for gap in gaps]
-        for size in sizes:
-            size[dim] = frames
-        gaps = [gap.expand(size).clone() for gap, size in zip(gaps, sizes, strict=True)]
-    scores = p.scores.detach().clone(memory_format=torch.contiguous_format)
-    return p._replace(scores=scores, gap_open=gaps[0], gap_extend=gaps[1])
-
-
 def _several(p: Problem, k: int, apart: str, min_score: float, min_length: int, backend: str) -> LocalAlignments:
     b, n, m = p.scores.shape
     # One place more than is asked for: for what is passed over.
@@ -142,34 +129,40 @@ def _several(p: Problem, k: int, apart: str, min_score: float, min_length: int, 
     counts, filled = paths.new_zeros((b, k + 1)), paths.new_zeros(b)
     if 0 in p.scores.shape:
         return LocalAlignments(scores[:, :k], paths[:, :k], counts[:, :k])
-    pair = torch.arange(b, device=scores.device)
-    for taken in itertools.count(1):
-        score, path, count = solve.hard(p, backend)
+    pair, free = torch.arange(b, device=scores.device), p
+    taken = torch.zeros((), dtype=torch.bool, device=scores.device)
+    for step in itertools.count(1):
+        score, path, count = solve.hard(free, backend)
         more = (score > min_score) & (filled < k)
         place = torch.where(more & (count >= min_length), filled, k)
         scores[pair, place], paths[pair, place], counts[pair, place] = score, path, count
         filled = filled + (place < k)
-        if taken == 1:
+        if step == 1:
             scores[:, 0] = torch.where(score.isnan(), score, scores[:, 0])
-        if taken >= k and (min_length == 1 or not more.any()):
+        if step >= k and (min_length == 1 or not more.any()):
             break
-        _take(p, path, count, apart)
+        taken = taken | _touched(path, count, apart, (b, n, m))
+        free = solve.shut(p, taken, gaps=apart != "cells")
     return LocalAlignments(scores[:, :k], paths[:, :k], counts[:, :k])
 
 
-def _take(p: Problem, path: Tensor, count: Tensor, apart: str) -> None:
-    """Forbid what these alignments touch, in place."""
-    _, n, m = p.scores.shape
-    last = (count - 1).clamp(min=0)
+def _touched(path: Tensor, count: Tensor, apart: str, shape: Sequence[int]) -> Tensor:
+    """What alignments touch: columns (B, 1, M) or rows (B, N, 1) from the first match to the last, or cells (B, N, M).
+
+    Args:
+        path: (B, K, 2).
+        count: (B,) of each the matches.
+        apart: which of them.
+        shape: B, N, M.
+    """
+    b, n, m = shape
+    last = (count - 1).clamp(min=0)[:, None]
     if apart == "cells":
-        beyond = torch.arange(path.shape[1], device=path.device) >= count[:, None]
-        cells = torch.where(beyond, path[:, :1, 0] * m + path[:, :1, 1], path[:, :, 0] * m + path[:, :, 1])
-        p.scores.flatten(1).scatter_(1, cells.clamp(min=0), -torch.inf)
-        return
+        places = path[:, :, 0] * m + path[:, :, 1]
+        places = torch.where(torch.arange(places.shape[1], device=path.device) <= last, places, places[:, :1])
+        cells = torch.zeros((b, n * m), dtype=torch.bool, device=path.device)
+        return cells.scatter_(1, places.clamp(min=0), True).reshape(b, n, m)
     dim, frames = (2, m) if apart == "columns" else (1, n)
-    start, end = path[:, 0, dim - 1], path[:, :, dim - 1].gather(1, last[:, None])[:, 0]
+    start, end = path[:, :1, dim - 1], path[:, :, dim - 1].gather(1, last)
     frame = torch.arange(frames, device=path.device)
-    taken = ((frame >= start[:, None]) & (frame <= end[:, None]) & (count > 0)[:, None]).unsqueeze(3 - dim)
-    p.scores.masked_fill_(taken, -torch.inf)
-    for gap in (p.gap_open, p.gap_extend):  # nor can a gap step over it
-        gap.masked_fill_(taken, torch.inf)
+    return ((frame >= start) & (frame <= end) & (count > 0)[:, None]).unsqueeze(3 - dim)

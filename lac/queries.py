@@ -30,7 +30,7 @@ def frames_near(clip: Clip, seconds: Sequence[float] | np.ndarray) -> list[int]:
     return list(dict.fromkeys(frames))
 
 
-def find(
+def find_nearest(
     clip: Clip,
     frames: Sequence[int],
     others: Sequence[Clip],
@@ -89,7 +89,7 @@ def _same_phase(clip: Clip, frame: int, other: Clip, other_frame: int) -> bool |
 
 
 def draw_found(queries: Sequence[dict[str, Any]], source: Source, searched: Sequence[Source], *, rate: float) -> Figure:
-    """A row for each query of `find`, which is a frame of `source`: it, then what was found for it.
+    """A row for each query of `find_nearest`, which is a frame of `source`: it, then what was found for it.
 
     Raises:
         ValueError, OSError, ImportError: a video cannot be read, see `lac.pictures.frame_pictures`.

@@ -227,11 +227,9 @@ def _solved(
         here, there = (torch.from_numpy(x[k : k + at_a_time]).to(compared.frames[1].device) for x in (frames, places))
         scores, gap_open, gap_extend = compared.problem(here, there)
         opened, extended = (_three(gap, scores) for gap in (gap_open, gap_extend))
-        if taken is not None and (shut := taken[frames[k : k + at_a_time]]).any():
-            closed = torch.from_numpy(shut).to(compared.frames[1].device)[:, None, :]
-            scores = scores.masked_fill(closed, -torch.inf)
-            opened, extended = (_shut(gap, closed) for gap in (opened, extended))
         problem = Problem(scores, opened, extended, scores.new_ones(()), None, None)
+        if taken is not None and (closed := taken[frames[k : k + at_a_time]]).any():
+            problem = solve.shut(problem, torch.from_numpy(closed).to(scores.device)[:, None, :])
         score, path, count = solve.hard(problem, compared.backend)
         yield score.cpu().numpy(), path.cpu().numpy(), count.cpu().numpy()
 
@@ -239,11 +237,6 @@ def _solved(
 def _three(gap: Tensor, scores: Tensor) -> Tensor:
     gap = gap.detach().to(scores)
     return gap.reshape((1,) * (3 - gap.dim()) + tuple(gap.shape))
-
-
-def _shut(gap: Tensor, closed: Tensor) -> Tensor:
-    """No gap steps over what is closed (P, 1, L)."""
-    return gap.expand(len(closed), gap.shape[1], closed.shape[2]).masked_fill(closed, torch.inf)
 
 
 def _extent(path: np.ndarray, compared: Compared) -> tuple[float, float]:

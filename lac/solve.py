@@ -127,6 +127,21 @@ def hard_problem(pairs: Pairs, gap_open: Gap, gap_extend: Gap, backend: str) -> 
     return p
 
 
+def shut(p: Problem, closed: Tensor, *, gaps: bool = True) -> Problem:
+    """The problem without matches where `closed`, bool and broadcastable to (B, N, M), is true.
+
+    Args:
+        p: see there.
+        closed: see above.
+        gaps: whether no gap steps into what is closed either.
+    """
+    scores = p.scores.masked_fill(closed, -torch.inf)
+    if not gaps:
+        return p._replace(scores=scores)
+    gap_open, gap_extend = (gap.masked_fill(closed, torch.inf) for gap in (p.gap_open, p.gap_extend))
+    return p._replace(scores=scores, gap_open=gap_open, gap_extend=gap_extend)
+
+
 def hard(p: Problem, backend: str) -> tuple[Tensor, Tensor, Tensor]:
     """The best score (B,), its cells (B, min(N, M), 2) filled up with -1, their number (B,); without derivatives."""
     b, n, m = p.scores.shape

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lac.data.base import Clip
-from lac.plots import GREY, INK, new_figure
+from lac.plots import GREY, INK, new_figure, without_middle
 from lac.together import AlignedGroup, Timeline
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def plot_group(group: AlignedGroup, timeline: Timeline | None, clips: Sequence[C
     """
     first = 0 if timeline is None else timeline.reference
     order = [first, *(k for k in range(len(clips)) if k != first)]
-    names = [_short(clips[k].name) for k in order]
+    names = [without_middle(clips[k].name, _WIDEST) for k in order]
     side = max(0.26 * len(clips), 2.4)
     figure = new_figure(side + 2.6 + (6.0 if timeline is not None else 0.6), side + 2.4)
     ratios = [side] if timeline is None else [side, 4.8]
@@ -122,8 +122,3 @@ def _own_seconds(axes: Axes, row: int, times: np.ndarray, seconds: np.ndarray, s
     axes.annotate(f"{seconds[-1]:.2f} s", (times[-1], row), (4, 0), ha="left", **style)
     marks = np.arange(np.floor(seconds[0] / step) + 1, np.ceil(seconds[-1] / step)) * step
     axes.vlines(np.interp(marks, seconds, times), row - 0.31, row + 0.31, color="white", linewidth=0.8)
-
-
-def _short(name: str) -> str:
-    half = (_WIDEST - 1) // 2
-    return name if len(name) <= _WIDEST else f"{name[:half]}…{name[-half:]}"

@@ -130,12 +130,9 @@ class Raw:
 
     def pair(self, first: Clip, second: Clip, vectors: Sequence[Tensor]) -> Aligned:
         """Steps 1 and 2 of the consensus."""
-        settings, (n, m) = self.consensus, (len(first), len(second))
-        batch = _batch(self, (first, second), vectors)
-        frames = settings.compared(
-            settings.given(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
-        )
-        scores = (frames[0] @ frames[1].mT)[None, :n, :m] - settings.margin
+        settings = self.consensus
+        rows, columns = self._frames((first, second), vectors)
+        scores = (rows @ columns.mT)[None] - settings.margin
         gap_open, gap_extend, temperature = settings.gap_open, settings.gap_extend, settings.temperature
         posterior = soft_alignment(scores, gap_open=gap_open, gap_extend=gap_extend, temperature=temperature)
         score = smith_waterman(scores, gap_open=gap_open, gap_extend=gap_extend, temperature=temperature)
@@ -144,18 +141,21 @@ class Raw:
 
     def compared(self, query: Clip, recording: Clip, vectors: Sequence[Tensor] | None = None) -> Compared:
         """By steps 1 and 2 of the consensus."""
-        settings = self.consensus
-        clips = (query, recording)
-        batch = _batch(self, clips, self.vectors(clips) if vectors is None else vectors)
-        given = settings.given(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
-        first, second = settings.compared(given)
-        first = first[: len(query)]
+        settings, clips = self.consensus, (query, recording)
+        first, second = self._frames(clips, self.vectors(clips) if vectors is None else vectors)
         gaps = first.new_tensor(settings.gap_open), first.new_tensor(settings.gap_extend)
 
         def problem(frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return first @ second[frames].mT - settings.margin, *gaps
 
-        return Compared(query.times, recording.times, problem, (first, second[: len(recording)]))
+        return Compared(query.times, recording.times, problem, (first, second))
+
+    def _frames(self, clips: tuple[Clip, Clip], vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The frames of two clips as step 1 compares them: (N, F) and (M, F)."""
+        batch = _batch(self, clips, vectors)
+        given = self.consensus.given(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
+        first, second = self.consensus.compared(given)
+        return first[: len(clips[0])], second[: len(clips[1])]
 
 
 def align_together(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> AlignedTogether:

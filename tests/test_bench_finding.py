@@ -1,5 +1,7 @@
 """How finding is judged: hits against known occurrences, and the methods on frames that can be told."""
 
+import os
+
 import numpy as np
 import pytest
 from planted import planted
@@ -53,7 +55,7 @@ def test_the_table_says_when_there_are_no_rows():
     assert "| learned | local alignment |" in finding("digits")
 
 
-@pytest.mark.skipif("LAC_DIGITS" not in __import__("os").environ, reason="LAC_DIGITS names no data")
+@pytest.mark.skipif("LAC_DIGITS" not in os.environ, reason="LAC_DIGITS is not set")
 def test_streams_are_of_people_that_are_not_trained_on():
     task = digits_task()
     assert not {clip.person for clip in task.train} & {stream.clip.person for stream in task.streams}

@@ -19,6 +19,7 @@ from lac.cli.common import (
     add_set,
     check_chance,
     new_parser,
+    shown_chance,
 )
 from lac.cli.progress import showing_features
 from lac.cli.way import way_of
@@ -27,6 +28,7 @@ from lac.errors import DataError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from lac.cli.way import Given
     from lac.data import Clip
     from lac.pairs import AlignedClips
 
@@ -116,7 +118,6 @@ def _align(arguments: argparse.Namespace) -> int:
 
 def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     from lac.cli.videos import check_videos, write_video
-    from lac.data.video import RATE
     from lac.files import write_json
     from lac.moments import draw_moments
     from lac.pairs import align_by, draw_aligned
@@ -136,20 +137,19 @@ def _align_two(arguments: argparse.Namespace, names: Sequence[str]) -> int:
     if together is None and aligned.chance > arguments.chance:
         aligned = aligned._replace(path=aligned.path[:0])
     path = (aligned.path if together is None else together.path).cpu().numpy()
-    report = _report(given.run, names, (first, second), aligned, path)
+    report = _report(given, names, (first, second), aligned, path)
     if together is not None:
         report |= {"trust": together.trust.item(), "others": _others(names[2:], others)}
     with_others = f"+{len(others)}" if others else ""
-    out = given.folder(arguments.out, f"{first.name}-{second.name}{with_others}")
-    title = f"score {report['score']:.2f}, chance {_shown(aligned.chance)}"
+    out = given.folder(arguments.out, "align", f"{first.name}-{second.name}{with_others}")
+    title = f"score {report['score']:.2f}, chance {shown_chance(aligned.chance)}"
     if together is not None:
         title += f", trust {report['trust']:.2f}"
     if not len(path):
         title += ": nothing in common"
     save_figure(draw_aligned(aligned, first, second, title=title), out / "alignment.png")
-    rate = given.data.options.get("rate", RATE)
     try:
-        moments = draw_moments(sources[0], sources[1], path, rate=rate, title=title)
+        moments = draw_moments(sources[0], sources[1], path, rate=given.rate(), title=title)
     except (ImportError, DataError, FileNotFoundError) as error:  # features, beside a video that cannot be read
         (out / "frames.png").unlink(missing_ok=True)
         report["doubts"].append(f"frames.png is not drawn: {error}")
@@ -200,7 +200,7 @@ def _others(names: Sequence[str], clips: Sequence[Clip]) -> list[dict[str, Any]]
 
 
 def _report(
-    run: Path | None, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
+    given: Given, names: Sequence[str], clips: tuple[Clip, Clip], aligned: AlignedClips, path: np.ndarray
 ) -> dict[str, Any]:
     """What stands in `alignment.json`."""
     from lac.data.doubts import still
@@ -209,8 +209,8 @@ def _report(
     first, second = clips
     matched_times = (first.times[path[:, 0]].tolist(), second.times[path[:, 1]].tolist())
     return {
-        "run": None if run is None else str(run),
-        "aligned_by": "raw features" if run is None else "embeddings",
+        "run": None if given.run is None else str(given.run),
+        "aligned_by": given.by(),
         "score": aligned.best_score.item(),
         "soft_score": aligned.score.item(),
         "chance": aligned.chance,
@@ -241,7 +241,8 @@ def _show(report: dict[str, Any], out: Path) -> None:
         console.print("aligned by      raw features and their self-similarity; nothing is trained")
     whose = "" if alone else "   of the two alone"
     console.print(f"score           {report['score']:.3f}   (soft {report['soft_score']:.3f}){whose}")
-    console.print(f"chance          {_shown(report['chance'])}   {_verdict(report) if alone else 'of the two alone'}")
+    meaning = _verdict(report) if alone else "of the two alone"
+    console.print(f"chance          {shown_chance(report['chance'])}   {meaning}")
     if not alone:
         number = len(report["others"])
         whose = "1 other clip" if number == 1 else f"{number} other clips"
@@ -263,10 +264,6 @@ def _show(report: dict[str, Any], out: Path) -> None:
     for name in ("alignment.png", "frames.png", "alignment.json"):
         if (out / name).exists():
             console.print(f"{name:<16}{out / name}")
-
-
-def _shown(chance: float) -> str:
-    return "< .0001" if chance < 1e-4 else f"{chance:.4f}".removeprefix("0")
 
 
 def _verdict(report: dict[str, Any]) -> str:

@@ -52,10 +52,10 @@ def align_all(arguments: argparse.Namespace, names: Sequence[str]) -> int:
         )
     timeline = common_timeline(group, clips)
     report = _report(given, names, chosen, clips, group, timeline)
-    out = given.folder(arguments.out, "all")
+    out = given.folder(arguments.out, "align", "all")
     title = f"{len(clips)} clips, trust {group.trust:.2f}"
     save_figure(plot_group(group, timeline, clips, title), out / "all.png")
-    write_csv(out / "pairs.csv", [_PAIRS, *(_rounded([pair[name] for name in _PAIRS]) for pair in report["pairs"])])
+    write_csv(out / "pairs.csv", [_PAIRS, *([pair[name] for name in _PAIRS] for pair in report["pairs"])])
     write_csv(out / "matches.csv", [_MATCHES, *_matches(report)])
     _write_timeline(out / "timeline.csv", report["timeline"])
     write_json(out / "all.json", report)
@@ -78,7 +78,7 @@ def _of_data_set(given: Given, device: torch.device) -> tuple[list[Source], str]
     from lac.cli.way import RAW
     from lac.pictures import Source
 
-    if given.run is None and given.data.name == "folder" and given.data.root is None:
+    if given.run is None and given.files_alone():
         raise UsageError(f"{RAW} --all needs clips (lac-align {RAW} --all CLIP ...), or a data set by --data or --root")
     dataset = given.data.load(device)
     counts = Counter(clip.action for clip in dataset.val)
@@ -104,7 +104,7 @@ def _report(
 
     return {
         "run": None if given.run is None else str(given.run),
-        "aligned_by": "raw features" if given.run is None else "embeddings",
+        "aligned_by": given.by(),
         "given": list(names),
         "chosen": chosen,
         "clips": [
@@ -147,12 +147,7 @@ def _number(second: float) -> float | None:
 
 
 def _matches(report: dict[str, Any]) -> list[list[Any]]:
-    return [_rounded([pair["clip_a"], pair["clip_b"], *match]) for pair in report["pairs"] for match in pair["matches"]]
-
-
-def _rounded(cells: Sequence[Any]) -> list[Any]:
-    """Numbers to a millionth: 5.4 and not 5.3999999999999995."""
-    return [round(cell, 6) if isinstance(cell, float) else cell for cell in cells]
+    return [[pair["clip_a"], pair["clip_b"], *match] for pair in report["pairs"] for match in pair["matches"]]
 
 
 def _write_timeline(path: Path, timeline: dict[str, Any] | None) -> None:
@@ -163,7 +158,7 @@ def _write_timeline(path: Path, timeline: dict[str, Any] | None) -> None:
         path.unlink(missing_ok=True)
         return
     columns = timeline["seconds"]
-    write_csv(path, [list(columns), *(_rounded(row) for row in zip(*columns.values(), strict=True))])
+    write_csv(path, [list(columns), *zip(*columns.values(), strict=True)])
 
 
 def _show(report: dict[str, Any], out: Path) -> None:

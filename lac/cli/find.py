@@ -20,6 +20,7 @@ from lac.cli.common import (
     add_set,
     check_chance,
     new_parser,
+    shown_chance,
 )
 from lac.cli.progress import showing_features
 from lac.cli.way import way_of
@@ -87,6 +88,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Candidate(NamedTuple):
+    """What may have been found.
+
+    Attributes:
+        occurrence: its `chance` is not known yet.
+        row: as `lac.hits.described`.
+        expected: how many as good are expected by chance, in its recording.
+    """
+
+    occurrence: Occurrence
+    row: dict[str, Any]
+    expected: float
+
+
 class _Searched(NamedTuple):
     """A recording that was searched; its frames are let go.
 
@@ -94,8 +109,7 @@ class _Searched(NamedTuple):
         name: of the clip.
         video: if it is one.
         span: its first and last second.
-        rows: what may have been found, as `lac.hits.described` without rank and chance, and its path.
-        expected: of each how many as good are expected by chance, in this recording.
+        candidates: best first.
         frames: of the recording.
         own: how many were left out, because they are the query itself.
         still: whether nothing changes in it.
@@ -104,9 +118,7 @@ class _Searched(NamedTuple):
     name: str
     video: Path | None
     span: tuple[float, float]
-    found: list[Occurrence]
-    rows: list[dict[str, Any]]
-    expected: list[float]
+    candidates: list[_Candidate]
     frames: int
     own: int
     still: bool
@@ -118,8 +130,9 @@ def _find(arguments: argparse.Namespace) -> int:
     check_chance(arguments.chance)
 
     from lac.data.doubts import still
+    from lac.data.write import write_csv
     from lac.files import write_json
-    from lac.hits import draw_timeline, write_table
+    from lac.hits import FIELDS, draw_timeline
     from lac.plots import save_figure
     from lac.system import pick_device
 
@@ -133,12 +146,12 @@ def _find(arguments: argparse.Namespace) -> int:
         (source,) = given.read([name], device, dataset)
         given.check([arguments.query, name], [query, source.clip])
         searched.append(_search(given, query, source, arguments, name == arguments.query))
-    hits = _ranked(searched, arguments.chance)
-    out = Path(arguments.out or (given.run / "find" / query.name if given.run else f"find-{query.name}"))
-    report = _report(given, arguments, query, searched, hits)
+    hits, rows = _ranked(searched, arguments.chance)
+    out = given.folder(arguments.out, "find", query.name)
+    report = _report(given, arguments, query, searched, hits, rows)
     if still(query):
         report["doubts"].append(f"{query.name} does not change from frame to frame: it is found nowhere, or everywhere")
-    write_table(out / "hits.csv", report["hits"])
+    write_csv(out / "hits.csv", [FIELDS, *([row[name] for name in FIELDS] for row in rows)])
     spans = [(one.name, *one.span) for one in searched]
     lasts = float(query.times[-1] - query.times[0])
     save_figure(draw_timeline(spans, hits, (query.name, lasts), report["verdict"]), out / "timeline.png")
@@ -160,7 +173,7 @@ def _names(arguments: argparse.Namespace, given: Given, device: torch.device) ->
             raise UsageError(f"{name!r} is given twice: leave it out once")
     if names and all(Path(name).exists() for name in (arguments.query, *names)):
         return None, names
-    if given.run is None and given.data.name == "folder" and given.data.root is None:
+    if given.run is None and given.files_alone():
         if not names:
             raise UsageError("which recordings are to be searched? Give them after QUERY, or --data NAME or --root DIR")
         return None, names
@@ -196,7 +209,7 @@ def _search(given: Given, query: Clip, source: Source, arguments: argparse.Names
         DataError: the scores are not finite.
     """
     from lac.data.doubts import still
-    from lac.hits import Hit, described, path_seconds
+    from lac.hits import described
     from lac.search import candidates
 
     clip = source.clip
@@ -211,50 +224,46 @@ def _search(given: Given, query: Clip, source: Source, arguments: argparse.Names
         clip.name,
         source.video,
         (float(clip.times[0]), float(clip.times[-1])),
-        found,
-        [
-            described(hit, query, clip) | {"path": path_seconds(hit, query, clip)}
-            for hit in (Hit(0, 0, one) for one in found)
-        ],
-        [null.expected(one.score) for one in found],
+        [_Candidate(one, described(one, query, clip), null.expected(one.score)) for one in found],
         len(clip),
         len(every) - len(found) if itself else 0,
         still(clip),
     )
 
 
-def _ranked(searched: Sequence[_Searched], chance: float) -> list[Hit]:
-    """What is found in all recordings and is not chance, the surest first; its `chance` holds for all together."""
-    from lac.hits import Hit
+def _ranked(searched: Sequence[_Searched], chance: float) -> tuple[list[Hit], list[dict[str, Any]]]:
+    """What is found in all recordings and is not chance, the surest first, and the same as `hits.json` says it; its
+    `chance` holds for all together."""
+    from lac.hits import FIELDS, Hit
     from lac.search import shares_of_chance
 
     total = sum(one.frames for one in searched)
-    places = [(place, k) for place, one in enumerate(searched) for k in range(len(one.found))]
-    expected = [searched[place].expected[k] * total / searched[place].frames for place, k in places]
+    every = [(place, candidate) for place, one in enumerate(searched) for candidate in one.candidates]
+    expected = [candidate.expected * total / searched[place].frames for place, candidate in every]
     shares = shares_of_chance(expected)
-    order = sorted(
-        range(len(places)), key=lambda n: (shares[n], expected[n], -searched[places[n][0]].found[places[n][1]].score)
-    )
+    order = sorted(range(len(every)), key=lambda k: (shares[k], expected[k], -every[k][1].occurrence.score))
     hits: list[Hit] = []
-    for n in order:
-        place, k = places[n]
-        if shares[n] <= chance:
-            hits.append(Hit(len(hits) + 1, place, searched[place].found[k]._replace(chance=shares[n])))
-    return hits
+    rows: list[dict[str, Any]] = []
+    for rank, k in enumerate((k for k in order if shares[k] <= chance), start=1):
+        place, candidate = every[k]
+        hits.append(Hit(rank, place, candidate.occurrence._replace(chance=shares[k])))
+        row = candidate.row | {"rank": rank, "chance": shares[k]}
+        rows.append({name: row[name] for name in (*FIELDS, "path")})
+    return hits, rows
 
 
 def _report(
-    given: Given, arguments: argparse.Namespace, query: Clip, searched: Sequence[_Searched], hits: Sequence[Hit]
+    given: Given,
+    arguments: argparse.Namespace,
+    query: Clip,
+    searched: Sequence[_Searched],
+    hits: Sequence[Hit],
+    rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What stands in `hits.json`."""
-    rows = []
-    for hit in hits:
-        one = searched[hit.recording]
-        row = next(row for row, found in zip(one.rows, one.found, strict=True) if found.path is hit.occurrence.path)
-        rows.append(row | {"rank": hit.rank, "chance": hit.occurrence.chance})
     return {
         "run": None if given.run is None else str(given.run),
-        "compared_by": "raw features" if given.run is None else "embeddings",
+        "compared_by": given.by(),
         "query": {
             "given": arguments.query,
             "name": query.name,
@@ -280,14 +289,16 @@ def _verdict(searched: Sequence[_Searched], hits: Sequence[Hit], chance: float) 
         within = len({hit.recording for hit in hits})
         where = f"in {among}" if len(searched) == 1 else f"in {within} of {among}"
         return f"{number} {where}; a share of {chance:g} at most may be chance"
-    some = [one for one in searched if one.found]
+    some = [one for one in searched if one.candidates]
     if not some:
         return f"nothing in common: no frames of {among} match the query at all"
     total = sum(one.frames for one in searched)
-    least, best = min(((one.expected[0] * total / one.frames, one) for one in some), key=lambda pair: pair[0])
+    best = min(some, key=lambda one: one.candidates[0].expected / one.frames)
+    occurrence, _, expected = best.candidates[0]
+    by_chance = min(expected * total / best.frames, 1.0)
     text = f"nothing in common beyond chance in {among}; "
-    text += f"the best, {best.name} at {best.found[0].start:.2f} s, has a chance of {min(least, 1.0):.2f}"
-    covered = sum(one.end - one.start for one in best.found)
+    text += f"the best, {best.name} at {occurrence.start:.2f} s, has a chance of {by_chance:.2f}"
+    covered = sum(one.end - one.start for one, _, _ in best.candidates)
     if covered > 0.5 * (best.span[1] - best.span[0]) > 0:
         text += f"; but the query fits all over {best.name}, where chance has nothing to compare with: see --chance 1"
     return text
@@ -295,7 +306,6 @@ def _verdict(searched: Sequence[_Searched], hits: Sequence[Hit], chance: float) 
 
 def _cut(searched: Sequence[_Searched], hits: Sequence[Hit], out: Path, given: Given) -> list[Path]:
     """The cut-outs of what was found in videos; those of an earlier search are removed."""
-    from lac.data.video import RATE
     from lac.hits import cut_out
 
     folder, written = out / "cuts", []
@@ -304,8 +314,7 @@ def _cut(searched: Sequence[_Searched], hits: Sequence[Hit], out: Path, given: G
         if one.video is None:
             continue
         path = folder / f"{hit.rank:03d}-{one.name}-at-{hit.occurrence.start:.2f}.mp4"
-        rate = given.data.options.get("rate", RATE)
-        cut_out(path, one.video, hit.occurrence.start, hit.occurrence.end, rate=rate)
+        cut_out(path, one.video, hit.occurrence.start, hit.occurrence.end, rate=given.rate())
         written.append(path)
     for old in folder.glob("[0-9][0-9][0-9]*-*-at-*.mp4"):
         if old not in written:
@@ -331,9 +340,8 @@ def _show(report: dict[str, Any], out: Path, cuts: Sequence[Path]) -> None:
             )
         for row in hits[:_LISTED]:
             share = 100 * row["matched_frames"] / report["query"]["frames"]
-            chance = "< .0001" if row["chance"] < 1e-4 else f"{row['chance']:.4f}".removeprefix("0")
-            numbers = (f"{row['start']:.2f}", f"{row['end']:.2f}", f"{share:.0f} %", f"{row['score']:.2f}", chance)
-            table.add_row(str(row["rank"]), Text(row["recording"]), *numbers)
+            numbers = (f"{row['start']:.2f}", f"{row['end']:.2f}", f"{share:.0f} %", f"{row['score']:.2f}")
+            table.add_row(str(row["rank"]), Text(row["recording"]), *numbers, shown_chance(row["chance"]))
         Console().print(table)
     if len(hits) > _LISTED:
         console.print(f"and {len(hits) - _LISTED} more in hits.csv")

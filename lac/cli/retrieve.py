@@ -78,7 +78,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
     from lac.files import write_json
     from lac.pictures import Source
     from lac.plots import save_figure
-    from lac.queries import draw_found, find
+    from lac.queries import draw_found, find_nearest
     from lac.runs.checkpoint import read_encoder
     from lac.system import pick_device
 
@@ -99,7 +99,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
 
     embeddings = embed_clips(encoder, [clip, *others], device)
     check_embeddings([clip, *others], embeddings)
-    queries = find(clip, frames, others, embeddings, dataset.label_names, k=arguments.k)
+    queries = find_nearest(clip, frames, others, embeddings, dataset.label_names, k=arguments.k)
     report = _report(folder, name, clip, dataset, len(others), queries)
     out = Path(arguments.out or folder / "retrieve" / clip.name)
     searched = [Source.of(other, dataset) for other in others]

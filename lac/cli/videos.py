@@ -38,7 +38,6 @@ def write_video(
         given: see `lac.cli.way`.
     """
     from lac.data.side_by_side import Following, write_side_by_side
-    from lac.data.video import RATE
 
     (first, film, _), *others = sources
     assert film is not None
@@ -51,6 +50,6 @@ def write_video(
     if not any(len(one.times1) for one in following):
         print(f"video           none: there is no match to follow; {file} is not written")
         return
-    write_side_by_side(file, film, first.name, following, rate=given.data.options.get("rate", RATE))
+    write_side_by_side(file, film, first.name, following, rate=given.rate())
     left_out = f"   without {', '.join(without)}, of which there is no video" if without else ""
     print(f"video           {file}{left_out}")

@@ -34,9 +34,24 @@ class Given(NamedTuple):
     run: Path | None
     data: DataSection
 
-    def folder(self, chosen: str | None, name: str) -> Path:
-        """Where results go: the folder of `--out`, else one of this name."""
-        return Path(chosen or (self.run / "align" / name if self.run is not None else f"align-{name}"))
+    def folder(self, chosen: str | None, what: str, name: str) -> Path:
+        """Where results go: the folder of `--out`, else RUN/WHAT/NAME, or ./WHAT-NAME of no run."""
+        return Path(chosen or (self.run / what / name if self.run is not None else f"{what}-{name}"))
+
+    def files_alone(self) -> bool:
+        """Whether there is no data set to look names up in."""
+        return self.data.name == "folder" and self.data.root is None
+
+    def rate(self) -> float:
+        """Frames a second of a folder of images."""
+        from lac.data.video import RATE
+
+        rate: float = self.data.options.get("rate", RATE)
+        return rate
+
+    def by(self) -> str:
+        """What a report says of it."""
+        return "raw features" if self.run is None else "embeddings"
 
     def read(self, names: Sequence[str], device: torch.device, dataset: Dataset | None = None) -> list[Source]:
         """The clips of these names, whose frames can be aligned with each other.
@@ -47,7 +62,7 @@ class Given(NamedTuple):
         from lac.cli.clips import read_clips
 
         lost = next((name for name in names if not Path(name).exists()), None)
-        if dataset is None and lost is not None and self.data.name == "folder" and self.data.root is None:
+        if dataset is None and lost is not None and self.files_alone():
             raise UsageError(f"there is no file {lost!r}; for clips of a data set give --data NAME or --root DIR")
         sources = read_clips(names, self.data, device, dataset)
         self.check(names, [source.clip for source in sources])

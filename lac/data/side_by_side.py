@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from fractions import Fraction
-from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from lac.data.mp4 import between as within
+from lac.data.mp4 import even, write_pictures
 from lac.data.video import RATE, ShownFrame, package, shown_frames
 from lac.errors import DataError
 from lac.files import atomic_path
 
-_CLOCK = 90_000  # ticks a second of the mp4 that is written
 _WIDE, _TALL = 1920, 1080  # pixels that the whole picture may have, where it is a grid
 _LOWEST = 144  # pixels: lower videos are blown up to this, so that their captions can be read
 _DIMMED = 0.6
@@ -84,42 +83,26 @@ def write_side_by_side(
             _Follower(stack.enter_context(closing(shown_frames(Path(other.video), rate))), other) for other in followed
         ]
         temporary = stack.enter_context(atomic_path(path))
-        written = _write(temporary, _between(leading, *between), name, followers, height, rate)
+        written = write_pictures(temporary, _drawn(within(leading, *between), name, followers, height), rate=rate)
         if not written:
             raise DataError(f"{first}: no frame between {between[0]:g} and {between[1]:g} s")
     return written
 
 
-def _between(frames: Iterator[ShownFrame], start: float, end: float) -> Iterator[ShownFrame]:
-    return takewhile(lambda frame: frame.time <= end, dropwhile(lambda frame: frame.time < start, frames))
-
-
-def _write(
-    path: Path, leading: Iterator[ShownFrame], name: str, followers: Sequence[_Follower], height: int, rate: float
-) -> int:
-    av = package("av", "PyAV")
-    written = 0
-    with av.open(str(path), "w", format="mp4") as container:
-        stream: Any = None
-        for frame in leading:
-            if stream is None:
-                start, grid = frame.time, _Grid([frame, *(one.shown for one in followers)], height)
-                stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-                stream.height, stream.width, stream.pix_fmt = grid.height, grid.width, "yuv420p"
-                stream.codec_context.time_base = Fraction(1, _CLOCK)
-            grid.show(0, frame)
-            grid.write(0, name, frame.time, matched=True)
-            for place, follower in enumerate(followers, start=1):
-                matched = follower.go(frame.time)
-                grid.show(place, follower.shown, dimmed=not matched)
-                grid.write(place, follower.name, follower.shown.time, matched=matched)
-            out = av.VideoFrame.from_ndarray(np.asarray(grid.canvas), format="rgb24")
-            out.pts, out.time_base = round((frame.time - start) * _CLOCK), Fraction(1, _CLOCK)
-            container.mux(stream.encode(out))
-            written += 1
-        if stream is not None:
-            container.mux(stream.encode())
-    return written
+def _drawn(
+    leading: Iterator[ShownFrame], name: str, followers: Sequence[_Follower], height: int
+) -> Iterator[tuple[float, np.ndarray]]:
+    """The whole picture at each frame of the first video, with its time."""
+    grid: _Grid | None = None
+    for frame in leading:
+        grid = grid or _Grid([frame, *(one.shown for one in followers)], height)
+        grid.show(0, frame)
+        grid.write(0, name, frame.time, matched=True)
+        for place, follower in enumerate(followers, start=1):
+            matched = follower.go(frame.time)
+            grid.show(place, follower.shown, dimmed=not matched)
+            grid.write(place, follower.name, follower.shown.time, matched=matched)
+        yield frame.time, np.asarray(grid.canvas)
 
 
 class _Follower:
@@ -153,8 +136,8 @@ class _Grid:
         if count > 2:
             tall = max(min(tall, _TALL // rows - 32, int(_WIDE / self._columns / widest)), 16)
         self._text = min(max(tall // 22, 11), 20)
-        self._strip = _even(self._text * 1.6)
-        self._cell = (_even(tall), _even(tall * widest))
+        self._strip = even(self._text * 1.6)
+        self._cell = (even(tall), even(tall * widest))
         self.height, self.width = rows * (self._strip + self._cell[0]), self._columns * self._cell[1]
         image, draw, font = (package(f"PIL.{name}", "Pillow") for name in ("Image", "ImageDraw", "ImageFont"))
         self.canvas = image.new("RGB", (self.width, self.height))
@@ -169,7 +152,7 @@ class _Grid:
         self._there[place] = frame.time, dimmed
         tall, wide = self._cell
         scale = min(tall / frame.shape[0], wide / frame.shape[1])
-        size = (min(_even(frame.shape[0] * scale), tall), min(_even(frame.shape[1] * scale), wide))
+        size = (min(even(frame.shape[0] * scale), tall), min(even(frame.shape[1] * scale), wide))
         picture = frame.picture(size)
         if dimmed:
             picture = (picture * _DIMMED).astype(np.uint8)
@@ -206,8 +189,3 @@ def _checked(following: Following) -> Following:
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
             raise DataError(f"{name} must be finite seconds that increase, got {times}")
     return following._replace(times1=times1, times2=times2)
-
-
-def _even(side: float) -> int:
-    """H.264 with halved colour needs even sides."""
-    return max(2, round(side / 2) * 2)

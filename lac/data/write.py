@@ -99,6 +99,7 @@ def _shown(clips: Sequence[Clip]) -> list[list[str]]:
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write the rows, the first of which names the columns, whole or not at all."""
+    """Write the rows, the first of which names the columns, whole or not at all; numbers to a millionth."""
+    rounded = ([round(cell, 6) if isinstance(cell, float) else cell for cell in row] for row in rows)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows(rounded)

@@ -29,7 +29,7 @@ from lac.pairs import AlignedClips, align_clips, draw_aligned
 from lac.paths import expected_paths
 from lac.pictures import Source
 from lac.plots import plot_curves, save_figure
-from lac.queries import draw_found, even_seconds, find, frames_near
+from lac.queries import draw_found, even_seconds, find_nearest, frames_near
 from lac.runs.evaluate import checked_embeddings
 
 PLOTS = "plots"  # the folder's name in a run folder
@@ -118,7 +118,7 @@ class Drawings:
         device = next(self._encoder.parameters()).device
         embeddings = checked_embeddings(lambda clips: embed_clips(self._encoder, clips, device), [clip, *others])
         frames = frames_near(clip, even_seconds(clip, _QUERIES))
-        queries = find(clip, frames, others, embeddings, self._dataset.label_names, k=_ANSWERS)
+        queries = find_nearest(clip, frames, others, embeddings, self._dataset.label_names, k=_ANSWERS)
         source, *searched = (Source.of(one, self._dataset) for one in (clip, *others))
         save_figure(draw_found(queries, source, searched, rate=self._rate), path)
         number = min(_ANSWERS, len(others))

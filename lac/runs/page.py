@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lac.data.doubts import first_few
 from lac.runs.markup import Html, table, tag, wide
 
 _STYLE = """
@@ -225,9 +226,7 @@ def _remarks(metrics: Mapping[str, Any]) -> Html:
     lines = [str(doubt) for doubt in metrics.get("doubts") or []]
     left_out = metrics.get("left_out") or {}
     if left_out:
-        few = list(left_out.values())[:3]
-        more = f"; and {len(left_out) - len(few)} more" if len(left_out) > len(few) else ""
-        lines.append(f"left out {len(left_out)} clips: {'; '.join(map(str, few))}{more}")
+        lines.append(f"left out {len(left_out)} clips: {first_few(list(map(str, left_out.values())))}")
     if not lines:
         return Html("")
     return tag("section", tag("h2", "Remarks"), tag("ul", *(tag("li", line) for line in lines)))
