@@ -51,7 +51,7 @@ def main() -> None:
     print(done.stderr)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "pip install '.[train]' in a clone of lac" in done.stderr
+    assert 'pip install ".[train]" in a clone of lac' in done.stderr
     subprocess.run([sys.executable, "-m", "lac.cli.doctor"], check=True)
 
 

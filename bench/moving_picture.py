@@ -1,8 +1,9 @@
 """The moving picture of two recordings aligned: poses of two people, the second in the timing of the first.
 
-    lac-train --data uiprmd --set train.steps=150 --out runs/squat
-    python -m bench.moving_picture runs/squat             # docs/aligned.gif
-    python -m bench.moving_picture runs/squat --out mine.gif
+    lac-train --data uiprmd --set data.options.movement=sit_to_stand --set data.options.camera=clip \\
+        --set train.steps=300 --out runs/sit
+    python -m bench.moving_picture runs/sit               # docs/aligned.gif
+    python -m bench.moving_picture runs/sit --out mine.gif
 
 The pair is that of the run's own pictures: the first validation clip, and the last one of its action. Where the first
 clip has no match the second stands still, in grey, and "no match" is said.
@@ -17,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from lac.data import Clip
 from lac.files import atomic_path
 from lac.pairs import align_clips
 from lac.paths import expected_paths
@@ -30,29 +30,26 @@ from lac.runs.run import load_run
 EVERY, DOTS = 2, 80  # frames of the clip to one of the picture; dots an inch
 
 
-def moments(first: Clip, second: Clip, path: np.ndarray) -> Iterator[tuple[int, int, bool]]:
-    """For each frame of the first clip that of the second, and whether it is within what is matched."""
-    for frame in range(0, len(first), EVERY):
+def moments(frames: int, path: np.ndarray) -> Iterator[tuple[int, int, bool]]:
+    """Of the first clip's `frames` some, for each that of the second, and whether it is within what is matched."""
+    for frame in range(0, frames, EVERY):
         other = int(np.interp(frame, path[:, 0], path[:, 1]).round())
         yield frame, other, bool(path[0, 0] <= frame <= path[-1, 0])
 
 
-def pictures(first: Clip, second: Clip, path: np.ndarray, bones: tuple[tuple[int, int], ...]) -> list[Image.Image]:
+def pictures(first: Source, second: Source, path: np.ndarray) -> list[Image.Image]:
     """The frames of the moving picture."""
-    shown = list(moments(first, second, path))
-    poses = [
-        frame_pictures_of(clip, [moment[side] for moment in shown], bones) for side, clip in enumerate((first, second))
-    ]
+    shown = list(moments(len(first.clip), path))
+    poses = [poses_of(source, [moment[side] for moment in shown]) for side, source in enumerate((first, second))]
     points = np.concatenate([pose.points for side in poses for pose in side])
     low, high = points.min(axis=0) - 0.15, points.max(axis=0) + 0.15
     drawn = []
     for k, (frame, other, matched) in enumerate(shown):
         figure = new_figure(6.4, 4.0)
-        for axes, clip, pose, at, dim in zip(
-            figure.subplots(1, 2), (first, second), (poses[0][k], poses[1][k]), (frame, other), (False, not matched),
-            strict=True,
-        ):  # fmt: skip
-            person(axes, pose, GREY if dim else BLUE)
+        panels = figure.subplots(1, 2)
+        for side, (clip, at, dim) in enumerate(((first.clip, frame, False), (second.clip, other, not matched))):
+            axes = panels[side]
+            person(axes, poses[side][k], GREY if dim else BLUE)
             axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             words = "   no match" if dim else ""
             axes.set_title(
@@ -69,16 +66,17 @@ def pictures(first: Clip, second: Clip, path: np.ndarray, bones: tuple[tuple[int
     return drawn
 
 
-def frame_pictures_of(clip: Clip, frames: list[int], bones: tuple[tuple[int, int], ...]) -> list[Joints]:
+def poses_of(source: Source, frames: list[int]) -> list[Joints]:
     """Poses of these frames.
 
     Raises:
         ValueError: the clip holds no poses.
     """
-    poses = frame_pictures(Source(clip, None, bones), frames, Signals([clip]), rate=1.0)
-    if not all(isinstance(pose, Joints) for pose in poses):
-        raise ValueError(f"{clip.name} holds no poses: the moving picture is drawn of joints")
-    return [pose for pose in poses if isinstance(pose, Joints)]
+    shown = frame_pictures(source, frames, Signals([source.clip]), rate=1.0)
+    poses = [pose for pose in shown if isinstance(pose, Joints)]
+    if len(poses) < len(frames):
+        raise ValueError(f"{source.clip.name} holds no poses: the moving picture is drawn of joints")
+    return poses
 
 
 def person(axes: Axes, pose: Joints, colour: str) -> None:
@@ -102,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     path = expected_paths(aligned.posterior[None])[0].numpy()
     if not len(path):
         raise ValueError(f"{first.name} and {second.name} have nothing in common")
-    frames = pictures(first, second, path, tuple(data.bones))
+    frames = pictures(Source.of(first, data), Source.of(second, data), path)
     milliseconds = round(1000 * EVERY * float(np.median(np.diff(first.times))))
     with atomic_path(arguments.out) as temporary:
         more = {"save_all": True, "append_images": frames[1:], "duration": milliseconds, "loop": 0, "optimize": True}

@@ -27,3 +27,8 @@ class CheckpointError(UserError, ValueError):
 
 class Diverged(UserError, ValueError):
     """The loss or its gradient is no longer finite."""
+
+
+def how_to_install(extra: str) -> str:
+    """What a message says to do about a package that an extra brings; no package index has lac."""
+    return f'pip install ".[{extra}]" in a clone of lac'

@@ -46,16 +46,17 @@ Picture = np.ndarray | Joints | Window
 
 
 class Source(NamedTuple):
-    """A clip, its video (a file or a folder of images) if it has one, and the joined pairs of its pose if it is one."""
+    """A clip, its video (a file or a folder of images) if it has one, and of poses what `Dataset` says of them."""
 
     clip: Clip
     video: Path | None = None
     bones: Sequence[tuple[int, int]] = ()
+    upwards: bool = False
 
     @classmethod
     def of(cls, clip: Clip, dataset: Dataset) -> Source:
         """A clip of a data set."""
-        return cls(clip, dataset.videos.get(clip.name), dataset.bones)
+        return cls(clip, dataset.videos.get(clip.name), dataset.bones, dataset.upwards)
 
 
 class Signals:
@@ -96,11 +97,12 @@ def frame_pictures(source: Source, frames: Sequence[int], signals: Signals, *, r
     """Pictures of some frames of a clip: from its video where there is one, else of what the frames are.
 
     Images (3, H, W) are shown from the darkest to the brightest value of the clip; poses (J, 2) with the first
-    coordinate to the right and the second downwards, as in an image; poses (J, 3) with the third coordinate up, half
-    from the front and half from the side; anything else as signals around the frame.
+    coordinate to the right and the second downwards, as in an image, or upwards where the source says so; poses
+    (J, 3) with the third coordinate up, half from the front and half from the side; anything else as signals around
+    the frame.
 
     Args:
-        source: the clip, with its video and bones.
+        source: the clip, with its video, bones and direction.
         frames: K indices of its frames.
         signals: how features are shown that are neither an image nor a pose.
         rate: frames a second of a video that is a folder of images.
@@ -110,7 +112,7 @@ def frame_pictures(source: Source, frames: Sequence[int], signals: Signals, *, r
     """
     from lac.data.video import frames_at
 
-    clip, video, bones = source
+    clip, video, bones, upwards = source
     frames = list(frames)
     if video is not None:
         return list(frames_at(video, clip.times[frames].tolist(), height=_HEIGHT, rate=rate))
@@ -120,7 +122,8 @@ def frame_pictures(source: Source, frames: Sequence[int], signals: Signals, *, r
         images = (clip.frames[frames] - low) * (255 / max(high - low, 1e-9))
         return list(images.transpose(0, 2, 3, 1).astype(np.uint8))
     if len(shape) == 2 and shape[0] > 1 and shape[1] in _VIEWS:
-        return [Joints(points, bones) for points in clip.frames[frames] @ _VIEWS[shape[1]]]
+        view = np.eye(2) if upwards and shape[1] == 2 else _VIEWS[shape[1]]
+        return [Joints(points, bones) for points in clip.frames[frames] @ view]
     values = signals(clip)
     return [_window(clip.times - clip.times[frame], values) for frame in frames]
 

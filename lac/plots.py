@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lac.errors import how_to_install
 from lac.files import atomic_path
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install '.[train]' in a clone of lac") from error
+        raise ImportError(f"pictures need matplotlib: {how_to_install('train')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

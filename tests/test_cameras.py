@@ -10,6 +10,7 @@ from made_up_data import RECORDINGS, write_official, write_packed
 from lac.data import load, uiprmd
 from lac.data.cameras import FAR, NEAR, TILT, seen, with_hidden_joints
 from lac.errors import ConfigError
+from lac.pictures import Signals, Source, frame_pictures
 
 REAL = os.environ.get("LAC_UIPRMD")
 real = pytest.mark.skipif(not REAL, reason="needs the data set: set LAC_UIPRMD")
@@ -178,6 +179,16 @@ def test_cameras_of_clips_and_of_persons(monkeypatch):
         assert data.name == f"uiprmd deep_squat untrimmed, a camera per {camera}"
         numbers = {(x.person, x.frames[0, 0, 0]) for x in data.train}
         assert len(numbers) == len({number for _, number in numbers}) == count
+
+
+@real
+@pytest.mark.parametrize("camera", [None, "clip"])
+def test_people_are_drawn_on_their_feet(camera):
+    data = load("uiprmd", movement="sit_to_stand", camera=camera)
+    head, foot = uiprmd.JOINTS.index("head"), uiprmd.JOINTS.index("lt")
+    for clip in data.val[:10]:
+        (pose,) = frame_pictures(Source.of(clip, data), [0], Signals([clip]), rate=uiprmd.RATE)
+        assert pose.points[head, 1] > pose.points[foot, 1]
 
 
 @real

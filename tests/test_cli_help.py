@@ -148,18 +148,18 @@ def run_without(refused, argv, folder):
 @pytest.mark.parametrize(
     ("argv", "refused", "line"),
     [
-        (["train"], "rich", "lac-train needs rich, which is not installed: pip install '.[train]' in a clone of lac"),
-        (["train"], "yaml", "lac-train needs pyyaml, which is not installed: pip install '.[train]' in a clone of lac"),
-        (["bench"], "rich", "lac-bench needs rich, which is not installed: pip install '.[train]' in a clone of lac"),
+        (["train"], "rich", 'lac-train needs rich, which is not installed: pip install ".[train]" in a clone of lac'),
+        (["train"], "yaml", 'lac-train needs pyyaml, which is not installed: pip install ".[train]" in a clone of lac'),
+        (["bench"], "rich", 'lac-bench needs rich, which is not installed: pip install ".[train]" in a clone of lac'),
         (
             ["bench", "--shapes", "1x2x2", "1x3x3", "--plot", "x.png"],
             "matplotlib",
-            "lac-bench needs matplotlib, which is not installed: pip install '.[train]' in a clone of lac",
+            'lac-bench needs matplotlib, which is not installed: pip install ".[train]" in a clone of lac',
         ),
         (
             ["data", "convert", "videos", "a", "b"],
             "rich",
-            "lac-data needs rich, which is not installed: pip install '.[train]' in a clone of lac",
+            'lac-data needs rich, which is not installed: pip install ".[train]" in a clone of lac',
         ),
     ],
 )

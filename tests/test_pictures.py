@@ -29,6 +29,8 @@ def test_a_pose_is_turned_upright_and_keeps_its_bones():
     (flat,) = pictures([[[1, 2], [3, 5]]], [0], bones=[(0, 1)])
     assert flat == Joints(flat.points, [(0, 1)])
     np.testing.assert_allclose(flat.points, [[1, -2], [3, -5]])
+    (seen,) = pictures([[[1, 2], [3, 5]]], [0], upwards=True)
+    np.testing.assert_allclose(seen.points, [[1, 2], [3, 5]])
     (deep,) = pictures([[[1, 2, 7], [0, 0, 9]]], [0])
     np.testing.assert_allclose(deep.points, [[0.71 * 3, 7], [0, 9]])
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import lac
-from lac.errors import ConfigError, UsageError, UserError
+from lac.errors import ConfigError, UsageError, UserError, how_to_install
 from lac.system import missing_package
 
 if TYPE_CHECKING:
@@ -236,8 +236,7 @@ def _message(error: Exception, command: str) -> str:
         return f"{error.strerror}{where}"
     text = str(error) or type(error).__name__
     if isinstance(error, ImportError) and (package := missing_package(error)) is not None:
-        how = f"pip install '.[{package.extra}]' in a clone of lac"
-        return f"{command} needs {package.name}, which is not installed: {how}"
+        return f"{command} needs {package.name}, which is not installed: {how_to_install(package.extra)}"
     if _is_out_of_memory(error):
         reason = text.strip().partition("\n")[0]
         return f"out of memory ({reason}); take fewer or shorter clips at a time (train.batch, augment.frames)"

@@ -39,10 +39,10 @@ def write_video(
     """
     from lac.data.side_by_side import Following, write_side_by_side
 
-    (first, film, _), *others = sources
+    (first, film, *_), *others = sources
     assert film is not None
     following, without = [], []
-    for name, (clip, video, _), path in zip(names[1:], others, paths, strict=True):
+    for name, (clip, video, *_), path in zip(names[1:], others, paths, strict=True):
         if video is None:
             without.append(name)
         else:

@@ -106,6 +106,7 @@ class Dataset:
         unlabelled: for each clip whose labels are missing or could not be read, where others have some, the reason; it
             is in its split with `labels=None`, to be trained on and not to be judged.
         bones: of poses (J, 2) or (J, 3) the pairs of joints that a limb connects, to draw them.
+        upwards: the second coordinate of poses (J, 2) points upwards, not downwards as in an image.
         videos: where the video of a clip lies (a file, or a folder of images), by the clip's name.
         chosen: options that the loader chose, since they were not given: with them the data is loaded the same again.
 
@@ -121,6 +122,7 @@ class Dataset:
     left_out: Mapping[str, str] = field(default_factory=dict)
     unlabelled: Mapping[str, str] = field(default_factory=dict)
     bones: Sequence[tuple[int, int]] = ()
+    upwards: bool = False
     videos: Mapping[str, Path] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
 

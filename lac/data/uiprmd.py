@@ -175,7 +175,7 @@ def load(
         phase if len(numbers) == 1 else f"{MOVEMENTS[number - 1]}: {phase}" for number in phases for phase in PHASES
     ]
     with naming(path):
-        return Dataset(_title(numbers, untrimmed, camera, hidden), train, val, labels, bones=BONES)
+        return Dataset(_title(numbers, untrimmed, camera, hidden), train, val, labels, bones=BONES, upwards=True)
 
 
 def _title(numbers: Sequence[int], untrimmed: bool, camera: str | None, hidden: float) -> str:

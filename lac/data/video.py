@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lac.errors import DataError
+from lac.errors import DataError, how_to_install
 
 RATE = 25.0  # of folders of images, which have no times of their own
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -457,4 +457,4 @@ def package(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'reading videos needs {name}: pip install ".[video]" in a clone of lac') from error
+        raise ImportError(f"reading videos needs {name}: {how_to_install('video')}") from error

@@ -22,7 +22,7 @@ from lac.data.phases import half_way_phases
 from lac.data.pickles import ArraysOnly
 from lac.data.reading import naming
 from lac.data.untrimmed import resample, untrim
-from lac.errors import ConfigError, DataError
+from lac.errors import ConfigError, DataError, how_to_install
 
 RECORDED_RATE = 50.0
 ACTIONS = ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")
@@ -165,8 +165,7 @@ def _file() -> Path:
     spec = importlib.util.find_spec("seglearn")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            "the data set 'watch' comes with the package seglearn, which is not installed: "
-            'pip install ".[demo]" in a clone of lac'
+            f"the data set 'watch' comes with the package seglearn, which is not installed: {how_to_install('demo')}"
         )
     return Path(next(iter(spec.submodule_search_locations)), "data", "watch_dataset.npy")
 

