@@ -15,6 +15,7 @@ from bench import rows as places
 from bench.plans import CHOICES, CLAIM, COMPARED, CONTRAST, LONGER_TOO, ORIGINS, PUBLISHED, SHORTER
 from bench.tables_of_alignments import matching
 from bench.tables_of_finding import counting, finding
+from bench.tables_of_reliability import promises
 from bench.tables_of_representations import (
     COLUMNS,
     GAINS,
@@ -55,6 +56,7 @@ TABLES = {
     "matching": matching,
     "finding": finding,
     "counting": counting,
+    "reliability": promises,
     "harmless": lambda _: harmless(),
     "curve": curve,
     "video": video,
