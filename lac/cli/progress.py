@@ -85,7 +85,7 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def conversion_progress() -> Iterator[Callable[[int, int, str], None]]:
+def clip_progress() -> Iterator[Callable[[int, int, str], None]]:
     """A function `(done, total, name)` that moves a bar on stderr, on a terminal only."""
     from rich.console import Console
     from rich.markup import escape
