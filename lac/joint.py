@@ -1,5 +1,6 @@
 """The batch of all processes: what the pairs of one are compared with."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch.nn.functional import pad
 
 from lac import processes
 from lac.call import Batch, Joint
-from lac.consensus import Group
+from lac.consensus import Group, Recordings, Whole
 from lac.sequences import Sequences, compute_dtype, masked_sequences
 from lac.similarity import unit
 
@@ -176,3 +177,33 @@ def shares(groups: list[int], start: int, count: int, sides: int) -> list[Share]
         members = [side * len(groups) + pair for side, pair in each]
         result.append(Share(members, own, [each[k][0] * count + each[k][1] - start for k in own]))
     return result
+
+
+def group_by_group(
+    recordings: Recordings,
+    whole: Whole,
+    joint: Joint,
+    count: int,
+    sides: int,
+    made: Callable[[Recordings, Tensor], tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor]:
+    """What `made` gives of the own recordings (A,) of each group, in the order of this process's recordings.
+
+    Args:
+        recordings: of all processes.
+        whole: what they have in common.
+        joint: the pairs of all processes.
+        count: the pairs of this one.
+        sides: see `shares`.
+        made: from all recordings of a group and the places of the own ones among them two numbers of each of these.
+    """
+    assert joint.groups is not None
+    device = recordings.groups.device
+    parts, rows = [], []
+    for share in shares(joint.groups, joint.start, count, sides):
+        members, own = (torch.tensor(places, device=device) for places in (share.members, share.own))
+        parts.append(made(recordings.members(members, whole), own))
+        rows += share.rows
+    order = torch.tensor(rows, device=device).argsort()
+    first, second = (torch.cat(values)[order] for values in zip(*parts, strict=True))
+    return first, second

@@ -12,8 +12,8 @@ from lac.call import Batch, centred_pairs, checked_call, unit_pairs
 from lac.checks import Length
 from lac.consensus import Consensus, Recordings, recordings
 from lac.gaps import GapModel, gap_model, inverse_softplus
-from lac.joint import shares, with_others
-from lac.parts import agreement, consensus_part, cross_entropy, frame_part, frame_target
+from lac.joint import group_by_group, with_others
+from lac.parts import agreement, candidates, consensus_part, cross_entropy, frame_part, frame_target
 from lac.sequences import NEVER, Sequences
 from lac.solve import Pairs
 
@@ -170,21 +170,16 @@ class LACLoss(nn.Module):
     gradient by an embedding is bounded by 1 / e times that by its direction.
 
     With `gather=True` each process of the default process group has a part of one joint batch, process after process;
-    parts may differ in B, T1 and T2. Pairs are contrasted with those of all processes, "the batch" above being the
-    joint one, and recordings are aligned with those of their group in all processes. A process has values of its own
-    pairs only: `terms` and "none" give them as they are in the joint batch. Of W processes, "sum" is W times the sum
-    over the own pairs, and "mean" W times this sum divided by the number of pairs of all processes that have frames:
-    so their mean over the processes is the joint loss, and the mean of their gradients, which
-    `DistributedDataParallel` takes, the joint gradient, of encoder and loss parameters alike. The gradient by a
-    process's own embeddings is W times the joint one.
+    parts may differ in B, T1 and T2. "The batch" above is then the joint one; values are of the own pairs, in `terms`
+    and "none" as they are in the joint batch. Of W processes, "sum" is W times the sum over the own pairs, and "mean" W
+    times this sum divided by the number of all pairs that have frames: their mean over the processes is the joint loss,
+    and the mean of their gradients, which `DistributedDataParallel` takes, the joint gradient. All processes call the
+    loss together, with settings and arguments of the same kind, and take the gradient (of any order) together or not
+    at all. Process 0 draws for all. `torch.compile` leaves such a loss to PyTorch, hence no fullgraph=True;
+    `torch.vmap` is a RuntimeError. Keep groups on the CPU: the host reads them.
 
-    All processes have to call the loss together, with the same settings and kinds of arguments, and to take the
-    gradient together (derivatives of any order) or not at all. Process 0 draws for all. `torch.compile` leaves such a
-    loss to PyTorch as it is, hence not with fullgraph=True; `torch.vmap` is a RuntimeError. Groups are read on the
-    host: keep them on the CPU. Without a process group, or with one process, it changes nothing.
-
-    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock), B being
-    the recordings of one group in all processes where there are others.
+    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock); with
+    `gather`, B is a group's.
 
     References: K. Oei et al., "Self-Supervised Contrastive Learning for Videos using Differentiable Local Alignment",
     2024; M. Chen et al., "Frame-wise Action Representations for Long Videos via Sequence Contrastive Learning", 2022;
@@ -405,7 +400,7 @@ class LACLoss(nn.Module):
     def _terms(self, batch: Batch) -> LACTerms:
         return self._terms_of_many(batch) if self._processes() > 1 else self._terms_of(batch)
 
-    @torch.compiler.disable
+    @processes.untraced
     def _terms_of_many(self, batch: Batch) -> LACTerms:
         contrast = self.sequence_weight > 0 and self._form(batch) == "contrast"
         consensus = self.consensus_weight > 0 and batch.group is not None
@@ -462,14 +457,8 @@ class LACLoss(nn.Module):
         if joint.groups is None:
             each, mass = self._agreement(taking_part, slice(None))
         else:
-            whole, device = self.consensus.whole(taking_part), taking_part.groups.device
-            parts, rows = [], []
-            for share in shares(joint.groups, joint.start, b, sides):
-                members, own = (torch.tensor(x, device=device) for x in (share.members, share.own))
-                parts.append(self._agreement(taking_part.members(members, whole), own))
-                rows += share.rows
-            order = torch.tensor(rows, device=device).argsort()
-            each, mass = (torch.cat(x)[order] for x in zip(*parts, strict=True))
+            whole = self.consensus.whole(taking_part)
+            each, mass = group_by_group(taking_part, whole, joint, b, sides, self._agreement)
         return consensus_part(each, mass, self._summed).reshape(sides, b).mean(0)
 
     def _agreement(self, taking_part: Recordings, own: Tensor | slice) -> tuple[Tensor, Tensor]:
@@ -494,34 +483,19 @@ class LACLoss(nn.Module):
         assert batch.joint.second is not None
         first, second = centred_pairs(batch.first, batch.joint.second)
         groups = None if batch.joint.group is None else batch.joint.group.groups
-        chosen = self._candidates(batch.joint.start, len(first.z), len(second.z), first.z.device, groups is not None)
+        own = torch.arange(len(first.z), device=first.z.device) + batch.joint.start
+        negatives = self.negatives or ("reversed" if groups is None else "both")
+        chosen = candidates(own, len(second.z), negatives, self.n_others, self.n_negatives)
         k = chosen.shape[1]
-        candidates = second.joined(second.reversed()).selected(chosen.flatten())
-        score = self._score(first.repeated(k), candidates).reshape(chosen.shape)
-        usable = candidates.lengths.reshape(chosen.shape) > 0
+        them = second.joined(second.reversed()).selected(chosen.flatten())
+        score = self._score(first.repeated(k), them).reshape(chosen.shape)
+        usable = them.lengths.reshape(chosen.shape) > 0
         if groups is not None:  # another recording of the group is no negative, but backwards it is
             others = (chosen == chosen[:, :1]) | (chosen >= len(groups))
             usable = usable & (others | (groups[chosen % len(groups)] != groups[chosen[:, :1]]))
         logits = (score / self.sequence_temperature).masked_fill(~usable, NEVER)
         contrast = torch.where(first.lengths > 0, -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
-
-    def _candidates(self, start: int, own: int, b: int, device: torch.device, grouped: bool) -> Tensor:
-        """What each sequence 1 is contrasted with (own, K): its partner, and then its negatives.
-
-        Number k is sequence k of the batch of b, b + k the same played backwards; the own pairs are start, start + 1,
-        ... of it. Negatives are the next `n_others` of the batch, and `n_negatives` of it backwards, of which the
-        partner is the first.
-        """
-        negatives = self.negatives or ("both" if grouped else "reversed")
-        partner = torch.arange(start, start + own, device=device)[:, None]
-        candidates = [partner]
-        if negatives in ("batch", "both"):
-            others = b - 1 if self.n_others is None else min(self.n_others, b - 1)
-            candidates.append((partner + torch.arange(1, others + 1, device=device)) % b)
-        if negatives in ("reversed", "both"):
-            candidates.append(b + (partner + torch.arange(min(self.n_negatives, b), device=device)) % b)
-        return torch.cat(candidates, dim=1)
 
 
 def _per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:

@@ -55,6 +55,22 @@ def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequenc
     return divergence.sum((1, 2)) / first.divisor()
 
 
+def candidates(own: Tensor, b: int, negatives: str, n_others: int | None, n_negatives: int) -> Tensor:
+    """What each own sequence 1 of a batch of b is contrasted with, (A, K): its partner, and then its negatives.
+
+    Number k is sequence k of the batch, b + k the same played backwards. Negatives are the next `n_others` of the
+    batch, and `n_negatives` of it backwards, of which the partner is the first.
+    """
+    partner = own[:, None]
+    chosen = [partner]
+    if negatives in ("batch", "both"):
+        others = b - 1 if n_others is None else min(n_others, b - 1)
+        chosen.append((partner + torch.arange(1, others + 1, device=own.device)) % b)
+    if negatives in ("reversed", "both"):
+        chosen.append(b + (partner + torch.arange(min(n_negatives, b), device=own.device)) % b)
+    return torch.cat(chosen, dim=1)
+
+
 def agreement(
     targets: Tensor, trust: Tensor, own: Sequences, recordings: Sequences, temperature: float
 ) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,16 @@
 """What the processes of torch.distributed tell each other: numbers over the host, tensors with their gradients."""
 
 import weakref
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 # torch 2.13 has renamed them.
 _all_gather: Any = getattr(dist, "all_gather_single", None) or getattr(dist, "all_gather_into_tensor", None)
@@ -44,7 +47,12 @@ def told(value: T) -> list[T]:
     return everyone
 
 
-@torch.compiler.disable
+def untraced(call: F) -> F:
+    """As `torch.compiler.disable`, which imports the compiler at once, hence the way of torch's own modules."""
+    return cast(F, _disable_dynamo(call))
+
+
+@untraced
 def summed(x: Tensor) -> Tensor:
     """The sum over all processes, without a gradient."""
     total = x.detach().clone()

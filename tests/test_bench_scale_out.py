@@ -5,15 +5,14 @@ import math
 import torch
 
 from bench.scale_out import Batch
-from lac import LACLoss
 from lac.joint import shares
+from lac.parts import candidates
 
 
 def test_alignments_are_counted_as_the_loss_makes_them():
     for n_others in (None, 3):
         batch, processes = Batch(pairs=4, n_others=n_others, n_negatives=2, sides=2, group=2), 3
-        loss = LACLoss(negatives="both", n_others=n_others, n_negatives=2)
-        chosen = loss._candidates(4, batch.pairs, batch.pairs * processes, torch.device("cpu"), True)
+        chosen = candidates(torch.arange(4, 8), batch.pairs * processes, "both", n_others, 2)
         assert batch.pairs_aligned(processes) == chosen.numel()
         for spread, groups in ((None, [0, 0, 1, 1] * processes), (1, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])):
             parts = shares(groups, 4, batch.pairs, 2)
