@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
-from lac import checks, solve
+from lac import checks, processes, solve
 from lac.alignment import SmithWaterman
 from lac.call import Batch, centred_pairs, checked_call, unit_pairs
 from lac.checks import Length
-from lac.consensus import Consensus, recordings
+from lac.consensus import Consensus, Recordings, recordings
 from lac.gaps import GapModel, gap_model, inverse_softplus
-from lac.parts import consensus_part, cross_entropy, frame_part, frame_target
+from lac.joint import group_by_group, with_others
+from lac.parts import agreement, candidates, consensus_part, cross_entropy, frame_part, frame_target
 from lac.sequences import NEVER, Sequences
 from lac.solve import Pairs
 
@@ -132,6 +133,8 @@ class LACLoss(nn.Module):
             nothing is known about the others of the batch; "both" with them.
         n_negatives: how many reversed sequences each pair is contrasted with, >= 1; capped at the batch size.
             Default 4.
+        n_others: with "batch" and "both", how many others of the batch each pair is contrasted with, >= 1: those that
+            follow it, from the last on to the first. Default `None`: all.
         sequence_temperature: c above, > 0, of the form "contrast". Default 0.02.
         frame_temperature: f above, > 0. Default 0.1.
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
@@ -141,13 +144,14 @@ class LACLoss(nn.Module):
         consensus: how recordings of a group are aligned, a `lac.Consensus`. Default: `lac.Consensus()`.
         reduction: of the call, over the pairs that have frames: "mean" (default), "sum", or "none" for a value per
             pair, (B,).
+        gather: whether the processes of `torch.distributed` have a part of one batch each, see below. Default False.
         backend: of the alignments, as in `lac.smith_waterman`. Default "auto".
 
     Raises:
         ValueError: when it is made, an argument out of its range or an unknown name; when it is called, z1, z2, times,
             lengths, groups or guides of the wrong shape, lengths out of range, times that decrease or are not finite,
             one of the two times, a guide or teacher without groups, a guide that is not finite, the form "posterior"
-            without a clock.
+            without a clock, processes that call it with arguments of different kinds.
         TypeError: arguments of the wrong type.
         RuntimeError: when it is called, a backend was named that cannot run here.
 
@@ -165,7 +169,17 @@ class LACLoss(nn.Module):
     than about e, which have less and less of a direction, down to the zero vector, which has none (cosine 0). So the
     gradient by an embedding is bounded by 1 / e times that by its direction.
 
-    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock).
+    With `gather=True` each process of the default process group has a part of one joint batch, process after process;
+    parts may differ in B, T1 and T2. "The batch" above is then the joint one; values are of the own pairs, in `terms`
+    and "none" as they are in the joint batch. Of W processes, "sum" is W times the sum over the own pairs, and "mean" W
+    times this sum divided by the number of all pairs that have frames: their mean over the processes is the joint loss,
+    and the mean of their gradients, which `DistributedDataParallel` takes, the joint gradient. All processes call the
+    loss together, with settings and arguments of the same kind, and take the gradient (of any order) together or not
+    at all. Process 0 draws for all. `torch.compile` leaves such a loss to PyTorch, hence no fullgraph=True;
+    `torch.vmap` is a RuntimeError. Keep groups on the CPU: the host reads them.
+
+    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock); with
+    `gather`, B is a group's.
 
     References: K. Oei et al., "Self-Supervised Contrastive Learning for Videos using Differentiable Local Alignment",
     2024; M. Chen et al., "Frame-wise Action Representations for Long Videos via Sequence Contrastive Learning", 2022;
@@ -193,6 +207,7 @@ class LACLoss(nn.Module):
         learn_similarity: bool = False,
         negatives: str | None = None,
         n_negatives: int = 4,
+        n_others: int | None = None,
         sequence_temperature: float = 0.02,
         frame_temperature: float = 0.1,
         sigma: float = 1.3,
@@ -201,6 +216,7 @@ class LACLoss(nn.Module):
         consensus_weight: float = 2.0,
         consensus: Consensus | None = None,
         reduction: str = "mean",
+        gather: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -209,6 +225,7 @@ class LACLoss(nn.Module):
         )
         self.negatives = negatives if negatives is None else checks.choice("negatives", negatives, _NEGATIVES)
         self.n_negatives = checks.count("n_negatives", n_negatives)
+        self.n_others = None if n_others is None else checks.count("n_others", n_others)
         self.sequence_temperature = checks.positive("sequence_temperature", sequence_temperature)
         self.frame_temperature = checks.positive("frame_temperature", frame_temperature)
         self.sigma = checks.positive("sigma", sigma)
@@ -219,6 +236,7 @@ class LACLoss(nn.Module):
             raise TypeError(f"consensus must be a lac.Consensus or None, got {type(consensus).__name__}")
         self.consensus = consensus or Consensus()
         self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
+        self.gather = checks.flag("gather", gather)
         self.aligner = SmithWaterman(gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
         learned = checks.flag("learn_similarity", learn_similarity)
         self.margin = nn.Parameter(torch.tensor(checks.finite("margin", margin)), requires_grad=learned)
@@ -227,11 +245,12 @@ class LACLoss(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"sequence_form={self.sequence_form!r}, negatives={self.negatives!r}, n_negatives={self.n_negatives}, "
+            f"n_others={self.n_others}, "
             f"sequence_temperature={self.sequence_temperature}, frame_temperature={self.frame_temperature}, "
             f"sigma={self.sigma:.4g}, "
             f"sequence_weight={self.sequence_weight}, frame_weight={self.frame_weight}, "
             f"consensus_weight={self.consensus_weight}, {self.consensus}, "
-            f"reduction={self.reduction!r}"
+            f"reduction={self.reduction!r}, gather={self.gather}"
         )
 
     def learned(self) -> dict[str, Tensor]:
@@ -309,9 +328,15 @@ class LACLoss(nn.Module):
         total = self._terms(batch).total
         if self.reduction == "none":
             return total
-        if self.reduction == "sum":
-            return total.sum()
-        return total.sum() / (batch.first.lengths > 0).sum().clamp(min=1)
+        value = total.sum() * self._processes()
+        return value if self.reduction == "sum" else value / self._summed((batch.first.lengths > 0).sum()).clamp(min=1)
+
+    def _processes(self) -> int:
+        """How many have a part of the batch."""
+        return processes.count() if self.gather else 1
+
+    def _summed(self, x: Tensor) -> Tensor:
+        return processes.summed(x) if self._processes() > 1 else x
 
     def terms(
         self,
@@ -373,6 +398,19 @@ class LACLoss(nn.Module):
         return Aligned(torch.where(inside, pairs.scores, 0), posterior, path, score, best_score)
 
     def _terms(self, batch: Batch) -> LACTerms:
+        return self._terms_of_many(batch) if self._processes() > 1 else self._terms_of(batch)
+
+    @processes.untraced
+    def _terms_of_many(self, batch: Batch) -> LACTerms:
+        contrast = self.sequence_weight > 0 and self._form(batch) == "contrast"
+        consensus = self.consensus_weight > 0 and batch.group is not None
+        taking_part = consensus, consensus and batch.sides() == 2
+        return self._terms_of(with_others(batch, (consensus, contrast or taking_part[1]), taking_part))
+
+    def _form(self, batch: Batch) -> str:
+        return self.sequence_form or ("posterior" if batch.clock else "contrast")
+
+    def _terms_of(self, batch: Batch) -> LACTerms:
         first, second = batch.first, batch.second
         with torch.autocast(device_type=first.z.device.type, enabled=False):
             clock = None
@@ -387,22 +425,22 @@ class LACLoss(nn.Module):
             if self.frame_weight > 0 and clock is not None:
                 frame = frame_part(first, second, clock, self.frame_temperature)
             if self.sequence_weight > 0:
-                groups = None if batch.group is None else batch.group.groups
-                sequence, score = self._sequence_part(*centred_pairs(first, second), clock, groups)
+                sequence, score = self._sequence_part(batch, clock)
             if self.consensus_weight > 0 and batch.group is not None:
                 consensus = self._consensus_part(batch)
             total = self.sequence_weight * sequence + self.frame_weight * frame + self.consensus_weight * consensus
         return LACTerms(total, sequence, frame, consensus, score.detach())
 
-    def _sequence_part(
-        self, first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor] | None, groups: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _sequence_part(self, batch: Batch, clock: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """The sequence part, and the soft score per frame, each (B,)."""
-        if self.sequence_form == "score":
+        form = self._form(batch)
+        if form == "contrast":
+            return self._contrast(batch)
+        first, second = centred_pairs(batch.first, batch.second)
+        if form == "score":
             score = self._score(first, second)
             return -score, score
-        if self.sequence_form == "contrast" or clock is None:
-            return self._contrast(first, second, groups)
+        assert clock is not None
         pairs, gap_open, gap_extend = self._problem(first, second)
         score, posterior = solve.score_and_posterior(
             pairs, gap_open, gap_extend, self.aligner.temperature, self.aligner.backend
@@ -413,12 +451,21 @@ class LACLoss(nn.Module):
 
     def _consensus_part(self, batch: Batch) -> Tensor:
         """(B,); of a pair whose sequences are recordings of their own, the mean of both."""
-        assert batch.group is not None
-        own = not batch.clock and (batch.group.guides[0] is None) == (batch.group.guides[1] is None)
-        taking_part = recordings((batch.first, batch.second) if own else (batch.first,), batch.group)
+        b, sides, joint = len(batch.first.z), batch.sides(), batch.joint
+        assert joint.group is not None
+        taking_part = recordings([s for s in (joint.first, joint.second)[:sides] if s is not None], joint.group)
+        if joint.groups is None:
+            each, mass = self._agreement(taking_part, slice(None))
+        else:
+            whole = self.consensus.whole(taking_part)
+            each, mass = group_by_group(taking_part, whole, joint, b, sides, self._agreement)
+        return consensus_part(each, mass, self._summed).reshape(sides, b).mean(0)
+
+    def _agreement(self, taking_part: Recordings, own: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Of the own ones among recordings that are aligned with each other, see `agreement`."""
         together = self.consensus.align(taking_part, self.aligner.backend)
-        part = consensus_part(together.posterior, together.trust, taking_part.z, self.frame_temperature)
-        return part.reshape(-1, batch.first.z.shape[0]).mean(0)
+        targets, trust = together.posterior[own], together.trust[own]
+        return agreement(targets, trust, taking_part.z.selected(own), taking_part.z, self.frame_temperature)
 
     def _problem(self, first: Sequences, second: Sequences) -> tuple[Pairs, Tensor, Tensor]:
         """Scores with lengths, and the penalties; by the aligner's parts, since all is checked already."""
@@ -431,34 +478,24 @@ class LACLoss(nn.Module):
         score = solve.score(*self._problem(first, second), self.aligner.temperature, self.aligner.backend)
         return _per_frame(score, first, second)
 
-    def _contrast(self, first: Sequences, second: Sequences, groups: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _contrast(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """-log softmax_y(a(z1_k, y) / c) at the partner y = z2_k of each pair k, and a(z1_k, z2_k), each (B,)."""
-        chosen = self._candidates(first.z.shape[0], first.z.device, groups)
+        assert batch.joint.second is not None
+        first, second = centred_pairs(batch.first, batch.joint.second)
+        groups = None if batch.joint.group is None else batch.joint.group.groups
+        own = torch.arange(len(first.z), device=first.z.device) + batch.joint.start
+        negatives = self.negatives or ("reversed" if groups is None else "both")
+        chosen = candidates(own, len(second.z), negatives, self.n_others, self.n_negatives)
         k = chosen.shape[1]
-        candidates = second.joined(second.reversed()).selected(chosen.flatten())
-        score = self._score(first.repeated(k), candidates).reshape(chosen.shape)
-        usable = candidates.lengths.reshape(chosen.shape) > 0
+        them = second.joined(second.reversed()).selected(chosen.flatten())
+        score = self._score(first.repeated(k), them).reshape(chosen.shape)
+        usable = them.lengths.reshape(chosen.shape) > 0
         if groups is not None:  # another recording of the group is no negative, but backwards it is
             others = (chosen == chosen[:, :1]) | (chosen >= len(groups))
-            usable = usable & (others | (groups[chosen % len(groups)] != groups[:, None]))
+            usable = usable & (others | (groups[chosen % len(groups)] != groups[chosen[:, :1]]))
         logits = (score / self.sequence_temperature).masked_fill(~usable, NEVER)
         contrast = torch.where(first.lengths > 0, -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
-
-    def _candidates(self, b: int, device: torch.device, groups: Tensor | None) -> Tensor:
-        """What each sequence 1 is contrasted with (B, K): its partner, and then its negatives.
-
-        Number k is sequence k of the batch, b + k the same played backwards. Negatives are the B - 1 others of the
-        batch, and `n_negatives` of it backwards, of which the partner is the first.
-        """
-        negatives = self.negatives or ("reversed" if groups is None else "both")
-        partner = torch.arange(b, device=device)[:, None]
-        candidates = [partner]
-        if negatives in ("batch", "both"):
-            candidates.append((partner + torch.arange(1, b, device=device)) % b)
-        if negatives in ("reversed", "both"):
-            candidates.append(b + (partner + torch.arange(min(self.n_negatives, b), device=device)) % b)
-        return torch.cat(candidates, dim=1)
 
 
 def _per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:

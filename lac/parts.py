@@ -1,6 +1,7 @@
 """The parts of the loss: what each compares, given sequences of unit vectors."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,18 +55,50 @@ def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequenc
     return divergence.sum((1, 2)) / first.divisor()
 
 
-def consensus_part(targets: Tensor, trust: Tensor, recordings: Sequences, temperature: float) -> Tensor:
-    """-sum_j w[i,j] sum Q[i,j] log softmax(z_i z_j' / temperature), per unit of Q, for each recording i: (B,).
+def candidates(own: Tensor, b: int, negatives: str, n_others: int | None, n_negatives: int) -> Tensor:
+    """What each own sequence 1 of a batch of b is contrasted with, (A, K): its partner, and then its negatives.
 
-    Q (B, B, N, N), 0 at padding, and w (B, B). What a recording has is divided by the mean of sum Q over the recordings
-    with any, so that their mean is that of all Q.
+    Number k is sequence k of the batch, b + k the same played backwards. Negatives are the next `n_others` of the
+    batch, and `n_negatives` of it backwards, of which the partner is the first.
     """
-    b, n, _ = recordings.z.shape
-    flat = recordings.z.flatten(0, 1)
-    logits = ((flat / temperature) @ flat.mT).reshape(b, n, b, n)
+    partner = own[:, None]
+    chosen = [partner]
+    if negatives in ("batch", "both"):
+        others = b - 1 if n_others is None else min(n_others, b - 1)
+        chosen.append((partner + torch.arange(1, others + 1, device=own.device)) % b)
+    if negatives in ("reversed", "both"):
+        chosen.append(b + (partner + torch.arange(min(n_negatives, b), device=own.device)) % b)
+    return torch.cat(chosen, dim=1)
+
+
+def agreement(
+    targets: Tensor, trust: Tensor, own: Sequences, recordings: Sequences, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """-sum_j w[i,j] sum Q[i,j] log softmax(z_i z_j' / temperature), and sum Q, of each own recording i: (A,) both.
+
+    Args:
+        targets: Q (A, B, N, N), 0 at padding.
+        trust: w (A, B).
+        own: the A recordings i.
+        recordings: all B of them.
+        temperature: > 0.
+    """
+    a, n, _ = own.z.shape
+    logits = (own.z.flatten(0, 1) / temperature) @ recordings.z.flatten(0, 1).mT
+    logits = logits.reshape(a, n, *recordings.valid.shape)
     normaliser = logits.masked_fill(~recordings.valid, NEVER).logsumexp(3)
     targets = targets.permute(0, 2, 1, 3)
     mass = targets.sum(3)
     each = (trust * ((mass * normaliser).sum(1) - (targets * logits).sum((1, 3)))).sum(1)
-    there = mass.sum((1, 2)) > 0
-    return each * there.sum() / mass.sum().clamp(min=_LEAST)
+    return each, mass.sum((1, 2))
+
+
+def consensus_part(each: Tensor, mass: Tensor, sums: Callable[[Tensor], Tensor]) -> Tensor:
+    """What each recording has by `agreement`, per unit of Q: (A,).
+
+    It is divided by the mean of sum Q over the recordings with any, so that their mean is that of all Q; `sums` makes
+    the sums over these recordings those over all.
+    """
+    there, whole = sums(torch.stack(((mass > 0).sum().to(mass.dtype), mass.sum())))
+    part: Tensor = each * there / whole.clamp(min=_LEAST)
+    return part
