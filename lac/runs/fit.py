@@ -126,7 +126,7 @@ def _joint(state: State) -> nn.Module:
     searching = on_cpu or not getattr(state.loss, "sequence_weight", 0)
     if searching:
         whole.without_gradient = nn.Parameter(torch.zeros((), device=next(state.encoder.parameters()).device))
-    return DistributedDataParallel(whole, broadcast_buffers=False, find_unused_parameters=searching)
+    return DistributedDataParallel(whole, find_unused_parameters=searching)
 
 
 def _terms(module: nn.Module, teacher: nn.Module | None, first: Batch, second: Batch, *, amp: bool, alike: int) -> Any:
