@@ -18,7 +18,7 @@ from bench.losses import LOSSES
 from lac import LACLoss, LACTerms
 from lac.call import Batch as Call
 from lac.checks import Length
-from lac.consensus import AlignedTogether, Consensus, Recordings
+from lac.consensus import AlignedTogether, Consensus, Recordings, Thirds
 from lac.data import Clip, Dataset
 from lac.data.augment import Batch
 from lac.runs.aligners import softmax_both_ways
@@ -50,7 +50,7 @@ class Trusting(Consensus):
 class Alone(Trusting):
     """Without consistency: the alignment of the two recordings is the target, aligned again as it is, and trusted."""
 
-    def agreed(self, posteriors: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
+    def agreed(self, posteriors: Tensor, partners: Tensor, thirds: Thirds | None) -> tuple[Tensor, Tensor]:
         return posteriors, posteriors
 
 

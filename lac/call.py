@@ -21,12 +21,42 @@ class Batch(NamedTuple):
         second: sequences 2.
         clock: whether equal times match.
         group: what is known of the recordings' groups, or `None`.
+        embeddings: z1 and z2 as they came.
+        groups: likewise.
+        joint: what the pairs are compared with.
     """
 
     first: Sequences
     second: Sequences
     clock: bool
     group: Group | None
+    embeddings: tuple[Tensor, Tensor]
+    groups: Tensor | None
+    joint: "Joint"
+
+    def sides(self) -> int:
+        """How many sequences of each pair are recordings of their own: 1, or both."""
+        if self.clock or self.group is None:
+            return 1
+        return 2 if (self.group.guides[0] is None) == (self.group.guides[1] is None) else 1
+
+
+class Joint(NamedTuple):
+    """The pairs of all processes, or of the one that is alone.
+
+    Attributes:
+        first: sequences 1, of unit vectors; `None` where no part of the loss needs those of other processes.
+        second: sequences 2, likewise.
+        group: what is known of the recordings' groups, or `None`.
+        start: the place of the first pair of this process.
+        groups: (B,) of all pairs, on the host; `None` in a process that is alone.
+    """
+
+    first: Sequences | None
+    second: Sequences | None
+    group: Group | None
+    start: int = 0
+    groups: list[int] | None = None
 
 
 def checked_call(
@@ -50,8 +80,8 @@ def checked_call(
         for name, value in zip(("guide1", "guide2", "teacher1", "teacher2"), (*guides, *teachers), strict=True):
             if value is not None:
                 raise ValueError(f"{name} serves the consensus of a group: pass groups, too, or leave it out")
-        return Batch(first, second, clock, None)
-    groups = checks.groups(groups, z1.shape[0], z1.device)
+        return Batch(first, second, clock, None, (z1, z2), None, Joint(first, second, None))
+    numbers = checks.groups(groups, z1.shape[0], z1.device)
     for k, (z, sequences) in enumerate(((z1, first), (z2, second))):
         checks.guide(f"guide{k + 1}", guides[k], f"z{k + 1}", tuple(z.shape[:2]), sequences.lengths)
         teacher = teachers[k]
@@ -62,7 +92,8 @@ def checked_call(
         sizes = [x.shape[2] for x in both if x is not None]
         if not clock and len(set(sizes)) > 1:
             raise ValueError(f"{name}1 and {name}2 must agree in their last dimension, got {sizes[0]} and {sizes[1]}")
-    return Batch(first, second, clock, Group(groups, guides, teachers))
+    group = Group(numbers, guides, teachers)
+    return Batch(first, second, clock, group, (z1, z2), groups, Joint(first, second, group))
 
 
 def unit_pairs(

@@ -1,6 +1,6 @@
 """Several recordings of one action, aligned by what they agree about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lac import checks, solve
+from lac import checks, processes, solve
 from lac.checks import Length
 from lac.sequences import Sequences, mean_interval, recordings_of
 from lac.similarity import centred, unit
@@ -65,7 +65,8 @@ def consistent_alignments(
         checks.count("n_thirds", n_thirds)
     valid = valid_frames(lengths, shape[2])
     inside = valid[:, None, :, None] & valid[None, :, None, :]
-    return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), n_thirds)[0]
+    thirds = drawn(shape[0], n_thirds, posteriors.device)
+    return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), thirds)[0]
 
 
 def _partners(groups: Tensor, lengths: Tensor) -> Tensor:
@@ -75,14 +76,34 @@ def _partners(groups: Tensor, lengths: Tensor) -> Tensor:
     return (groups[:, None] == groups[None, :]) & ~alone & there[:, None] & there[None, :]
 
 
-def _consistent(posteriors: Tensor, partners: Tensor, n_thirds: int | None) -> tuple[Tensor, Tensor]:
+class Thirds(NamedTuple):
+    """Recordings that were drawn to take part as thirds.
+
+    Attributes:
+        places: (K,) int64 among the recordings.
+        there: (K,) bool, False for one that was drawn but is not among them.
+    """
+
+    places: Tensor
+    there: Tensor
+
+
+def drawn(b: int, n_thirds: int | None, device: torch.device) -> Thirds | None:
+    """`n_thirds` of b recordings, by torch's generator; `None` where all take part."""
+    if n_thirds is None or n_thirds >= b:
+        return None
+    return Thirds(torch.randperm(b, device=device)[:n_thirds], torch.ones(n_thirds, dtype=torch.bool, device=device))
+
+
+def _consistent(posteriors: Tensor, partners: Tensor, thirds: Thirds | None) -> tuple[Tensor, Tensor]:
     """C, and what the thirds alone say: the mean of P[i, k] P[k, j], 0 where there is none; (B, B, N, N) both."""
     b, _, n, _ = posteriors.shape
     between, left = posteriors * partners[:, :, None, None], partners.to(posteriors.dtype)
     flat = between.permute(0, 2, 1, 3).reshape(b * n, b * n)
-    if n_thirds is not None and n_thirds < b:
-        chosen = torch.randperm(b, device=posteriors.device)[:n_thirds]
-        flat, left = flat.reshape(b * n, b, n)[:, chosen].flatten(1), left[:, chosen]
+    if thirds is not None:
+        there = thirds.there.to(posteriors.dtype)
+        flat = (flat.reshape(b * n, b, n)[:, thirds.places] * there[:, None]).flatten(1)
+        left = left[:, thirds.places] * there
     count = left @ left.mT
     each = partners / count.clamp(min=1)
     support = _gram(flat).reshape(b, n, b, n).permute(0, 2, 1, 3) * each[:, :, None, None]
@@ -232,7 +253,8 @@ class Consensus:
             def first(i: Tensor, j: Tensor) -> Tensor:
                 return self.matched(frames[i] @ frames[j].mT, seen, i, j, backend)
 
-            agreed, support = self.agreed(_every_pair(partners, seen, first), partners)
+            thirds = drawn(len(partners), self.n_thirds, partners.device) if given.whole is None else given.whole.thirds
+            agreed, support = self.agreed(_every_pair(partners, seen, first), partners, thirds)
             confirmed = agreed.new_zeros(partners.shape)
             near, wide = (_near(seen, width).to(agreed.dtype) for width in (_WIDTH, self.spread))
 
@@ -247,23 +269,37 @@ class Consensus:
 
     def compared(self, given: "Recordings") -> Tensor:
         """Step 1: frames (B, N, F) such that s = f f'."""
-        frames = given.seen.z
-        if given.guide is not None:
-            u, d = (1 - self.guide_weight) ** 0.5 * frames, self.guide_weight**0.5 * given.guide
-            frames = torch.cat((u, d), dim=2)
-        flat = frames.flatten(0, 1)
+        size = self.size(given) if given.whole is None else given.whole.size
+        return self._frames(given) / torch.where(size > 0, size, 1).sqrt()
+
+    def whole(self, given: "Recordings") -> "Whole":
+        """What processes that align parts of these have in common; process 0 draws the thirds of all."""
+        thirds = drawn(len(given.groups), self.n_thirds, given.groups.device)
+        if thirds is not None:
+            thirds = thirds._replace(places=processes.from_first(thirds.places))
+        return Whole(self.size(given), thirds)
+
+    def size(self, given: "Recordings") -> Tensor:
+        """The root mean square of all similarities before they are scaled by it, 0-d; no gradient."""
+        flat = self._frames(given).flatten(0, 1)
         products = flat.mT @ flat if flat.shape[1] <= flat.shape[0] else flat @ flat.mT  # of the same norm
-        size = products.norm() / given.seen.lengths.sum().clamp(min=1)  # root mean square of all s
-        return frames / torch.where(size > 0, size, 1).sqrt()
+        size: Tensor = products.norm() / given.seen.lengths.sum().clamp(min=1)
+        return size
+
+    def _frames(self, given: "Recordings") -> Tensor:
+        frames = given.seen.z
+        if given.guide is None:
+            return frames
+        return torch.cat(((1 - self.guide_weight) ** 0.5 * frames, self.guide_weight**0.5 * given.guide), dim=2)
 
     def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
         """Step 2 of the pairs (i[k], j[k]): (K, N, N) -> (K, N, N)."""
         gaps = {"gap_open": self.gap_open, "gap_extend": self.gap_extend}
         return _posterior(similarity - self.margin, seen, i, j, gaps, self.temperature, backend)
 
-    def agreed(self, posteriors: Tensor, partners: Tensor) -> tuple[Tensor, Tensor]:
+    def agreed(self, posteriors: Tensor, partners: Tensor, thirds: Thirds | None) -> tuple[Tensor, Tensor]:
         """Step 3: C, and what the thirds alone say."""
-        return _consistent(posteriors, partners, self.n_thirds)
+        return _consistent(posteriors, partners, thirds)
 
     def again(self, agreed: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
         """Step 4 of the pairs (i[k], j[k])."""
@@ -322,6 +358,18 @@ def _near(recordings: Sequences, width: float) -> Tensor:
     return weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
 
 
+class Whole(NamedTuple):
+    """What is common to all recordings of a batch.
+
+    Attributes:
+        size: 0-d, see `Consensus.size`.
+        thirds: that were drawn of them; `None`: all.
+    """
+
+    size: Tensor
+    thirds: Thirds | None
+
+
 class Recordings(NamedTuple):
     """The sequences of a batch that are recordings of their own, with all that the consensus is made of.
 
@@ -330,12 +378,24 @@ class Recordings(NamedTuple):
         seen: of centred unit vectors, by which they are aligned; no gradient.
         guide: (B, N, K) unit vectors, or `None`.
         groups: (B,) int64.
+        whole: of the batch that these were taken from, or `None`: they are all.
     """
 
     z: Sequences
     seen: Sequences
     guide: Tensor | None
     groups: Tensor
+    whole: Whole | None = None
+
+    def members(self, places: Tensor, whole: Whole) -> "Recordings":
+        """Those of these places (K,), whole groups."""
+        thirds = whole.thirds
+        if thirds is not None:
+            same = thirds.places[:, None] == places
+            thirds = Thirds(same.int().argmax(1), same.any(1))
+        guide = None if self.guide is None else self.guide[places]
+        z, seen = self.z.selected(places), self.seen.selected(places)
+        return Recordings(z, seen, guide, self.groups[places], Whole(whole.size, thirds))
 
 
 class Group(NamedTuple):
@@ -346,7 +406,7 @@ class Group(NamedTuple):
     teachers: tuple[Tensor | None, Tensor | None] = (None, None)
 
 
-def recordings(sequences: tuple[Sequences, ...], given: Group) -> Recordings:
+def recordings(sequences: Sequence[Sequences], given: Group) -> Recordings:
     """One batch of all recordings: sequences 1, or sequences 1 and then sequences 2 of equal groups, padded alike."""
     frames = max(s.z.shape[1] for s in sequences)
     parts = []

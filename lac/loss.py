@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
-from lac import checks, solve
+from lac import checks, processes, solve
 from lac.alignment import SmithWaterman
 from lac.call import Batch, centred_pairs, checked_call, unit_pairs
 from lac.checks import Length
-from lac.consensus import Consensus, recordings
+from lac.consensus import Consensus, Recordings, recordings
 from lac.gaps import GapModel, gap_model, inverse_softplus
-from lac.parts import consensus_part, cross_entropy, frame_part, frame_target
+from lac.joint import shares, with_others
+from lac.parts import agreement, consensus_part, cross_entropy, frame_part, frame_target
 from lac.sequences import NEVER, Sequences
 from lac.solve import Pairs
 
@@ -193,6 +194,7 @@ class LACLoss(nn.Module):
         learn_similarity: bool = False,
         negatives: str | None = None,
         n_negatives: int = 4,
+        n_others: int | None = None,
         sequence_temperature: float = 0.02,
         frame_temperature: float = 0.1,
         sigma: float = 1.3,
@@ -201,6 +203,7 @@ class LACLoss(nn.Module):
         consensus_weight: float = 2.0,
         consensus: Consensus | None = None,
         reduction: str = "mean",
+        gather: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__()
@@ -209,6 +212,7 @@ class LACLoss(nn.Module):
         )
         self.negatives = negatives if negatives is None else checks.choice("negatives", negatives, _NEGATIVES)
         self.n_negatives = checks.count("n_negatives", n_negatives)
+        self.n_others = None if n_others is None else checks.count("n_others", n_others)
         self.sequence_temperature = checks.positive("sequence_temperature", sequence_temperature)
         self.frame_temperature = checks.positive("frame_temperature", frame_temperature)
         self.sigma = checks.positive("sigma", sigma)
@@ -219,6 +223,7 @@ class LACLoss(nn.Module):
             raise TypeError(f"consensus must be a lac.Consensus or None, got {type(consensus).__name__}")
         self.consensus = consensus or Consensus()
         self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
+        self.gather = checks.flag("gather", gather)
         self.aligner = SmithWaterman(gap_model(gaps, embed_dim, gap_open, gap_extend), temperature, backend)
         learned = checks.flag("learn_similarity", learn_similarity)
         self.margin = nn.Parameter(torch.tensor(checks.finite("margin", margin)), requires_grad=learned)
@@ -227,11 +232,12 @@ class LACLoss(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"sequence_form={self.sequence_form!r}, negatives={self.negatives!r}, n_negatives={self.n_negatives}, "
+            f"n_others={self.n_others}, "
             f"sequence_temperature={self.sequence_temperature}, frame_temperature={self.frame_temperature}, "
             f"sigma={self.sigma:.4g}, "
             f"sequence_weight={self.sequence_weight}, frame_weight={self.frame_weight}, "
             f"consensus_weight={self.consensus_weight}, {self.consensus}, "
-            f"reduction={self.reduction!r}"
+            f"reduction={self.reduction!r}, gather={self.gather}"
         )
 
     def learned(self) -> dict[str, Tensor]:
@@ -309,9 +315,15 @@ class LACLoss(nn.Module):
         total = self._terms(batch).total
         if self.reduction == "none":
             return total
-        if self.reduction == "sum":
-            return total.sum()
-        return total.sum() / (batch.first.lengths > 0).sum().clamp(min=1)
+        value = total.sum() * self._processes()
+        return value if self.reduction == "sum" else value / self._summed((batch.first.lengths > 0).sum()).clamp(min=1)
+
+    def _processes(self) -> int:
+        """How many have a part of the batch."""
+        return processes.count() if self.gather else 1
+
+    def _summed(self, x: Tensor) -> Tensor:
+        return processes.summed(x) if self._processes() > 1 else x
 
     def terms(
         self,
@@ -373,6 +385,19 @@ class LACLoss(nn.Module):
         return Aligned(torch.where(inside, pairs.scores, 0), posterior, path, score, best_score)
 
     def _terms(self, batch: Batch) -> LACTerms:
+        return self._terms_of_many(batch) if self._processes() > 1 else self._terms_of(batch)
+
+    @torch.compiler.disable
+    def _terms_of_many(self, batch: Batch) -> LACTerms:
+        contrast = self.sequence_weight > 0 and self._form(batch) == "contrast"
+        consensus = self.consensus_weight > 0 and batch.group is not None
+        taking_part = consensus, consensus and batch.sides() == 2
+        return self._terms_of(with_others(batch, (consensus, contrast or taking_part[1]), taking_part))
+
+    def _form(self, batch: Batch) -> str:
+        return self.sequence_form or ("posterior" if batch.clock else "contrast")
+
+    def _terms_of(self, batch: Batch) -> LACTerms:
         first, second = batch.first, batch.second
         with torch.autocast(device_type=first.z.device.type, enabled=False):
             clock = None
@@ -387,22 +412,22 @@ class LACLoss(nn.Module):
             if self.frame_weight > 0 and clock is not None:
                 frame = frame_part(first, second, clock, self.frame_temperature)
             if self.sequence_weight > 0:
-                groups = None if batch.group is None else batch.group.groups
-                sequence, score = self._sequence_part(*centred_pairs(first, second), clock, groups)
+                sequence, score = self._sequence_part(batch, clock)
             if self.consensus_weight > 0 and batch.group is not None:
                 consensus = self._consensus_part(batch)
             total = self.sequence_weight * sequence + self.frame_weight * frame + self.consensus_weight * consensus
         return LACTerms(total, sequence, frame, consensus, score.detach())
 
-    def _sequence_part(
-        self, first: Sequences, second: Sequences, clock: tuple[Tensor, Tensor] | None, groups: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _sequence_part(self, batch: Batch, clock: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """The sequence part, and the soft score per frame, each (B,)."""
-        if self.sequence_form == "score":
+        form = self._form(batch)
+        if form == "contrast":
+            return self._contrast(batch)
+        first, second = centred_pairs(batch.first, batch.second)
+        if form == "score":
             score = self._score(first, second)
             return -score, score
-        if self.sequence_form == "contrast" or clock is None:
-            return self._contrast(first, second, groups)
+        assert clock is not None
         pairs, gap_open, gap_extend = self._problem(first, second)
         score, posterior = solve.score_and_posterior(
             pairs, gap_open, gap_extend, self.aligner.temperature, self.aligner.backend
@@ -413,12 +438,27 @@ class LACLoss(nn.Module):
 
     def _consensus_part(self, batch: Batch) -> Tensor:
         """(B,); of a pair whose sequences are recordings of their own, the mean of both."""
-        assert batch.group is not None
-        own = not batch.clock and (batch.group.guides[0] is None) == (batch.group.guides[1] is None)
-        taking_part = recordings((batch.first, batch.second) if own else (batch.first,), batch.group)
+        b, sides, joint = len(batch.first.z), batch.sides(), batch.joint
+        assert joint.group is not None
+        taking_part = recordings([s for s in (joint.first, joint.second)[:sides] if s is not None], joint.group)
+        if joint.groups is None:
+            each, mass = self._agreement(taking_part, slice(None))
+        else:
+            whole, device = self.consensus.whole(taking_part), taking_part.groups.device
+            parts, rows = [], []
+            for share in shares(joint.groups, joint.start, b, sides):
+                members, own = (torch.tensor(x, device=device) for x in (share.members, share.own))
+                parts.append(self._agreement(taking_part.members(members, whole), own))
+                rows += share.rows
+            order = torch.tensor(rows, device=device).argsort()
+            each, mass = (torch.cat(x)[order] for x in zip(*parts, strict=True))
+        return consensus_part(each, mass, self._summed).reshape(sides, b).mean(0)
+
+    def _agreement(self, taking_part: Recordings, own: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Of the own ones among recordings that are aligned with each other, see `agreement`."""
         together = self.consensus.align(taking_part, self.aligner.backend)
-        part = consensus_part(together.posterior, together.trust, taking_part.z, self.frame_temperature)
-        return part.reshape(-1, batch.first.z.shape[0]).mean(0)
+        targets, trust = together.posterior[own], together.trust[own]
+        return agreement(targets, trust, taking_part.z.selected(own), taking_part.z, self.frame_temperature)
 
     def _problem(self, first: Sequences, second: Sequences) -> tuple[Pairs, Tensor, Tensor]:
         """Scores with lengths, and the penalties; by the aligner's parts, since all is checked already."""
@@ -431,31 +471,36 @@ class LACLoss(nn.Module):
         score = solve.score(*self._problem(first, second), self.aligner.temperature, self.aligner.backend)
         return _per_frame(score, first, second)
 
-    def _contrast(self, first: Sequences, second: Sequences, groups: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _contrast(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """-log softmax_y(a(z1_k, y) / c) at the partner y = z2_k of each pair k, and a(z1_k, z2_k), each (B,)."""
-        chosen = self._candidates(first.z.shape[0], first.z.device, groups)
+        assert batch.joint.second is not None
+        first, second = centred_pairs(batch.first, batch.joint.second)
+        groups = None if batch.joint.group is None else batch.joint.group.groups
+        chosen = self._candidates(batch.joint.start, len(first.z), len(second.z), first.z.device, groups is not None)
         k = chosen.shape[1]
         candidates = second.joined(second.reversed()).selected(chosen.flatten())
         score = self._score(first.repeated(k), candidates).reshape(chosen.shape)
         usable = candidates.lengths.reshape(chosen.shape) > 0
         if groups is not None:  # another recording of the group is no negative, but backwards it is
             others = (chosen == chosen[:, :1]) | (chosen >= len(groups))
-            usable = usable & (others | (groups[chosen % len(groups)] != groups[:, None]))
+            usable = usable & (others | (groups[chosen % len(groups)] != groups[chosen[:, :1]]))
         logits = (score / self.sequence_temperature).masked_fill(~usable, NEVER)
         contrast = torch.where(first.lengths > 0, -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
 
-    def _candidates(self, b: int, device: torch.device, groups: Tensor | None) -> Tensor:
-        """What each sequence 1 is contrasted with (B, K): its partner, and then its negatives.
+    def _candidates(self, start: int, own: int, b: int, device: torch.device, grouped: bool) -> Tensor:
+        """What each sequence 1 is contrasted with (own, K): its partner, and then its negatives.
 
-        Number k is sequence k of the batch, b + k the same played backwards. Negatives are the B - 1 others of the
-        batch, and `n_negatives` of it backwards, of which the partner is the first.
+        Number k is sequence k of the batch of b, b + k the same played backwards; the own pairs are start, start + 1,
+        ... of it. Negatives are the next `n_others` of the batch, and `n_negatives` of it backwards, of which the
+        partner is the first.
         """
-        negatives = self.negatives or ("reversed" if groups is None else "both")
-        partner = torch.arange(b, device=device)[:, None]
+        negatives = self.negatives or ("both" if grouped else "reversed")
+        partner = torch.arange(start, start + own, device=device)[:, None]
         candidates = [partner]
         if negatives in ("batch", "both"):
-            candidates.append((partner + torch.arange(1, b, device=device)) % b)
+            others = b - 1 if self.n_others is None else min(self.n_others, b - 1)
+            candidates.append((partner + torch.arange(1, others + 1, device=device)) % b)
         if negatives in ("reversed", "both"):
             candidates.append(b + (partner + torch.arange(min(self.n_negatives, b), device=device)) % b)
         return torch.cat(candidates, dim=1)

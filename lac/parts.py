@@ -1,6 +1,7 @@
 """The parts of the loss: what each compares, given sequences of unit vectors."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,18 +55,34 @@ def _divergence(clock: Tensor, logits: Tensor, first: Sequences, second: Sequenc
     return divergence.sum((1, 2)) / first.divisor()
 
 
-def consensus_part(targets: Tensor, trust: Tensor, recordings: Sequences, temperature: float) -> Tensor:
-    """-sum_j w[i,j] sum Q[i,j] log softmax(z_i z_j' / temperature), per unit of Q, for each recording i: (B,).
+def agreement(
+    targets: Tensor, trust: Tensor, own: Sequences, recordings: Sequences, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """-sum_j w[i,j] sum Q[i,j] log softmax(z_i z_j' / temperature), and sum Q, of each own recording i: (A,) both.
 
-    Q (B, B, N, N), 0 at padding, and w (B, B). What a recording has is divided by the mean of sum Q over the recordings
-    with any, so that their mean is that of all Q.
+    Args:
+        targets: Q (A, B, N, N), 0 at padding.
+        trust: w (A, B).
+        own: the A recordings i.
+        recordings: all B of them.
+        temperature: > 0.
     """
-    b, n, _ = recordings.z.shape
-    flat = recordings.z.flatten(0, 1)
-    logits = ((flat / temperature) @ flat.mT).reshape(b, n, b, n)
+    a, n, _ = own.z.shape
+    logits = (own.z.flatten(0, 1) / temperature) @ recordings.z.flatten(0, 1).mT
+    logits = logits.reshape(a, n, *recordings.valid.shape)
     normaliser = logits.masked_fill(~recordings.valid, NEVER).logsumexp(3)
     targets = targets.permute(0, 2, 1, 3)
     mass = targets.sum(3)
     each = (trust * ((mass * normaliser).sum(1) - (targets * logits).sum((1, 3)))).sum(1)
-    there = mass.sum((1, 2)) > 0
-    return each * there.sum() / mass.sum().clamp(min=_LEAST)
+    return each, mass.sum((1, 2))
+
+
+def consensus_part(each: Tensor, mass: Tensor, sums: Callable[[Tensor], Tensor]) -> Tensor:
+    """What each recording has by `agreement`, per unit of Q: (A,).
+
+    It is divided by the mean of sum Q over the recordings with any, so that their mean is that of all Q; `sums` makes
+    the sums over these recordings those over all.
+    """
+    there, whole = sums(torch.stack(((mass > 0).sum().to(mass.dtype), mass.sum())))
+    part: Tensor = each * there / whole.clamp(min=_LEAST)
+    return part

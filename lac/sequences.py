@@ -38,7 +38,7 @@ class Sequences(NamedTuple):
         """The mean of (B, T) over the frames that are no padding: (B,); 0 where there is none."""
         return torch.where(self.valid, per_frame, 0).sum(1) / self.divisor()
 
-    def selected(self, index: Tensor) -> "Sequences":
+    def selected(self, index: Tensor | slice) -> "Sequences":
         """The sequences of these numbers (K,), each as often as it is named: K sequences."""
         return Sequences(*(x[index] for x in self))
 
@@ -90,7 +90,7 @@ def sequence_pairs(
     shapes = tuple(z1.shape[:2]), tuple(z2.shape[:2])
     times = pair_times(times1, times2, *shapes, ("z1", "z2"), *lengths)
     dtype = compute_dtype(z1, z2)
-    return _sequences(z1, times[0], lengths[0], dtype), _sequences(z2, times[1], lengths[1], dtype)
+    return masked_sequences(z1, times[0], lengths[0], dtype), masked_sequences(z2, times[1], lengths[1], dtype)
 
 
 def recordings_of(z: Tensor, times: Tensor | None, lengths: Length) -> Sequences:
@@ -107,7 +107,7 @@ def recordings_of(z: Tensor, times: Tensor | None, lengths: Length) -> Sequences
     else:
         held = held_times("times", times, shape, "z", checked)
         held = held if held.is_floating_point() else (held - held[:, :1]).double()
-    return _sequences(z, held, checked.long(), compute_dtype(z, z))
+    return masked_sequences(z, held, checked.long(), compute_dtype(z, z))
 
 
 def compute_dtype(z1: Tensor, z2: Tensor) -> torch.dtype:
@@ -115,7 +115,8 @@ def compute_dtype(z1: Tensor, z2: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
 
 
-def _sequences(z: Tensor, times: Tensor, lengths: Tensor, dtype: torch.dtype) -> Sequences:
+def masked_sequences(z: Tensor, times: Tensor, lengths: Tensor, dtype: torch.dtype) -> Sequences:
+    """Of checked arguments, in this precision; what stands at padding is 0 from here on."""
     valid = valid_frames(lengths, z.shape[1])
     return Sequences(torch.where(valid[:, :, None], z, 0).to(dtype), times, lengths, valid)
 
