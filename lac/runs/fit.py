@@ -68,15 +68,14 @@ def fit(
     unread: list[Tensor] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(state.step, options.steps):
-            alike = _stream(options.seed, step)
-            # For dropout, which is each process's own.
-            torch.manual_seed(alike if processes.first() else _stream(options.seed, step, processes.rank()))
+            own = [] if processes.first() else [processes.rank()]  # each process drops what it draws
+            torch.manual_seed(_stream(options.seed, step, *own))
             lr = learning_rate(step, options)
             for group in state.optimiser.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
 
             first, second = (batch.to(device) for batch in sampler(step))
-            terms = _mean(_terms(module, state.teacher, first, second, amp=options.amp, alike=alike), first, second)
+            terms = _mean(_terms(module, state.teacher, first, second, amp=options.amp), first, second)
             state.optimiser.zero_grad(set_to_none=True)
             (processes.size() * terms.total).backward()  # for the gradient is the mean over the processes
             gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
@@ -102,12 +101,11 @@ class _Whole(nn.Module):
         super().__init__()
         self.encoder, self.loss = encoder, loss
 
-    def forward(self, first: Batch, second: Batch, *, amp: bool, alike: int, **shared: Tensor | None) -> Any:
-        """The parts of the loss; what it draws at random comes from the seed `alike`, in all processes."""
+    def forward(self, first: Batch, second: Batch, *, amp: bool, **shared: Tensor | None) -> Any:
+        """The parts of the loss."""
         with torch.autocast(first.frames.device.type, torch.bfloat16, enabled=amp):
             z1 = self.encoder(first.frames, times=first.times, lengths=first.lengths)
             z2 = self.encoder(second.frames, times=second.times, lengths=second.lengths)
-        torch.manual_seed(alike)
         return self.loss.terms(
             z1.float(), z2.float(),
             times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths, **shared,
@@ -129,10 +127,10 @@ def _joint(state: State) -> nn.Module:
     return DistributedDataParallel(whole, find_unused_parameters=searching)
 
 
-def _terms(module: nn.Module, teacher: nn.Module | None, first: Batch, second: Batch, *, amp: bool, alike: int) -> Any:
+def _terms(module: nn.Module, teacher: nn.Module | None, first: Batch, second: Batch, *, amp: bool) -> Any:
     """The parts of the loss of two batches on the device of the encoder."""
     shared = {} if teacher is None else _of_the_group(teacher, first, amp=amp)
-    return module(first, second, amp=amp, alike=alike, **shared)
+    return module(first, second, amp=amp, **shared)
 
 
 def _of_the_group(teacher: nn.Module, batch: Batch, *, amp: bool) -> dict[str, Tensor | None]:
@@ -183,7 +181,7 @@ def rehearse(state: State, sampler: Sampler, *, amp: bool) -> None:
         torch.no_grad(),
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
-        total = _terms(_Whole(state.encoder, state.loss), state.teacher, first, second, amp=amp, alike=0).total
+        total = _terms(_Whole(state.encoder, state.loss), state.teacher, first, second, amp=amp).total
         if not total.isfinite().all():
             raise ValueError(
                 f"it is {total.mean().item()} for the first clips: a setting of it or of the views is too large"
