@@ -133,6 +133,8 @@ class LACLoss(nn.Module):
             nothing is known about the others of the batch; "both" with them.
         n_negatives: how many reversed sequences each pair is contrasted with, >= 1; capped at the batch size.
             Default 4.
+        n_others: with "batch" and "both", how many others of the batch each pair is contrasted with, >= 1: those that
+            follow it, from the last on to the first. Default `None`: all.
         sequence_temperature: c above, > 0, of the form "contrast". Default 0.02.
         frame_temperature: f above, > 0. Default 0.1.
         sigma: width of P, > 0, in mean intervals between frames. Default 1.3; the publications have sqrt(10).
@@ -142,13 +144,14 @@ class LACLoss(nn.Module):
         consensus: how recordings of a group are aligned, a `lac.Consensus`. Default: `lac.Consensus()`.
         reduction: of the call, over the pairs that have frames: "mean" (default), "sum", or "none" for a value per
             pair, (B,).
+        gather: whether the processes of `torch.distributed` have a part of one batch each, see below. Default False.
         backend: of the alignments, as in `lac.smith_waterman`. Default "auto".
 
     Raises:
         ValueError: when it is made, an argument out of its range or an unknown name; when it is called, z1, z2, times,
             lengths, groups or guides of the wrong shape, lengths out of range, times that decrease or are not finite,
             one of the two times, a guide or teacher without groups, a guide that is not finite, the form "posterior"
-            without a clock.
+            without a clock, processes that call it with arguments of different kinds.
         TypeError: arguments of the wrong type.
         RuntimeError: when it is called, a backend was named that cannot run here.
 
@@ -166,7 +169,22 @@ class LACLoss(nn.Module):
     than about e, which have less and less of a direction, down to the zero vector, which has none (cosine 0). So the
     gradient by an embedding is bounded by 1 / e times that by its direction.
 
-    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock).
+    With `gather=True` each process of the default process group has a part of one joint batch, process after process;
+    parts may differ in B, T1 and T2. Pairs are contrasted with those of all processes, "the batch" above being the
+    joint one, and recordings are aligned with those of their group in all processes. A process has values of its own
+    pairs only: `terms` and "none" give them as they are in the joint batch. Of W processes, "sum" is W times the sum
+    over the own pairs, and "mean" W times this sum divided by the number of pairs of all processes that have frames:
+    so their mean over the processes is the joint loss, and the mean of their gradients, which
+    `DistributedDataParallel` takes, the joint gradient, of encoder and loss parameters alike. The gradient by a
+    process's own embeddings is W times the joint one.
+
+    All processes have to call the loss together, with the same settings and kinds of arguments, and to take the
+    gradient together (derivatives of any order) or not at all. Process 0 draws for all. `torch.compile` leaves such a
+    loss to PyTorch as it is, hence not with fullgraph=True; `torch.vmap` is a RuntimeError. Groups are read on the
+    host: keep them on the CPU. Without a process group, or with one process, it changes nothing.
+
+    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock), B being
+    the recordings of one group in all processes where there are others.
 
     References: K. Oei et al., "Self-Supervised Contrastive Learning for Videos using Differentiable Local Alignment",
     2024; M. Chen et al., "Frame-wise Action Representations for Long Videos via Sequence Contrastive Learning", 2022;

@@ -1,9 +1,8 @@
-"""The loss in many processes: cases, and what a process, or one alone, makes of them. `python FILE RANK WORLD MEET OUT`"""
+"""The loss in many processes: cases, and what a process, or one alone, makes of them."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,18 @@ class Case:
 class Unscaled(LACLoss):
     """Takes the mean over what this process has: wrong."""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        return (
-            super().forward(*args, **kwargs) / dist.get_world_size()
-            if dist.is_initialized()
-            else super().forward(*args, **kwargs)
-        )
+    def _processes(self) -> int:
+        return 1
+
+    def _terms(self, batch: Any) -> Any:
+        return self._terms_of_many(batch) if dist.is_initialized() else super()._terms(batch)
+
+
+class Alone(LACLoss):
+    """Every process with its own part of the batch: what is left out without `gather`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "gather": False})
 
 
 def cases() -> dict[str, Case]:
@@ -100,10 +105,9 @@ def joint_batch(case: Case) -> dict[str, Tensor]:
         batch |= {"times1": times[0], "times2": times[1]}
     if "groups" in case.given:
         batch["groups"] = torch.tensor(GROUPS)
-    more = {
-        "guide1": self_similarity(z1), "guide2": self_similarity(z2),
-        "teacher1": z1 + 0.1 * torch.randn(z1.shape, generator=g), "teacher2": z2 + 0.1 * torch.randn(z2.shape, generator=g),
-    }  # fmt: skip
+    guides = {"guide1": self_similarity(z1), "guide2": self_similarity(z2)}
+    teachers = {f"teacher{k}": z + 0.1 * torch.randn(z.shape, generator=g) for k, z in ((1, z1), (2, z2))}
+    more = guides | teachers
     return batch | {name: x.to(case.dtype) for name, x in more.items() if name in case.given}
 
 
@@ -179,8 +183,41 @@ TRAINED = {
 }
 WRONG = {
     "unscaled": Case({"negatives": "batch"}, make=Unscaled),
-    "not gathered": Case({"negatives": "batch"}, make=partial(LACLoss)),
+    "not gathered": Case({"negatives": "batch"}, make=Alone),
 }
+
+
+def second_derivative(batch: dict[str, Tensor]) -> Tensor:
+    """By z2 of the sum of squares of the gradient by z2."""
+    case = Case({"negatives": "batch"})
+    z2 = batch["z2"].clone().requires_grad_()
+    value = loss_of(case, "mean")(batch["z1"], z2, lengths1=batch["lengths1"], lengths2=batch["lengths2"])
+    (gradient,) = torch.autograd.grad(value, z2, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), z2)
+    return second
+
+
+def refused(call: Callable[[], object]) -> str:
+    """The error of a call, by its kind and message."""
+    try:
+        call()
+    except (ValueError, RuntimeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing was refused"
+
+
+def said(rank: int, batch: dict[str, Tensor]) -> dict[str, str]:
+    """What is refused, in all processes together."""
+    loss = LACLoss(gather=True, negatives="batch")
+    z1, z2 = batch["z1"], batch["z2"]
+    wide = torch.cat((z1, z1), 2), torch.cat((z2, z2), 2)
+    return {
+        "sizes": refused(lambda: loss(*(wide if rank else (z1, z2)))),
+        "types": refused(lambda: loss(z1, z2) if rank else loss(z1.float(), z2.float())),
+        "gradients": refused(lambda: loss(z1, z2.clone().requires_grad_() if rank else z2)),
+        "guides": refused(lambda: loss(z1, z2, groups=torch.zeros(len(z1)).long(), guide1=z1 if rank else None)),
+        "vmap": refused(lambda: torch.func.vmap(loss)(z1[None], z2[None])),
+    }
 
 
 def main(rank: int, world: int, file: str, out: str) -> None:
@@ -191,8 +228,19 @@ def main(rank: int, world: int, file: str, out: str) -> None:
         own = part(joint_batch(case), world, rank)
         for reduction in REDUCTIONS:
             results[f"{name}, {reduction}"] = result(case, reduction, own, first)
+    for name, case in WRONG.items():
+        results[name] = result(case, "mean", part(joint_batch(case), world, rank), first)
     for name, case in TRAINED.items():
         results[f"weights, {name}"] = trained(case, part(joint_batch(case), world, rank))
+    own = part(joint_batch(Case()), world, rank)
+    results["second derivative"] = second_derivative(own)
+    results["said"] = said(rank, own)
+    compiled = torch.compile(lambda z1, z2: LACLoss(gather=True, negatives="batch")(z1, z2), backend="eager")
+    results["compiled"] = compiled(own["z1"], own["z2"])
+    results["traced"] = LACLoss(gather=True, negatives="batch")(own["z1"], own["z2"])
+    dist.destroy_process_group()
+    meet(rank, world, f"{file}-again")
+    results["met again"] = LACLoss(gather=True, negatives="batch")(own["z1"], own["z2"])
     torch.save(results, Path(out) / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -2,6 +2,10 @@
 
 import importlib.util
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -30,11 +34,40 @@ def test_compiled_gives_the_same_value():
     assert example("compiled").main(backend="aot_eager") < 1e-4
 
 
+def last_loss(*command: str, processes: int) -> float:
+    """What `python COMMAND` in a shell prints at its end."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GLOO_SOCKET_IFNAME": "lo"}
+    run = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    (loss,) = re.findall(rf"^loss (\d+\.\d+) in {processes} processes$", run.stdout, re.MULTILINE)
+    return float(loss)
+
+
 @pytest.mark.filterwarnings("ignore")  # Lightning's own, of the installed torch and of few workers
 def test_lightning_learns():
     pytest.importorskip("lightning", reason="Lightning is not installed; `pip install lightning`")
-    lightning = example("lightning")
-    assert lightning.main(steps=30) < 0.9 * lightning.main(steps=1)
+    script = "examples/with_lightning.py"
+    first = example("with_lightning").main(steps=1)
+    assert last_loss(script, "--steps", "30", processes=1) < 0.9 * first
+    assert last_loss(script, "--steps", "30", "--devices", "2", processes=2) < 0.9 * first
+
+
+def test_accelerate_learns():
+    pytest.importorskip("accelerate", reason="Accelerate is not installed; `pip install accelerate`")
+    script = "examples/with_accelerate.py"
+    two = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, "--cpu"
+    for command, processes in (((script, "--cpu"), 1), (two, 2)):
+        first = last_loss(*command, "--steps", "1", processes=processes)
+        assert last_loss(*command, "--steps", "30", processes=processes) < 0.8 * first
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_no_example_is_named_like_a_package_it_imports(path):
+    """`python examples/NAME.py` would import itself in its place."""
+    imported = re.findall(r"^(?:import|from) (\w+)", path.read_text(), re.MULTILINE)
+    assert path.stem not in imported
 
 
 def test_folder_of_videos_is_aligned(tmp_path, monkeypatch):
@@ -66,6 +99,6 @@ def test_the_notebook_runs_from_top_to_bottom(capsys):
 def test_the_guide_names_every_example():
     guide = (ROOT / "docs" / "guide.md").read_text()
     files = sorted((ROOT / "examples").glob("*.py"))
-    assert len(files) == 4
+    assert len(files) == 5
     for path in files:
         assert f"(../examples/{path.name})" in guide, path.name
