@@ -252,7 +252,7 @@ def _contents(state: State) -> dict[str, Any]:
 def spread(state: State) -> None:
     """Make `state` in all processes what it is in process 0."""
     buffer = io.BytesIO()
-    if processes.size() > 1:
+    if processes.count() > 1:
         if processes.first():
             torch.save(_contents(state), buffer)
         buffer = io.BytesIO(processes.from_first(buffer.getvalue))

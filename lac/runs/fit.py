@@ -77,7 +77,7 @@ def fit(
             first, second = (batch.to(device) for batch in sampler(step))
             terms = _mean(_terms(module, state.teacher, first, second, amp=options.amp), first, second)
             state.optimiser.zero_grad(set_to_none=True)
-            (processes.size() * terms.total).backward()  # for the gradient is the mean over the processes
+            (processes.count() * terms.total).backward()  # for the gradient is the mean over the processes
             gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
             state.optimiser.step()
             _follow(state, options.teacher)
@@ -115,7 +115,7 @@ class _Whole(nn.Module):
 def _joint(state: State) -> nn.Module:
     """Encoder and loss of all processes together."""
     whole = _Whole(state.encoder, state.loss)
-    if processes.size() == 1:
+    if processes.count() == 1:
         return whole
     on_cpu = next(state.encoder.parameters()).device.type == "cpu"
     # Buckets of gradients that are arranged anew after the first step change the last bits of sums, so that a run that

@@ -17,31 +17,25 @@ import torch
 from torch import distributed
 
 from lac.errors import ConfigError
+from lac.processes import count as count
+from lac.processes import summed
 
 T = TypeVar("T")
 
 _STARTED_BY = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_BEGINNING = timedelta(minutes=30)  # in which all processes are to show up
 _PATIENCE = timedelta(days=1)  # the others wait while one computes features, or evaluates
 _PRECEDENCE = 3.0  # seconds in which process 0 may tell an error that another process has, too
 
 
-def size() -> int:
-    """How many processes train together."""
-    return distributed.get_world_size() if _together() else 1
-
-
 def rank() -> int:
     """The number of this process, from 0."""
-    return distributed.get_rank() if _together() else 0
+    return distributed.get_rank() if count() > 1 else 0
 
 
 def first() -> bool:
     """Whether this is process 0, which alone writes and prints."""
     return rank() == 0
-
-
-def _together() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
 
 
 def _local_rank() -> int:
@@ -62,12 +56,12 @@ def joined() -> Iterator[None]:
         SystemExit: in place of an error, where another process raises one.
         ConnectionError: another process is gone.
     """
-    if not all(name in os.environ for name in _STARTED_BY) or int(os.environ["WORLD_SIZE"]) == 1 or _together():
+    if not _is_started() or int(os.environ["WORLD_SIZE"]) == 1 or count() > 1:
         yield
         return
-    own, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = _fresh(_launcher(host=own == 0), own, count)
-    distributed.init_process_group(store=store, rank=own, world_size=count, timeout=_PATIENCE)
+    own, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = _fresh(_launcher(host=own == 0), own, world)
+    distributed.init_process_group(store=store, rank=own, world_size=world, timeout=_PATIENCE)
     try:
         with ExitStack() as quiet:
             if own != 0:
@@ -85,11 +79,16 @@ def joined() -> Iterator[None]:
     distributed.destroy_process_group()
 
 
+def _is_started() -> bool:
+    """Whether torchrun has started this process."""
+    return all(name in os.environ for name in _STARTED_BY)
+
+
 def _launcher(*, host: bool) -> Any:
     """The store of torchrun, which outlives the processes; where it has none, the one that process 0 hosts."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return distributed.TCPStore(  # type: ignore[attr-defined]
-        address, port, is_master=host and not _is_kept(), timeout=_PATIENCE, wait_for_workers=False, multi_tenant=True
+        address, port, is_master=host and not _is_kept(), timeout=_BEGINNING, wait_for_workers=False, multi_tenant=True
     )
 
 
@@ -97,7 +96,7 @@ def _is_kept() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
-def _fresh(store: Any, own: int, count: int) -> Any:
+def _fresh(store: Any, own: int, world: int) -> Any:
     """A part of the store that holds nothing yet: what processes wrote that have died since is still in the store.
 
     Every process shows up under a name that is new, and process 0 tells the part to those it sees.
@@ -108,8 +107,8 @@ def _fresh(store: Any, own: int, count: int) -> Any:
         part = store.get(f"lac/part/{name}").decode()  # waits for it
         store.set(f"lac/{part}/{own}", "here")
         return distributed.PrefixStore(f"lac/{part}", store)  # type: ignore[attr-defined]
-    while not store.check([f"lac/{name}/{other}" for other in range(1, count)]):
-        for other in range(1, count):
+    while not store.check([f"lac/{name}/{other}" for other in range(1, world)]):
+        for other in range(1, world):
             if store.check([f"lac/process/{other}"]):
                 store.set(f"lac/part/{store.get(f'lac/process/{other}').decode()}", name)
         time.sleep(0.02)
@@ -136,7 +135,7 @@ def kept(name: str, value: str = "") -> str:
 
     "" stands for nothing: it is kept by nobody.
     """
-    if not (all(name in os.environ for name in _STARTED_BY) and _is_kept()):
+    if not (_is_started() and _is_kept()):
         return value
     return str(_launcher(host=False).compare_set(f"lac/kept/{name}", "", value).decode())
 
@@ -146,7 +145,7 @@ def kept(name: str, value: str = "") -> str:
 
 def from_first(make: Callable[[], T]) -> T:
     """What `make()` gives in process 0, which alone calls it: in all processes."""
-    if size() == 1:
+    if count() == 1:
         return make()
     box: list[Any] = [make() if first() else None]
     distributed.broadcast_object_list(box, src=0)
@@ -156,7 +155,7 @@ def from_first(make: Callable[[], T]) -> T:
 
 def in_turn(do: Callable[[], T]) -> T:
     """`do()` by process 0, then by the first of each machine, then by the rest: what it keeps on disk is made once."""
-    if size() == 1:
+    if count() == 1:
         return do()
     turn = 0 if first() else 1 if _local_rank() == 0 else 2
     results = []
@@ -168,10 +167,8 @@ def in_turn(do: Callable[[], T]) -> T:
 
 
 def added_up(numbers: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over the processes; the tensor itself becomes it."""
-    if size() > 1:
-        distributed.all_reduce(numbers)
-    return numbers
+    """The sum of a tensor over the processes, without a gradient."""
+    return summed(numbers) if count() > 1 else numbers
 
 
 def own_device(name: str) -> str:
@@ -180,11 +177,11 @@ def own_device(name: str) -> str:
     Raises:
         ConfigError: there are fewer GPUs than processes, or one is meant for all.
     """
-    if size() == 1 or not name.startswith(("auto", "cuda")) or not torch.cuda.is_available():
+    if count() == 1 or not name.startswith(("auto", "cuda")) or not torch.cuda.is_available():
         return name
     own, there = _local_rank(), torch.cuda.device_count()
     if name not in ("auto", "cuda"):
-        raise ConfigError(f"device {name!r} cannot be that of {size()} processes: each takes its own, with 'cuda'")
+        raise ConfigError(f"device {name!r} cannot be that of {count()} processes: each takes its own, with 'cuda'")
     if own >= there:
         raise ConfigError(f"process {own} of this machine has no GPU: there are {there}; start as many, or take 'cpu'")
     torch.cuda.set_device(own)

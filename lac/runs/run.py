@@ -123,9 +123,9 @@ def train(
         ValueError, ImportError: the data set cannot be loaded (see `lac.data.load`).
     """
     folder = Path(folder)
-    if config.train.batch < processes.size():
+    if config.train.batch < processes.count():
         raise ConfigError(
-            f"train.batch is {config.train.batch}, but {processes.size()} processes share a batch: each needs a pair"
+            f"train.batch is {config.train.batch}, but {processes.count()} processes share a batch: each needs a pair"
         )
     begun = f"begun {folder.absolute()}"
     with ExitStack() as stack:
@@ -236,7 +236,7 @@ def _judged(
         "verdict": verdict(rows, Known.of(dataset, config)),
         "pictures": shown,
         "not_drawn": not_drawn,
-        "environment": describe(device) | {"processes": processes.size()},
+        "environment": describe(device) | {"processes": processes.count()},
         "seconds": {"training": seconds, "evaluation": evaluation},
         "seconds_cover_steps": state.step - first_step,
     }

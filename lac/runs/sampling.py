@@ -48,7 +48,7 @@ class Sampler:
     @classmethod
     def of(cls, config: TrainConfig, clips: Sequence[Clip]) -> Sampler:
         """The sampler of a run, whose clips have guides where its settings ask for the consensus; of this process."""
-        groups, part = learning_groups(config, clips), (processes.rank(), processes.size())
+        groups, part = learning_groups(config, clips), (processes.rank(), processes.count())
         if groups is not None:
             clips = with_guides(clips, config.train.reach)
         return cls(clips, config.train.batch, config.train.seed, config.augment, groups, part)

@@ -64,7 +64,7 @@ def start(
         with blaming("model", ValueError, TypeError, RuntimeError, ArithmeticError):
             encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model)
         with blaming("loss", ValueError, TypeError, RuntimeError, ArithmeticError):
-            loss = (make_loss or (lambda: LACLoss(**config.loss, gather=processes.size() > 1)))()
+            loss = (make_loss or (lambda: LACLoss(**config.loss, gather=processes.count() > 1)))()
         check_backend(config.loss["backend"], device)
         encoder, loss = encoder.to(device), loss.to(device)
     teacher = None
