@@ -215,8 +215,10 @@ def test_a_process_that_is_killed_costs_the_steps_since_the_last_checkpoint(root
     assert said.count("run folder") == 1
 
 
+@pytest.mark.promise("processes")
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_the_parts_of_a_batch_are_the_batch(root, count):
+    """Whatever the number of processes, their parts of a step together are the batch of one process."""
     config = TrainConfig.read(None, SETTINGS | {"train.batch": 5})
     clips = lac.data.load("folder", root).train
     whole = Sampler.of(config, clips)
@@ -229,6 +231,7 @@ def test_the_parts_of_a_batch_are_the_batch(root, count):
 
 
 @pytest.mark.promise("processes")
+@pytest.mark.slow
 def test_an_error_of_a_process_is_one_line(root, folder):
     """An error in one of two processes ends both, and is told in one line that names the process."""
     code, _, errors = torchrun(
@@ -263,7 +266,7 @@ def test_an_error_of_all_processes_is_one_line(root, folder, changes, what, mess
 @pytest.mark.parametrize("count", [3, 4])
 @pytest.mark.parametrize("form", ["posterior", "contrast"])
 def test_many_processes_with_groups_train_as_one(count, form, folder, record_property):
-    """So do three and four, with parts of different sizes, and clips that learn from each other."""
+    """Three and four processes train as one, with uneven parts and clips that learn from each other."""
     arguments = settings(write_stages(folder / "stages"), augment_frames=24, train_batch=6, loss_sequence_form=form)
     alone = by_itself(folder, [*arguments])
     assert max(state(alone)["history"]["consensus"]) > 0.1
@@ -279,7 +282,7 @@ def test_many_processes_with_groups_train_as_one(count, form, folder, record_pro
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [0, 3])
 def test_of_four_processes_one_is_killed(who, folder):
-    """So it is with four, clips that learn from each other, and whichever process is killed."""
+    """Of four processes any may be killed: started again, the run ends with the same bits."""
     arguments = [*settings(write_stages(folder / "stages"), augment_frames=24, train_batch=6), "--out"]
     assert torchrun(4, *arguments, "straight", folder=folder)[0] == 0
     assert torchrun(4, *arguments, "killed", restarts=1, what=KILL, who=who, folder=folder)[0] == 0
