@@ -27,6 +27,7 @@ from bench.tables_of_representations import (
     table,
     video,
 )
+from bench.tables_of_scale_out import scale_out
 from bench.tables_of_speed import (
     Rows,
     bounded,
@@ -71,6 +72,7 @@ TABLES = {
     "emulated": emulated,
     "host": host,
     "estimated": estimated,
+    "scale_out": scale_out,
 }
 
 

@@ -1,5 +1,6 @@
 """What the processes of torch.distributed tell each other: numbers over the host, tensors with their gradients."""
 
+import weakref
 from typing import Any, TypeVar
 
 import torch
@@ -23,15 +24,17 @@ def rank() -> int:
     return dist.get_rank()
 
 
-_host: list[Any] = [None, None]  # the default group, and what its processes talk by on the host
+# The default group, and what its processes talk by on the host. Not kept alive: their threads have to end with them.
+_host: list[Any] = [lambda: None, lambda: None]
 
 
 def _on_host() -> Any:
     """A group of all processes that talks by gloo; made once, by all of them at the same call."""
     world = dist.group.WORLD
-    if _host[0] is not world:
-        _host[:] = world, (world if dist.get_backend() == "gloo" else dist.new_group(backend="gloo"))
-    return _host[1]
+    if _host[0]() is not world:
+        group = world if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        _host[:] = weakref.ref(world), weakref.ref(group)
+    return _host[1]()
 
 
 def told(value: T) -> list[T]:
