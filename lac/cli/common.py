@@ -8,6 +8,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,20 +41,23 @@ class Command:
         name: as it is installed, `lac-train`.
         make_parser: makes the parser of its arguments; called when the command is, and not before.
         act: does the work with the parsed arguments and returns the exit code; `argv` among them is what was typed.
+        within: a context around all of it.
     """
 
     name: str
     make_parser: Callable[[], argparse.ArgumentParser]
     act: Callable[[argparse.Namespace], int]
+    within: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """The command with the arguments `argv` (`None`: those of the process); returns the exit code."""
 
         def parse_and_act(typed: list[str]) -> int:
-            parser, arguments = self.make_parser(), argparse.Namespace(argv=typed)
-            # Clips may stand behind an option too, which argparse knows of parsers without subcommands alone.
-            parse = parser.parse_intermixed_args if parser._subparsers is None else parser.parse_args
-            return self.act(parse(typed, arguments))
+            with self.within():
+                parser, arguments = self.make_parser(), argparse.Namespace(argv=typed)
+                # Clips may stand behind an option too, which argparse knows of parsers without subcommands alone.
+                parse = parser.parse_intermixed_args if parser._subparsers is None else parser.parse_args
+                return self.act(parse(typed, arguments))
 
         return run(parse_and_act, argv, name=self.name)
 
@@ -261,5 +265,7 @@ def _report(message: str, code: int, with_traceback: bool) -> int:
     # Plain: also where rich is the package that is missing.
     if with_traceback:
         traceback.print_exc()
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    process = os.environ.get("RANK", "0")  # as torchrun numbers them; one of them tells an error
+    who = "error:" if process == "0" else f"[process {process}] error:"
+    print(who, " ".join(message.split()), file=sys.stderr)
     return code

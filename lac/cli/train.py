@@ -21,6 +21,7 @@ from lac.cli.common import (
 )
 from lac.cli.progress import showing_features
 from lac.errors import UsageError
+from lac.runs.processes import from_first, joined, kept
 
 if TYPE_CHECKING:
     from lac.runs.config import TrainConfig
@@ -34,6 +35,7 @@ _EXAMPLES = """examples:
   lac-train -c mine.yaml
   lac-train --resume runs/watch-20260131-120000
   lac-train --init runs/mine --data folder --root more/data --set train.lr=3e-4
+  torchrun --nproc_per_node=4 -m lac.cli.train --out runs/mine    4 processes
 """
 _WRITES = """what is written to --out (default: runs/DATA-TIME), the run folder:
   config.yaml          every setting
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    config, folder = _settings(arguments)
+    config, folder = from_first(lambda: _settings(arguments))
     if arguments.print_config:
         print(config.to_yaml(), end="")
         return 0
@@ -150,7 +152,8 @@ def _settings(arguments: argparse.Namespace) -> tuple[TrainConfig, Path]:
     overrides = dict(parse_override(text) for text in arguments.set)
     weights_of = None if arguments.init is None else TrainConfig.of_run(arguments.init)
     config = TrainConfig.read(arguments.config, overrides | where | what, weights_of=weights_of)
-    return config, Path(arguments.out or f"runs/{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    new = f"runs/{config.data.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return config, Path(arguments.out or kept("folder", new))
 
 
 def _check_resumable(folder: Path, arguments: argparse.Namespace) -> None:
@@ -179,7 +182,7 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-COMMAND = Command("lac-train", _parser, showing_features(_train))
+COMMAND = Command("lac-train", _parser, showing_features(_train), joined)
 main, entry = COMMAND.main, COMMAND.entry
 
 if __name__ == "__main__":

@@ -190,16 +190,23 @@ def two_views(
 
 
 def view_batches(
-    clips: Sequence[Clip], chosen: Sequence[int], *, seed: int, step: int, **options: object
+    clips: Sequence[Clip],
+    chosen: Sequence[int],
+    *,
+    seed: int,
+    step: int,
+    places: Sequence[int] | None = None,
+    **options: object,
 ) -> tuple[Batch, Batch]:
     """Two views each of `clips[k]` for k in `chosen`, as two batches.
 
     The draws depend on `seed`, `step` and the place in the batch only, so a run that is resumed at
-    `step` draws what the run without a break would have drawn. Options: see `two_views`.
+    `step` draws what the run without a break would have drawn. `places` are those of `chosen`, where they are a part
+    of the batch; default 0, 1, 2... Options: see `two_views`.
     """
     pairs = [
         two_views(clips[k], np.random.default_rng([seed, step, place]), **options)  # type: ignore[arg-type]
-        for place, k in enumerate(chosen)
+        for place, k in zip(range(len(chosen)) if places is None else places, chosen, strict=True)
     ]
     return collate([first for first, _ in pairs]), collate([second for _, second in pairs])
 

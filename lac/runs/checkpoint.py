@@ -25,6 +25,7 @@ from lac.files import atomic_path
 from lac.loss import LACLoss
 from lac.model.backbone import without_file
 from lac.model.encoder import FrameEncoder
+from lac.runs import processes
 from lac.runs.config import TrainConfig
 from lac.runs.state import State, check_backend
 
@@ -230,22 +231,33 @@ def save(state: State, folder: Path) -> None:
     Raises:
         OSError: a file cannot be written; the one it should replace stays.
     """
-    write_state(
-        folder / STATE,
-        {
-            "lac": _version(),
-            "step": state.step,
-            "init": state.init,
-            "encoder": state.encoder.state_dict(),
-            "teacher": None if state.teacher is None else state.teacher.state_dict(),
-            "loss": state.loss.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "history": state.history,
-        },
-        keep=folder / PREVIOUS,
-    )
+    write_state(folder / STATE, _contents(state), keep=folder / PREVIOUS)
     write_encoder(folder, state.encoder)
     write_weights(folder / LOSS, state.loss)
+
+
+def _contents(state: State) -> dict[str, Any]:
+    return {
+        "lac": _version(),
+        "step": state.step,
+        "init": state.init,
+        "encoder": state.encoder.state_dict(),
+        "teacher": None if state.teacher is None else state.teacher.state_dict(),
+        "loss": state.loss.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "history": state.history,
+    }
+
+
+def spread(state: State) -> None:
+    """Make `state` in all processes what it is in process 0."""
+    buffer = io.BytesIO()
+    if processes.count() > 1:
+        if processes.first():
+            torch.save(_contents(state), buffer)
+        buffer = io.BytesIO(processes.from_first(buffer.getvalue))
+    if not processes.first():
+        _fill(state, torch.load(buffer, map_location="cpu", weights_only=True), Path(STATE))
 
 
 def restore(state: State, folder: Path) -> None:
@@ -259,7 +271,15 @@ def restore(state: State, folder: Path) -> None:
     saved = read_last_state(folder)
     if saved is None:
         return
-    path = folder / STATE
+    _fill(state, saved, folder / STATE)
+
+
+def _fill(state: State, saved: dict[str, Any], path: Path) -> None:
+    """Make `state` what was saved in the file `path`.
+
+    Raises:
+        CheckpointError: it belongs to other settings or another version.
+    """
     missing = {"lac", "step", "init", "encoder", "teacher", "loss", "optimiser", "history"} - set(saved)
     if missing:
         written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"

@@ -149,7 +149,7 @@ class TrainConfig:
             data=DataSection(**_checked("data", DataSection, part["data"])),
             augment=_completed("augment", two_views, part["augment"], skip=("clip", "rng", "distractors")),
             model=_completed("model", FrameEncoder.__init__, part["model"], skip=("self", "input_dim")),
-            loss=_completed("loss", LACLoss.__init__, part["loss"], skip=("self", "reduction", "consensus")),
+            loss=_completed("loss", LACLoss.__init__, part["loss"], skip=("self", "reduction", "consensus", "gather")),
             train=TrainSection(**_checked("train", TrainSection, part["train"])),
         )
 

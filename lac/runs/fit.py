@@ -1,4 +1,8 @@
-"""The loop: a batch, a step of the optimiser, numbers now and then."""
+"""The loop: a batch, a step of the optimiser, numbers now and then.
+
+Where several processes train together, each takes its part of the batch, and DistributedDataParallel averages the
+gradients. What is minimised is the mean over the joint batch, so a step is that of one process up to rounding.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lac.data.augment import Batch
 from lac.errors import Diverged
+from lac.runs import processes
 from lac.runs.config import TrainSection, blaming
 from lac.runs.sampling import Sampler
 from lac.runs.state import State
@@ -49,25 +55,29 @@ def fit(
     Numbers stay on the device between two logging steps. `on_save` is called every `save_every` steps and at
     the end, and only after all steps before it are known to be finite.
 
+    Processes that train together all call it, with the same state and each with its part of the batches.
+
     Raises:
         Diverged: a loss or gradient was not finite; the message names the step. Nothing was saved since.
     """
     state.encoder.train()
     state.loss.train()
+    module = _joint(state)
     device = next(state.encoder.parameters()).device
     parameters = [p for group in state.optimiser.param_groups for p in group["params"]]
     unread: list[Tensor] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step in range(state.step, options.steps):
-            torch.manual_seed(_stream(options.seed, step))
+            own = [] if processes.first() else [processes.rank()]  # each process drops what it draws
+            torch.manual_seed(_stream(options.seed, step, *own))
             lr = learning_rate(step, options)
             for group in state.optimiser.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
 
             first, second = (batch.to(device) for batch in sampler(step))
-            terms = _mean(_terms(state, first, second, amp=options.amp), first, second)
+            terms = _mean(_terms(module, state.teacher, first, second, amp=options.amp), first, second)
             state.optimiser.zero_grad(set_to_none=True)
-            terms.total.backward()
+            (processes.count() * terms.total).backward()  # for the gradient is the mean over the processes
             gradient = nn.utils.clip_grad_norm_(parameters, options.clip)
             state.optimiser.step()
             _follow(state, options.teacher)
@@ -84,21 +94,48 @@ def fit(
                 on_save(state)
 
 
-def _terms(state: State, first: Batch, second: Batch, *, amp: bool) -> Any:
+class _Whole(nn.Module):
+    """Encoder and loss as one: what both learn is averaged over the processes."""
+
+    def __init__(self, encoder: nn.Module, loss: Any) -> None:
+        super().__init__()
+        self.encoder, self.loss = encoder, loss
+
+    def forward(self, first: Batch, second: Batch, *, amp: bool, **shared: Tensor | None) -> Any:
+        """The parts of the loss."""
+        with torch.autocast(first.frames.device.type, torch.bfloat16, enabled=amp):
+            z1 = self.encoder(first.frames, times=first.times, lengths=first.lengths)
+            z2 = self.encoder(second.frames, times=second.times, lengths=second.lengths)
+        return self.loss.terms(
+            z1.float(), z2.float(),
+            times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths, **shared,
+        )  # fmt: skip
+
+
+def _joint(state: State) -> nn.Module:
+    """Encoder and loss of all processes together."""
+    whole = _Whole(state.encoder, state.loss)
+    if processes.count() == 1:
+        return whole
+    on_cpu = next(state.encoder.parameters()).device.type == "cpu"
+    # Buckets of gradients that are arranged anew after the first step change the last bits of sums, so that a run that
+    # was broken off would end elsewhere. They stay as they are where parameters without a gradient are looked for; a
+    # warning comes if there are none.
+    searching = on_cpu or not getattr(state.loss, "sequence_weight", 0)
+    if searching:
+        whole.without_gradient = nn.Parameter(torch.zeros((), device=next(state.encoder.parameters()).device))
+    return DistributedDataParallel(whole, find_unused_parameters=searching)
+
+
+def _terms(module: nn.Module, teacher: nn.Module | None, first: Batch, second: Batch, *, amp: bool) -> Any:
     """The parts of the loss of two batches on the device of the encoder."""
-    with torch.autocast(first.frames.device.type, torch.bfloat16, enabled=amp):
-        z1 = state.encoder(first.frames, times=first.times, lengths=first.lengths)
-        z2 = state.encoder(second.frames, times=second.times, lengths=second.lengths)
-        shared = {} if state.teacher is None else _of_the_group(state.teacher, first)
-    return state.loss.terms(
-        z1.float(), z2.float(),
-        times1=first.times, times2=second.times, lengths1=first.lengths, lengths2=second.lengths, **shared,
-    )  # fmt: skip
+    shared = {} if teacher is None else _of_the_group(teacher, first, amp=amp)
+    return module(first, second, amp=amp, **shared)
 
 
-def _of_the_group(teacher: nn.Module, batch: Batch) -> dict[str, Tensor | None]:
+def _of_the_group(teacher: nn.Module, batch: Batch, *, amp: bool) -> dict[str, Tensor | None]:
     """What the loss learns from other clips of the action by."""
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=amp):
         z = teacher(batch.frames, times=batch.times, lengths=batch.lengths)
     return {"groups": batch.groups, "guide1": batch.guide, "teacher1": z.float()}
 
@@ -113,8 +150,8 @@ def _follow(state: State, kept: float) -> None:
 
 
 def _mean(terms: Any, first: Batch, second: Batch) -> Any:
-    """The mean of each part over the pairs that have frames, as in the loss."""
-    pairs = ((first.lengths > 0) & (second.lengths > 0)).sum().clamp(min=1)
+    """The mean of each part over the pairs that have frames, as in the loss; of many processes, what this one adds."""
+    pairs = processes.added_up(((first.lengths > 0) & (second.lengths > 0)).sum()).clamp(min=1)
     return type(terms)(*(term.sum() / pairs for term in terms))
 
 
@@ -144,21 +181,23 @@ def rehearse(state: State, sampler: Sampler, *, amp: bool) -> None:
         torch.no_grad(),
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
-        total = _terms(state, first, second, amp=amp).total
+        total = _terms(_Whole(state.encoder, state.loss), state.teacher, first, second, amp=amp).total
         if not total.isfinite().all():
             raise ValueError(
                 f"it is {total.mean().item()} for the first clips: a setting of it or of the views is too large"
             )
 
 
-def _stream(seed: int, step: int) -> int:
-    """One seed for torch out of two numbers."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _stream(*numbers: int) -> int:
+    """One seed for torch out of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _read(unread: list[Tensor], names: Sequence[str], state: State, steps: int, lr: float) -> Progress:
     """Bring the numbers of the last steps to the host, check them, and add their means to the history."""
-    rows = torch.stack(unread).cpu().double()
+    each = torch.stack(unread)
+    parts = processes.added_up(each[:, :-1].contiguous())  # the gradient is that of all processes already
+    rows = torch.cat((parts, each[:, -1:]), dim=1).cpu().double()
     for k, (total, *_, gradient) in enumerate(rows.tolist()):
         if not (math.isfinite(total) and math.isfinite(gradient)):
             raise Diverged(

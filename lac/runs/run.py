@@ -2,7 +2,7 @@
 
 The batch of a step depends on the seed and the number of the step alone, and so does dropout. So a killed run goes
 on from its last checkpoint to the same weights as one that was not killed, bit for bit on a CPU with the same
-number of threads.
+number of threads. Several processes can train together, see `lac.runs.processes`.
 
 A run folder holds:
 
@@ -21,8 +21,8 @@ A run folder holds:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,11 @@ from lac.data.doubts import doubts, few_frames
 from lac.data.telling import tell
 from lac.data.video import RATE
 from lac.embed import embed_clips
-from lac.errors import CheckpointError
+from lac.errors import CheckpointError, ConfigError
 from lac.files import atomic_path, locked, write_json
 from lac.model.encoder import FrameEncoder
-from lac.runs import checkpoint
-from lac.runs.checkpoint import begin_with, restore, save
+from lac.runs import checkpoint, processes
+from lac.runs.checkpoint import begin_with, restore, save, spread
 from lac.runs.config import CONFIG, TrainConfig
 from lac.runs.controls import controls
 from lac.runs.drawing import PLOTS, Drawings, draw_all
@@ -46,6 +46,7 @@ from lac.runs.evaluate import EvalResult, evaluate_dataset
 from lac.runs.events import events, flat, tags
 from lac.runs.fit import Progress, fit, rehearse
 from lac.runs.folder import check_space, check_vacant, remains
+from lac.runs.processes import first
 from lac.runs.report import write_page
 from lac.runs.sampling import Sampler
 from lac.runs.state import State, start
@@ -103,6 +104,10 @@ def train(
 
     The first checkpoint is written before the first step. Nothing is written before all settings have been tried.
 
+    Processes that torchrun started all call it, within `lac.runs.processes.joined`, and train together. Process 0 alone
+    writes, and alone calls `progress`; all get the same result. Where torchrun starts them again since one has died,
+    they go on from the last checkpoint, as with `resume`.
+
     Args:
         config: all settings.
         folder: the run folder; made if missing. No other process can train in it at the same time.
@@ -119,38 +124,55 @@ def train(
         ValueError, ImportError: the data set cannot be loaded (see `lac.data.load`).
     """
     folder = Path(folder)
+    if config.train.batch < processes.count():
+        raise ConfigError(
+            f"train.batch is {config.train.batch}, but {processes.count()} processes share a batch: each needs a pair"
+        )
+    begun = f"begun {folder.absolute()}"
     with ExitStack() as stack:
-        if resume:
-            if not checkpoint.is_saved(folder):
+        if first():
+            resume = resume or processes.kept(begun) != ""
+            if not resume:
+                check_vacant(folder)
+            elif checkpoint.is_saved(folder):
+                stack.enter_context(locked(folder))
+            else:
                 raise CheckpointError(
                     f"{folder} holds no checkpoint: its run ended before the first; start it again, without --resume"
                 )
-            stack.enter_context(locked(folder))
-        else:
-            check_vacant(folder)
-        device = pick_device(config.train.device)
-        dataset = config.data.load(device)
+        device = pick_device(processes.own_device(config.train.device))
+        dataset = processes.in_turn(lambda: config.data.load(device))
         config = config.with_data_options(dataset.chosen)
         state = start(config, dataset, device)
-        if init is not None:
+        if init is not None and first():
             begin_with(state, init)
         sampler = Sampler.of(config, dataset.train)
         rehearse(state, sampler, amp=config.train.amp)
         for line in few_frames(dataset, config.augment["frames"], config.data.options):
             tell(line)
-        check_space(state, folder)
-        if resume:
-            restore(state, folder)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder))
-            check_vacant(folder)  # for another process may have been faster
-            for path in remains(folder):
-                path.unlink()
-            with atomic_path(folder / CONFIG) as temporary:
-                temporary.write_text(config.to_yaml(), encoding="utf-8")
-        save(state, folder)
+        if first():
+            check_space(state, folder)
+            if resume:
+                restore(state, folder)
+            else:
+                stack.enter_context(_new(folder, config))
+            save(state, folder)
+            processes.kept(begun, "yes")
+        spread(state)
         return _run(folder, config, dataset, state, sampler, progress)
+
+
+@contextmanager
+def _new(folder: Path, config: TrainConfig) -> Iterator[None]:
+    """The folder of a new run, locked, with its settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        check_vacant(folder)  # for another process may have been faster
+        for path in remains(folder):
+            path.unlink()
+        with atomic_path(folder / CONFIG) as temporary:
+            temporary.write_text(config.to_yaml(), encoding="utf-8")
+        yield
 
 
 def _run(
@@ -162,22 +184,44 @@ def _run(
     progress: Callable[[Progress], None] | None,
 ) -> Result:
     """Train, evaluate and draw, in a folder that holds the settings and a checkpoint."""
-    options, device = config.train, next(state.encoder.parameters()).device
-    with events(folder, state.step) as log:
+    first_step = state.step
+    with events(folder, state.step) if first() else nullcontext(_unheard) as log:
 
         def report(numbers: Progress) -> None:
             log({f"train/{name}": value for name, value in flat(numbers).items()}, numbers.step)
             if progress is not None:
                 progress(numbers)
 
-        times = [time.perf_counter()]
-        first_step = state.step
-        fit(state, sampler, options, on_save=lambda now: save(now, folder), on_progress=report)
-        times.append(time.perf_counter())
-        rows, not_evaluated = _evaluate(state.encoder, dataset, device, seed=options.seed, stride=options.stride)
-        times.append(time.perf_counter())
-        if rows:
-            log(tags(rows["trained encoder"], config.data.name), state.step)
+        began = time.perf_counter()
+        if first():
+            fit(state, sampler, config.train, on_save=lambda now: save(now, folder), on_progress=report)
+        else:
+            fit(state, sampler, config.train)
+        seconds = time.perf_counter() - began
+        judged = processes.from_first(lambda: _judged(folder, config, dataset, state, log, seconds, first_step))
+    return Result(folder, state.encoder.eval(), *judged)
+
+
+def _unheard(values: Mapping[str, float], step: int) -> None:
+    """In the place of a log."""
+
+
+def _judged(
+    folder: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    state: State,
+    log: Callable[[Mapping[str, float], int], None],
+    seconds: float,
+    first_step: int,
+) -> tuple[dict[str, EvalResult], str | None, dict[str, Any], list[Path], Path]:
+    """Evaluate and draw after `seconds` of training from `first_step`: what a `Result` has beyond the encoder."""
+    options, device = config.train, next(state.encoder.parameters()).device
+    began = time.perf_counter()
+    rows, not_evaluated = _evaluate(state.encoder, dataset, device, seed=options.seed, stride=options.stride)
+    evaluation = time.perf_counter() - began
+    if rows:
+        log(tags(rows["trained encoder"], config.data.name), state.step)
 
     rate = config.data.options.get("rate", RATE)
     drawings = Drawings(dataset, state.encoder, state.loss, state.history, rate)
@@ -195,13 +239,13 @@ def _run(
         "verdict": verdict(rows, Known.of(dataset, config)),
         "pictures": shown,
         "not_drawn": not_drawn,
-        "environment": describe(device),
-        "seconds": {"training": times[1] - times[0], "evaluation": times[2] - times[1]},
+        "environment": describe(device) | {"processes": processes.count()},
+        "seconds": {"training": seconds, "evaluation": evaluation},
         "seconds_cover_steps": state.step - first_step,
     }
     write_json(folder / "metrics.json", metrics)
     pictures = [folder / PLOTS / name for name in shown]
-    return Result(folder, state.encoder.eval(), rows, not_evaluated, metrics, pictures, write_page(folder))
+    return rows, not_evaluated, metrics, pictures, write_page(folder)
 
 
 def _evaluate(

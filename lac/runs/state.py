@@ -15,6 +15,7 @@ from lac.data import Dataset
 from lac.errors import ConfigError
 from lac.loss import LACLoss
 from lac.model.encoder import FrameEncoder
+from lac.runs import processes
 from lac.runs.config import CONFIG, TrainConfig, TrainSection, blaming
 from lac.runs.sampling import learning_groups
 from lac_kernels import engines
@@ -63,7 +64,7 @@ def start(
         with blaming("model", ValueError, TypeError, RuntimeError, ArithmeticError):
             encoder = FrameEncoder(math.prod(shape) if name is None else None, **config.model)
         with blaming("loss", ValueError, TypeError, RuntimeError, ArithmeticError):
-            loss = (make_loss or (lambda: LACLoss(**config.loss)))()
+            loss = (make_loss or (lambda: LACLoss(**config.loss, gather=processes.count() > 1)))()
         check_backend(config.loss["backend"], device)
         encoder, loss = encoder.to(device), loss.to(device)
     teacher = None
