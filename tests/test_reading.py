@@ -264,7 +264,7 @@ def test_a_header_within_an_archive_is_not_believed(tmp_path):
         ("lac.data.reading._array", lambda path: reading.read_npy(path)),
         ("lac.data.reading._array", lambda path: read_npz(path, ["a"])),
         ("lac.data.watch._unpickle", lambda path: lac.data.load("watch", path)),
-        ("lac.data.pickles.ArraysOnly.load", read_pickle),
+        ("lac.data.pickles.unpickled", read_pickle),
     ],
 )
 def test_an_error_without_words_is_named_by_its_type(tmp_path, monkeypatch, place, read):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import lac
-from lac.errors import ConfigError, UsageError, UserError, how_to_install
+from lac.errors import ConfigError, UsageError, UserError, how_to_install, printable
 from lac.system import missing_package
 
 if TYPE_CHECKING:
@@ -266,5 +266,5 @@ def _report(message: str, code: int, with_traceback: bool) -> int:
     # Plain: also where rich is the package that is missing.
     if with_traceback:
         traceback.print_exc()
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", printable(" ".join(message.split())), file=sys.stderr)
     return code

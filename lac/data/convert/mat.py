@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lac.bounds import open_file
 from lac.errors import DataError
 
 _MATRIX, _COMPRESSED = 14, 15
@@ -28,7 +29,8 @@ def read_mat(path: Path) -> dict[str, str | np.ndarray]:
         ValueError: it is another kind of file, or damaged.
         OSError: it cannot be opened.
     """
-    content = path.read_bytes()
+    with open_file(path) as file:
+        content = file.read()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None or content[124:126] != struct.pack(order + "H", 0x0100):
         raise DataError(f"{path} is not a .mat file of version 5")
