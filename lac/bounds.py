@@ -18,6 +18,7 @@ MOST_TEXT = 1 << 26  # bytes of a file that is read as text, which takes several
 MOST_PARTS = 1 << 24  # of nested lists and dicts together, each counted as often as it appears
 MOST_PIXELS = 1 << 27  # of a picture; 16k video has as many
 _DEEPEST = 64
+_LONGEST = 4096  # bits of a number: of many more Python refuses to write the digits
 
 
 def open_file(path: str | Path, most: int | None = None) -> IO[bytes]:
@@ -66,6 +67,8 @@ def check_nested(value: Any) -> None:
             _check_tensor(part)
         if isinstance(part, np.ndarray) and part.dtype.hasobject:
             part = part.ravel().tolist()
+        if type(part) is int and part.bit_length() > _LONGEST:
+            raise DataError(f"it holds a number of {part.bit_length()} bits")
         if not isinstance(part, Mapping | list | tuple | set | frozenset):
             return 1
         if depth > _DEEPEST:
