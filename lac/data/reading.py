@@ -23,6 +23,7 @@ from lac.bounds import check_nested, open_file, read_text
 from lac.errors import DataError, printable
 
 MOST_UNPACKED = 1 << 30  # bytes that an .npz may unpack to, where it is not larger itself
+_LONGEST_HEADER = 10_000  # bytes of an .npy; NumPy takes no longer ones either
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|:|$)", re.IGNORECASE)
 _SEPARATORS = ",;\t"  # a file without names of columns is tried by the last one first: the comma may be of decimals
 
@@ -124,6 +125,10 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 def _array(file: IO[bytes], size: int) -> np.ndarray:
     """The array in a file of `size` bytes, after a look at its header."""
     version = np.lib.format.read_magic(file)
+    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if length > _LONGEST_HEADER:  # which is made room for before it is read
+        raise DataError(f"its header claims to be {length} bytes long")
+    file.seek(len(np.lib.format.MAGIC_PREFIX) + 2)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
@@ -147,6 +152,8 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds; in UTF-8, with or without its mark (BOM)."""
     try:
         found = json.loads(read_text(path))
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     with naming(path):

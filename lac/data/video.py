@@ -405,7 +405,9 @@ def _images(path: Path, rate: float) -> Generator[ShownFrame]:
         except _Unclear as error:
             raise DataError(f"{file}: {error}") from error
         except Exception as error:  # a damaged image can raise anything
-            raise DataError(f"{file} is not an image that Pillow can read, or it is cut short: {error}") from error
+            known = not isinstance(error, image_module.UnidentifiedImageError)
+            reason = error if known else f"it is none of {', '.join(_FORMATS)}"
+            raise DataError(f"{file} is not an image that Pillow can read, or it is cut short: {reason}") from error
 
         def picture(size: _Size | None, image: Any = image) -> np.ndarray:
             return np.asarray(image if size is None else image.resize(size[::-1], image_module.Resampling.BOX))

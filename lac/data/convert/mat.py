@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,7 @@ def read_mat(path: Path) -> dict[str, str | np.ndarray]:
     try:
         for kind, part in _elements(content[128:], order):
             if kind == _COMPRESSED:
-                parts = list(_elements(zlib.decompressobj().decompress(part, _MOST), order))
-                kind, part = parts[0] if parts else (0, b"")
+                kind, part = next(_elements(zlib.decompressobj().decompress(part, _MOST), order), (0, b""))
             if kind == _MATRIX:
                 found.update(_variable(part, order))
     except (ValueError, struct.error, zlib.error) as error:
@@ -63,7 +63,7 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _variable(content: bytes, order: str) -> dict[str, str | np.ndarray]:
-    parts = list(_elements(content, order))
+    parts = list(islice(_elements(content, order), 4))
     if len(parts) < 4 or len(parts[0][1]) < 4:
         return {}
     kind = struct.unpack_from(order + "I", parts[0][1])[0] & 0xFF
