@@ -226,8 +226,13 @@ def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
     """
     settings = TrainConfig.of_run(folder).loss
     check_backend(settings["backend"], torch.device(device))
-    loss = LACLoss(**settings)
     weights, about = read_weights(folder / LOSS)
+    size, most = settings["embed_dim"], max((tensor.numel() for tensor in weights.values()), default=0)
+    if size is not None and settings["gaps"] == "contextual" and size > most:  # before memory is taken for it
+        raise CheckpointError(
+            f"{folder / LOSS} does not fit LACLoss: embed_dim is {size}, the largest weight has {most}"
+        )
+    loss = LACLoss(**settings)
     load_weights(loss, weights, folder / LOSS, about.get("version"))
     return loss.to(device).eval()
 
