@@ -14,6 +14,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 from hostile import FILES, read_encoder, write_all  # noqa: E402
+from tiny_run import write_clips, write_run  # noqa: E402
+
+from lac.runs import checkpoint  # noqa: E402
 
 ENCODERS = [one.name for one in FILES if one.read is read_encoder]  # have another name in a run folder
 MOST = 256  # MB, more than what a reader's own packages take when they are first needed
@@ -48,3 +51,16 @@ def test_what_promises_too_much_is_refused_before_memory_is_taken(tmp_path, reco
     record_property("worst", worst)
     record_property("limit", MOST)
     record_property("note", "MB that a file made the process take at most, and the limit")
+
+
+@pytest.mark.promise("files")
+def test_settings_of_a_run_ask_for_no_more_than_its_weights(tmp_path):
+    """The loss of a run whose settings ask for terabytes is refused, before memory is taken for it."""
+    run = write_run(
+        tmp_path / "run", write_clips(tmp_path / "clips"), 3, **{"loss.gaps": "contextual", "loss.embed_dim": 4}
+    )
+    checkpoint.read_loss(run)
+    settings = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(settings.replace("embed_dim: 4\n  gap_open", "embed_dim: 1000000\n  gap_open"))
+    with pytest.raises(ValueError, match=r"loss\.safetensors does not fit LACLoss: embed_dim is 1000000"):
+        checkpoint.read_loss(run)

@@ -228,7 +228,7 @@ def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
     check_backend(settings["backend"], torch.device(device))
     weights, about = read_weights(folder / LOSS)
     size, most = settings["embed_dim"], max((tensor.numel() for tensor in weights.values()), default=0)
-    if size is not None and settings["gaps"] == "contextual" and size > most:  # before memory is taken for it
+    if size is not None and settings["gaps"] == "contextual" and size**2 > most:  # before memory is taken for it
         raise CheckpointError(
             f"{folder / LOSS} does not fit LACLoss: embed_dim is {size}, the largest weight has {most}"
         )
