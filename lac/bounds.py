@@ -65,16 +65,16 @@ def check_nested(value: Any) -> None:
     def size(part: Any, depth: int) -> int:
         if isinstance(part, Tensor):
             _check_tensor(part)
-        if isinstance(part, np.ndarray) and part.dtype.hasobject:
-            part = part.ravel().tolist()
         if type(part) is int and part.bit_length() > _LONGEST:
             raise DataError(f"it holds a number of {part.bit_length()} bits")
-        if not isinstance(part, Mapping | list | tuple | set | frozenset):
+        objects = isinstance(part, np.ndarray) and part.dtype.hasobject
+        if not objects and not isinstance(part, Mapping | list | tuple | set | frozenset):
             return 1
         if depth > _DEEPEST:
             raise DataError(f"it is nested more than {_DEEPEST} levels deep")
         if id(part) not in sizes:
-            inside = [*part.keys(), *part.values()] if isinstance(part, Mapping) else part
+            inside = part.ravel().tolist() if objects else part
+            inside = [*part.keys(), *part.values()] if isinstance(part, Mapping) else inside
             sizes[id(part)] = 1 + sum(size(one, depth + 1) for one in inside)
         if sizes[id(part)] > MOST_PARTS:
             raise DataError(f"written out it would have more than {MOST_PARTS} parts")

@@ -189,6 +189,13 @@ def bomb(levels: int = 40) -> list[Any]:
     return inside
 
 
+def objects(value: object) -> np.ndarray:
+    """An array that holds a Python object."""
+    boxed = np.empty((), dtype=object)
+    boxed[()] = value
+    return boxed
+
+
 def deep(levels: int = 100_000) -> bytes:
     return b"\x80\x02" + b"]" * levels + b"a" * (levels - 1) + b"."
 
@@ -286,6 +293,7 @@ FILES = [
     ),
     Hostile("repeated.pkl", pickled([torch.zeros(1, dtype=torch.int64).expand(2**30)]), read_pickle),
     Hostile("bomb.pkl", pickled(bomb()), read_pickle),
+    Hostile("objects.pkl", pickled(objects(bomb())), read_pickle),
     Hostile("deep.pkl", bytes_of(deep()), read_pickle),
     Hostile("number.pkl", pickled([1 << 100_000]), read_pickle),
     Hostile("watch.npy", lambda path: watch_file(path, bomb()), lambda path: lac.data.load("watch", path)),
