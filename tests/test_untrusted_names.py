@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +292,20 @@ def test_an_error_is_not_longer_than_a_page():
     text = str(DataError("x" * 10**6 + ESCAPE))
     assert len(text) < 2500
     assert "\x1b" not in text
+
+
+@pytest.mark.promise("files")
+def test_a_network_that_a_checkpoint_names_is_fetched_from_nowhere(monkeypatch, record_property):
+    """A checkpoint that names a network of some place on the net makes nothing be fetched from there."""
+
+    def fetched(name, **_):
+        raise AssertionError(f"{name} was asked for")
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=fetched))
+    names = ["hf-hub:a/b", "hf_hub:a/b", "local-dir:/tmp/a", "https://a/b", "a/b", "../a"]
+    for name in names:
+        with pytest.raises(ValueError, match="no name of a model that timm has"):
+            lac.FrameEncoder(None, backbone=f"timm:{name}")
+    with pytest.raises(AssertionError, match="resnet18 was asked for"):
+        lac.FrameEncoder(None, backbone="timm:resnet18")
+    record_property("cases", len(names))
