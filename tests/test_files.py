@@ -117,7 +117,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
 
 @pytest.mark.promise("files")
 def test_temporary_names_are_not_to_be_guessed(tmp_path, record_property):
-    """Temporary files have names that nobody can guess, in the folder where the result is to be, not in /tmp."""
+    """Temporary files have names that nobody can guess, in the folder of the result, not in /tmp."""
     names = set()
     for _ in range(200):
         with atomic_path(tmp_path / "a.txt") as temporary:

@@ -43,7 +43,7 @@ ELSEWHERE = [
 
 @pytest.mark.promise("files")
 def test_a_name_is_a_name(tmp_path, record_property):
-    """A name in a file leads to no other folder, drive or device, and holds nothing that a terminal obeys."""
+    """A name in a file leads to no other folder, drive or device, and holds no escape sequence."""
     for name in [*ELSEWHERE, *OBEYED]:
         with pytest.raises(ValueError, match="cannot be a name"):
             file_name(name)
@@ -63,7 +63,7 @@ def folder_of(root: Path, names=("a", "b")) -> Path:
 @pytest.mark.promise("files")
 @pytest.mark.parametrize("place", ["split.json", "clips.csv", "labels.csv", "frames of LAV", "train.pkl", "video_file"])
 def test_names_within_files_do_not_lead_out(place, tmp_path, record_property):
-    """A clip that a list names outside of its folder is refused or left out, and nothing is written there."""
+    """A clip that a list names outside of its folder is refused, and nothing is written there."""
     names = [name for name in (*ELSEWHERE, *OBEYED) if isinstance(name, str) and name not in ("", ".", "..")]
     (tmp_path / "x.npy").write_bytes(b"outside")
     for number, name in enumerate(names):
@@ -204,7 +204,7 @@ def test_a_video_opens_no_other_file_and_no_address(tmp_path, record_property):
 
 @pytest.mark.promise("files")
 def test_a_picture_is_given_to_no_other_program(tmp_path, monkeypatch):
-    """A picture that is PostScript inside is not given to Ghostscript, nor any other kind to another program."""
+    """A picture that is PostScript inside is given neither to Ghostscript nor to another program."""
 
     def called(*_, **__):
         raise AssertionError("another program was asked to draw it")
@@ -221,7 +221,7 @@ def test_a_picture_is_given_to_no_other_program(tmp_path, monkeypatch):
 @pytest.mark.promise("files")
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_link_in_a_run_folder_is_not_written_through(tmp_path):
-    """A link in a run folder of somebody else is not written through, and no file behind one gets into the page."""
+    """A link in a run folder is not written through, and no file behind one gets into the page."""
     secret = tmp_path / "secret.png"
     secret.write_text("not to be shown, not to be changed")
     run = tmp_path / "run"
@@ -242,7 +242,7 @@ def test_a_link_in_a_run_folder_is_not_written_through(tmp_path):
 @pytest.mark.promise("files")
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_conversion_takes_no_file_that_is_no_picture(tmp_path):
-    """What a link in a data set leads to is copied into its conversion only if it is a picture or a video."""
+    """What a link in a data set leads to is converted only if it is a picture or a video."""
     (tmp_path / "secret").write_text("a key")
     for split in ("train", "val"):
         (tmp_path / "lav" / split / "one").mkdir(parents=True)
@@ -278,7 +278,7 @@ def test_the_settings_of_a_run_run_nothing(tmp_path, record_property):
 
 @pytest.mark.promise("files")
 def test_names_are_written_as_they_are(tmp_path):
-    """A table has names as they are, `=1+2` too: it reads back the same, and a spreadsheet must be told it is text."""
+    """A table has names as they are, `=1+2` too, and reads back: tell a spreadsheet that it is text."""
     names = ["=1+2", "+1", "-1", "@SUM(1)", 'say "a", b; c']
     clips = [Clip(f"c{k}", np.ones((2, 1)), np.arange(2), action=name, person="p") for k, name in enumerate(names)]
     write_folder(tmp_path / "out", clips)

@@ -154,7 +154,7 @@ SHAPE = b"(K\x01K\x02\x85%s\x89C\x10" + bytes(16) + b"t"
 
 @pytest.mark.promise("files")
 def test_an_array_in_a_pickle_is_what_its_bytes_are(tmp_path, record_property):
-    """Numbers in a pickle that claims they are objects are not followed as addresses, nor read beyond their end."""
+    """Numbers in a pickle are not followed as addresses, nor read beyond their end, whatever it says."""
     path = tmp_path / "a.pkl"
 
     def read(content):
