@@ -4,6 +4,7 @@ The texts stand once. README.md, CHANGELOG.md and kernels/README.md are read whe
 of them are written for GitHub and turned here into links of the site.
 """
 
+import json
 import os
 import posixpath
 import re
@@ -17,7 +18,11 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "kernels/README.md": "kernels.md"}  # file: page
-PAGES |= {f"examples/{path.name}": f"examples/{path.stem}.md" for path in (ROOT / "examples").glob("*.py")}
+PAGES |= {
+    f"examples/{path.name}": f"examples/{path.stem}.md"
+    for path in (ROOT / "examples").iterdir()
+    if path.suffix in (".py", ".ipynb")
+}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 HELP = re.compile(r"<!-- help: lac-(\w+) -->")
 MODULES = {"eval": "evaluate"}  # of the commands whose module has another name
@@ -28,8 +33,25 @@ def on_files(files: Files, config: Any) -> Files:
         text = (ROOT / source).read_text(encoding="utf-8")
         if source.endswith(".py"):
             text = f"# {source}\n\n```python\n{text}```\n"
+        if source.endswith(".ipynb"):
+            text = "\n".join(map(_cell, json.loads(text)["cells"]))
         files.append(File.generated(config, page, content=text))
     return files
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    """A cell of a notebook, with what it has printed and drawn."""
+    text = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return f"{text}\n"
+    parts = [f"```python\n{text}\n```\n"]
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        if "image/png" in data:
+            parts.append(f'<img alt="what the cell draws" src="data:image/png;base64,{data["image/png"].strip()}">\n')
+        elif printed := "".join(output.get("text", data.get("text/plain", ""))).rstrip():
+            parts.append(f"```text\n{printed}\n```\n")
+    return "\n".join(parts)
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:

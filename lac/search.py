@@ -144,6 +144,11 @@ def shares_of_chance(expected: Sequence[float]) -> list[float]:
     return [float(share) for share in result]
 
 
+def shown_chance(chance: float) -> str:
+    """A chance in seven characters at most."""
+    return "< .0001" if chance < 1e-4 else f"{chance:.4f}".removeprefix("0")
+
+
 def by_chance(compared: Compared) -> Chance:
     """How well the query matches where it does not occur; see `Chance`.
 

@@ -2,6 +2,7 @@ import copy
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import lac
 import lac.data
 from lac import pairs, system
 from lac.data import Clip
+from lac.data.telling import told
 from lac.errors import CheckpointError, ConfigError, Diverged
 from lac.runs import checkpoint, fit
 from lac.runs import run as train
@@ -474,6 +476,27 @@ def test_weights_that_do_not_fit_are_refused(dataset, run):
     state = start(settings(model_width=16), dataset, CPU)
     with pytest.raises(CheckpointError, match=r"model\.safetensors does not fit FrameEncoder"):
         checkpoint.begin_with(state, run.folder)
+
+
+def test_too_few_frames_are_told_before_the_first_step(tmp_path):
+    config = settings(
+        data_name="folder", data_root=str(write_clips(tmp_path / "clips")), train_steps=2, augment_frames=40
+    )
+    lines = []
+
+    def progress(_):
+        lines.append("trained")
+
+    with told(lines.append):
+        train.train(config, tmp_path / "run", progress=progress)
+    assert lines[0].startswith("the median train clip has ")
+    assert "trained" in lines[1:]
+
+
+def test_pictures_of_the_pair_say_how_far_their_match_may_be_chance(run):
+    shown = run.metrics["pictures"]
+    for name in ("alignment.png", "frames.png"):
+        assert re.search(r"; chance (< \.0001|\d?\.\d{4}), that shuffled frames match as well$", shown[name]), shown
 
 
 def test_clips_without_labels_are_trained_on_but_not_judged(tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from tiny_video import grey, write_video, write_videos
 
 import lac.data
-from lac.data.choice import choose, told
+from lac.data.choice import choose
 from lac.data.side_by_side import Following, write_side_by_side
+from lac.data.telling import told
 from lac.data.video import count_frames, frame_times, outline, read_frames
 
 # H.264 and the change of colours cost a few levels, hence steps between frames that are much larger.

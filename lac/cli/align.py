@@ -19,11 +19,11 @@ from lac.cli.common import (
     add_set,
     check_chance,
     new_parser,
-    shown_chance,
 )
 from lac.cli.progress import showing_features
 from lac.cli.way import way_of
 from lac.errors import DataError, UsageError
+from lac.search import shown_chance
 
 if TYPE_CHECKING:
     import numpy as np

@@ -130,11 +130,6 @@ def check_chance(chance: float) -> None:
         raise UsageError(f"--chance must lie above 0 and be at most 1, got {chance}")
 
 
-def shown_chance(chance: float) -> str:
-    """A chance in seven characters at most."""
-    return "< .0001" if chance < 1e-4 else f"{chance:.4f}".removeprefix("0")
-
-
 def add_seed(group: OptionGroup) -> None:
     """`--seed`: of all that is random."""
     group.add_argument(

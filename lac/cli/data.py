@@ -70,11 +70,11 @@ def _listed(formats: Mapping[str, tuple[object, str]]) -> str:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from lac.cli.progress import conversion_progress
+    from lac.cli.progress import clip_progress
     from lac.data.convert import FORMATS, convert
 
     read, _ = FORMATS[arguments.format]
-    with conversion_progress() as tell:
+    with clip_progress() as tell:
         report = convert(arguments.format, arguments.source, arguments.out, read=read, tell=tell)
     _show(report, Path(arguments.out))
     return 0

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lac.cli.common import (
     Command,
@@ -20,23 +20,24 @@ from lac.cli.common import (
     add_set,
     check_chance,
     new_parser,
-    shown_chance,
 )
 from lac.cli.progress import showing_features
 from lac.cli.way import way_of
-from lac.errors import DataError, UsageError
+from lac.errors import UsageError
+from lac.search import shown_chance
 
 if TYPE_CHECKING:
     import torch
 
+    from lac.cli.recordings import Recording
+    from lac.cli.searched import Searched
     from lac.cli.way import Given
     from lac.data import Clip, Dataset
     from lac.hits import Hit
-    from lac.pictures import Source
-    from lac.search import Occurrence
 
 _CLIP = "file (.npy or video), folder of images, or name of a clip of the run's data set"
 _LISTED = 30
+CUTS = "cuts"
 
 _EXAMPLES = """examples:
   lac-find runs/mine clip03                             in all other clips
@@ -88,76 +89,56 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Candidate(NamedTuple):
-    """What may have been found.
-
-    Attributes:
-        occurrence: its `chance` is not known yet.
-        row: as `lac.hits.described`.
-        expected: how many as good are expected by chance, in its recording.
-    """
-
-    occurrence: Occurrence
-    row: dict[str, Any]
-    expected: float
-
-
-class _Searched(NamedTuple):
-    """A recording that was searched; its frames are let go.
-
-    Attributes:
-        name: of the clip.
-        video: if it is one.
-        span: its first and last second.
-        candidates: best first.
-        frames: of the recording.
-        own: how many were left out, because they are the query itself.
-        still: whether nothing changes in it.
-    """
-
-    name: str
-    video: Path | None
-    span: tuple[float, float]
-    candidates: list[_Candidate]
-    frames: int
-    own: int
-    still: bool
-
-
 def _find(arguments: argparse.Namespace) -> int:
     if arguments.most < 1:
         raise UsageError(f"--most must be at least 1, got {arguments.most}")
     check_chance(arguments.chance)
 
-    from lac.data.doubts import still
+    from lac.cli.progress import clip_progress
+    from lac.cli.recordings import look_at
+    from lac.cli.searched import ranked, search
+    from lac.data.video import package
     from lac.data.write import write_csv
     from lac.files import write_json
-    from lac.hits import FIELDS, draw_timeline
+    from lac.hits import FIELDS, cut_out, draw_timeline
     from lac.plots import save_figure
-    from lac.system import pick_device
+    from lac.system import describe, pick_device
 
+    if arguments.cut:
+        package("av", "PyAV")
     device = pick_device(arguments.device or "auto")
     given = way_of(arguments, device)
     dataset, names = _names(arguments, given, device)
     (whole,) = given.read([arguments.query], device, dataset)
     query = _part(whole.clip, arguments.begin, arguments.end)
-    searched = []
-    for name in names:
-        (source,) = given.read([name], device, dataset)
-        given.check([arguments.query, name], [query, source.clip])
-        searched.append(_search(given, query, source, arguments, name == arguments.query))
-    hits, rows = _ranked(searched, arguments.chance)
-    out = given.folder(arguments.out, "find", query.name)
-    report = _report(given, arguments, query, searched, hits, rows)
-    if still(query):
-        report["doubts"].append(f"{query.name} does not change from frame to frame: it is found nowhere, or everywhere")
-    write_csv(out / "hits.csv", [FIELDS, *([row[name] for name in FIELDS] for row in rows)])
-    spans = [(one.name, *one.span) for one in searched]
+    with clip_progress() as tell:
+        recordings = look_at(names, given, (arguments.query, whole), device, dataset, tell)
+        if not arguments.recordings:
+            recordings = [one for one in recordings if not one.itself]
+        if not recordings:
+            raise UsageError("there is no clip but the query: give recordings to search")
+        searched = []
+        for place, recording in enumerate(recordings):
+            tell(place, len(recordings), f"searching {recording.name}")
+            searched.append(search(given, query, recording, arguments.most))
+    hits, rows = ranked(searched, arguments.chance)
+    out = given.folder(arguments.out, "find", _called(query, arguments))
+    cuts = _cuts(recordings, hits) if arguments.cut else {}
+    report = _report(given, arguments, query, searched, hits, rows, cuts)
+    report |= {"left_out": {} if dataset is None or arguments.recordings else dict(dataset.left_out)}
+    report |= {"environment": describe(device)}
+    spans = [(one.name, *one.span) for one in recordings]
     lasts = float(query.times[-1] - query.times[0])
+    _remove_cuts(out)
+    write_csv(out / "hits.csv", [FIELDS, *([row[name] for name in FIELDS] for row in rows)])
     save_figure(draw_timeline(spans, hits, (query.name, lasts), report["verdict"]), out / "timeline.png")
-    written = _cut(searched, hits, out, given) if arguments.cut else []
-    write_json(out / "hits.json", report)
-    _show(report, out, written)
+    write_json(out / "hits.json", report)  # before the cuts that it names, so that none is ever without it
+    for hit in hits:
+        if hit.rank in cuts:
+            video, found = recordings[hit.recording].video, hit.occurrence
+            assert video is not None
+            cut_out(out / CUTS / cuts[hit.rank], video, found.start, found.end, rate=given.rate())
+    _show(report, out, arguments.cut)
     return 0
 
 
@@ -165,12 +146,9 @@ def _names(arguments: argparse.Namespace, given: Given, device: torch.device) ->
     """The data set, where it is needed, and the recordings to search.
 
     Raises:
-        UsageError: there is none, or one is given twice.
+        UsageError: there is none.
     """
     names: list[str] = arguments.recordings
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise UsageError(f"{name!r} is given twice: leave it out once")
     if names and all(Path(name).exists() for name in (arguments.query, *names)):
         return None, names
     if given.run is None and given.files_alone():
@@ -178,11 +156,7 @@ def _names(arguments: argparse.Namespace, given: Given, device: torch.device) ->
             raise UsageError("which recordings are to be searched? Give them after QUERY, or --data NAME or --root DIR")
         return None, names
     dataset = given.data.load(device)
-    if not names:
-        names = [clip.name for clip in dataset.train + dataset.val if clip.name != arguments.query]
-        if not names:
-            raise UsageError(f"{dataset.name} has no clip but the query: give recordings to search")
-    return dataset, names
+    return dataset, names or [clip.name for clip in dataset.train + dataset.val]
 
 
 def _part(clip: Clip, begin: float | None, end: float | None) -> Clip:
@@ -202,65 +176,25 @@ def _part(clip: Clip, begin: float | None, end: float | None) -> Clip:
     return replace(clip, frames=clip.frames[inside], times=clip.times[inside], labels=labels, guide=None)
 
 
-def _search(given: Given, query: Clip, source: Source, arguments: argparse.Namespace, itself: bool) -> _Searched:
-    """Search a recording.
-
-    Raises:
-        DataError: the scores are not finite.
-    """
-    from lac.data.doubts import still
-    from lac.hits import described
-    from lac.search import candidates
-
-    clip = source.clip
-    try:
-        every, null = candidates(given.way.compared(query, clip), arguments.most + itself)
-    except ValueError as error:
-        why = "an encoder has diverged, or frames are too large"
-        raise DataError(f"{query.name} in {clip.name}: {error}; {why}") from error
-    start, end = float(query.times[0]), float(query.times[-1])
-    found = [one for one in every if not (itself and one.start < (start + end) / 2 < one.end)][: arguments.most]
-    return _Searched(
-        clip.name,
-        source.video,
-        (float(clip.times[0]), float(clip.times[-1])),
-        [_Candidate(one, described(one, query, clip), null.expected(one.score)) for one in found],
-        len(clip),
-        len(every) - len(found) if itself else 0,
-        still(clip),
-    )
-
-
-def _ranked(searched: Sequence[_Searched], chance: float) -> tuple[list[Hit], list[dict[str, Any]]]:
-    """What is found in all recordings and is not chance, the surest first, and the same as `hits.json` says it; its
-    `chance` holds for all together."""
-    from lac.hits import FIELDS, Hit
-    from lac.search import shares_of_chance
-
-    total = sum(one.frames for one in searched)
-    every = [(place, candidate) for place, one in enumerate(searched) for candidate in one.candidates]
-    expected = [candidate.expected * total / searched[place].frames for place, candidate in every]
-    shares = shares_of_chance(expected)
-    order = sorted(range(len(every)), key=lambda k: (shares[k], expected[k], -every[k][1].occurrence.score))
-    hits: list[Hit] = []
-    rows: list[dict[str, Any]] = []
-    for rank, k in enumerate((k for k in order if shares[k] <= chance), start=1):
-        place, candidate = every[k]
-        hits.append(Hit(rank, place, candidate.occurrence._replace(chance=shares[k])))
-        row = candidate.row | {"rank": rank, "chance": shares[k]}
-        rows.append({name: row[name] for name in (*FIELDS, "path")})
-    return hits, rows
+def _called(query: Clip, arguments: argparse.Namespace) -> str:
+    """The name of the folder: of the query, and of which part of it."""
+    if arguments.begin is None and arguments.end is None:
+        return query.name
+    return f"{query.name}-from-{query.times[0]:.2f}-to-{query.times[-1]:.2f}"
 
 
 def _report(
     given: Given,
     arguments: argparse.Namespace,
     query: Clip,
-    searched: Sequence[_Searched],
+    searched: Sequence[Searched],
     hits: Sequence[Hit],
     rows: list[dict[str, Any]],
+    cuts: dict[int, str],
 ) -> dict[str, Any]:
     """What stands in `hits.json`."""
+    from lac.cli.searched import doubts, verdict
+
     return {
         "run": None if given.run is None else str(given.run),
         "compared_by": given.by(),
@@ -271,58 +205,40 @@ def _report(
             "seconds": [float(query.times[0]), float(query.times[-1])],
         },
         "chance": arguments.chance,
+        "most": arguments.most,
         "recordings": [
-            {"name": one.name, "frames": one.frames, "seconds": list(one.span), "left_out_as_the_query": one.own}
-            for one in searched
+            {"name": name, "frames": frames, "seconds": list(span), "left_out_as_the_query": own}
+            for (name, _, span, frames, *_), _, own, *_ in searched
         ],
-        "verdict": _verdict(searched, hits, arguments.chance),
-        "hits": rows,
-        "doubts": [f"{one.name} does not change from frame to frame" for one in searched if one.still],
+        "verdict": verdict(searched, hits, arguments.chance),
+        "hits": [row | {"cut": cuts.get(row["rank"])} for row in rows],
+        "doubts": doubts(query, searched, hits, arguments.most),
     }
 
 
-def _verdict(searched: Sequence[_Searched], hits: Sequence[Hit], chance: float) -> str:
-    """In words what is found."""
-    among = "1 recording" if len(searched) == 1 else f"{len(searched)} recordings"
-    if hits:
-        number = "1 occurrence" if len(hits) == 1 else f"{len(hits)} occurrences"
-        within = len({hit.recording for hit in hits})
-        where = f"in {among}" if len(searched) == 1 else f"in {within} of {among}"
-        return f"{number} {where}; a share of {chance:g} at most may be chance"
-    some = [one for one in searched if one.candidates]
-    if not some:
-        return f"nothing in common: no frames of {among} match the query at all"
-    total = sum(one.frames for one in searched)
-    best = min(some, key=lambda one: one.candidates[0].expected / one.frames)
-    occurrence, _, expected = best.candidates[0]
-    by_chance = min(expected * total / best.frames, 1.0)
-    text = f"nothing in common beyond chance in {among}; "
-    text += f"the best, {best.name} at {occurrence.start:.2f} s, has a chance of {by_chance:.2f}"
-    covered = sum(one.end - one.start for one, _, _ in best.candidates)
-    if covered > 0.5 * (best.span[1] - best.span[0]) > 0:
-        text += f"; but the query fits all over {best.name}, where chance has nothing to compare with: see --chance 1"
-    return text
+def _cuts(recordings: Sequence[Recording], hits: Sequence[Hit]) -> dict[int, str]:
+    """The names of the cut-outs of what was found in videos, by rank."""
+    places = {hit.rank: (recordings[hit.recording], hit.occurrence.start) for hit in hits}
+    return {
+        rank: f"{rank:03d}-{Path(one.name).stem}-at-{start:.2f}.mp4"
+        for rank, (one, start) in places.items()
+        if one.video is not None
+    }
 
 
-def _cut(searched: Sequence[_Searched], hits: Sequence[Hit], out: Path, given: Given) -> list[Path]:
-    """The cut-outs of what was found in videos; those of an earlier search are removed."""
-    from lac.hits import cut_out
+def _remove_cuts(out: Path) -> None:
+    """Remove the cut-outs that the `hits.json` of an earlier search names, and nothing else."""
+    from lac.data.reading import file_name, read_json
 
-    folder, written = out / "cuts", []
-    for hit in hits:
-        one = searched[hit.recording]
-        if one.video is None:
-            continue
-        path = folder / f"{hit.rank:03d}-{one.name}-at-{hit.occurrence.start:.2f}.mp4"
-        cut_out(path, one.video, hit.occurrence.start, hit.occurrence.end, rate=given.rate())
-        written.append(path)
-    for old in folder.glob("[0-9][0-9][0-9]*-*-at-*.mp4"):
-        if old not in written:
-            old.unlink()
-    return written
+    try:
+        names = [file_name(hit["cut"]) for hit in read_json(out / "hits.json")["hits"] if hit.get("cut") is not None]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return  # there was none, or it is no such file
+    for name in names:
+        (out / CUTS / name).unlink(missing_ok=True)
 
 
-def _show(report: dict[str, Any], out: Path, cuts: Sequence[Path]) -> None:
+def _show(report: dict[str, Any], out: Path, cut: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -349,12 +265,16 @@ def _show(report: dict[str, Any], out: Path, cuts: Sequence[Path]) -> None:
     own = sum(one["left_out_as_the_query"] for one in report["recordings"])
     if own:
         console.print("left out        the query itself, in its own recording")
+    for name, reason in report["left_out"].items():
+        console.print(f"not searched    {name}: {reason}")
     for doubt in report["doubts"]:
         console.print(f"doubt           {doubt}")
     for name in ("hits.csv", "hits.json", "timeline.png"):
         console.print(f"{name:<16}{out / name}")
-    if cuts:
-        console.print(f"cuts            {len(cuts)} in {out / 'cuts'}")
+    if cut and hits:
+        cuts = sum(row["cut"] is not None for row in hits)
+        where = f"{cuts} in {out / CUTS}" if cuts else "none: of what was found there is no video"
+        console.print(f"cuts            {where}")
 
 
 COMMAND = Command("lac-find", _parser, showing_features(_find))

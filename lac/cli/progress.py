@@ -85,7 +85,7 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def conversion_progress() -> Iterator[Callable[[int, int, str], None]]:
+def clip_progress() -> Iterator[Callable[[int, int, str], None]]:
     """A function `(done, total, name)` that moves a bar on stderr, on a terminal only."""
     from rich.console import Console
     from rich.markup import escape
@@ -116,10 +116,10 @@ def measuring_progress(shapes: int) -> Iterator[tuple[Callable[[str], None], Cal
 
 @contextmanager
 def feature_progress() -> Iterator[None]:
-    """Within it what is chosen for videos, and the features of them that are computed, are shown on stderr: lines, and
-    a bar on a terminal."""
-    from lac.data.choice import told
+    """Within it what is told beforehand (`lac.data.telling`), and features of videos as they are computed, are shown on
+    stderr: lines, and a bar on a terminal."""
     from lac.data.features import watched
+    from lac.data.telling import told
 
     stop: Callable[[], None] = lambda: None  # noqa: E731
     advance: Callable[[int], None] | None = None

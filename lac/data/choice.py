@@ -8,14 +8,13 @@ features of all clips in about `MINUTES`, by a rough cost of a pixel. The same f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lac.data.telling import tell
 from lac.data.video import outline
 
 FPS, SIZE = 10.0, 112  # the least
@@ -23,18 +22,6 @@ MOST_FPS, LARGE = 30.0, 224
 FRAMES = 60  # views take up to 40 by default, at up to three times the speed
 MINUTES = 10
 _SECONDS = 1.5e-6  # a pixel of a frame in the default backbone, on one core
-
-_listener: ContextVar[Callable[[str], None]] = ContextVar("listener", default=lambda line: None)
-
-
-@contextmanager
-def told(listener: Callable[[str], None]) -> Iterator[None]:
-    """Within it `listener` gets the line of each choice."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
 
 
 def choose(
@@ -73,7 +60,7 @@ def choose(
     cost = "" if images else f"; about {max(1, round(frames * _cost(size) / 60))} min for all on one core, once"
     words = {"fps": f"{fps:g} frames a second", "size": f"{size} x {size} pixels"}
     others = {"fps": FPS if fps > FPS else 25, "size": SIZE if size == LARGE else LARGE}
-    _listener.get()(
+    tell(
         f"chosen for these videos: {' and '.join(words[name] for name in chosen)}; the median clip of "
         f"{np.median(seconds):.1f} s then has {count:.0f} frames{cost}. To change it: "
         + " ".join(f"--set data.options.{name}={others[name]:g}" for name in chosen)

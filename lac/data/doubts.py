@@ -39,7 +39,7 @@ def doubts(dataset: Dataset, *, view: int = 0, options: Mapping[str, Any] | None
         lines.append(
             f"without labels {count}, trained on but not judged: {first_few(list(dataset.unlabelled.values()))}"
         )
-    lines += _few_frames(dataset, view, rate_of_videos(options or {})) if view else []
+    lines += few_frames(dataset, view, options or {}) if view else []
     frozen = [clip.name for clip in clips if still(clip)]
     if all(clip.name in frozen for clip in dataset.train):
         lines.append("no train clip changes from frame to frame: nothing can be learned")
@@ -62,8 +62,9 @@ def doubts(dataset: Dataset, *, view: int = 0, options: Mapping[str, Any] | None
     return lines
 
 
-def _few_frames(dataset: Dataset, view: int, rate: float) -> list[str]:
-    clips = dataset.train + dataset.val
+def few_frames(dataset: Dataset, view: int, options: Mapping[str, Any]) -> list[str]:
+    """Those of `doubts` that are about the number of frames: they cost a whole training."""
+    clips, rate = dataset.train + dataset.val, rate_of_videos(options)
     median = float(np.median([len(clip) for clip in dataset.train]))
     few = [clip.name for clip in clips if len(clip) < FEW]
     lines = []

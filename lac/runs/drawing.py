@@ -31,6 +31,7 @@ from lac.pictures import Source
 from lac.plots import plot_curves, save_figure
 from lac.queries import draw_found, even_seconds, find_nearest, frames_near
 from lac.runs.evaluate import checked_embeddings
+from lac.search import shown_chance
 
 PLOTS = "plots"  # the folder's name in a run folder
 _QUERIES, _ANSWERS = 3, 4
@@ -74,16 +75,17 @@ class Drawings:
 
     def _matched(self) -> str:
         """Which seconds of the two clips match."""
-        first, second = self._pair
+        (first, second), chance = self._pair, shown_chance(self._aligned.chance)
         if not len(self._path):
             return f"Nothing in common: {first.name} and {second.name}"
         (start1, end1), (start2, end2) = (clip.times[self._path[[0, -1], k]] for k, clip in enumerate((first, second)))
         whose = f"{first.name} from {start1:.2f} to {end1:.2f} s with {second.name} from {start2:.2f} to {end2:.2f} s"
-        return f"Matched: {whose}"
+        return f"Matched: {whose}; chance {chance}, that shuffled frames match as well"
 
     def alignment(self, path: Path) -> str:
         """Scores and soft alignment of two clips."""
-        save_figure(draw_aligned(self._aligned, *self._pair, title=self._dataset.name), path)
+        title = f"{self._dataset.name}, chance {shown_chance(self._aligned.chance)}"
+        save_figure(draw_aligned(self._aligned, *self._pair, title=title), path)
         return self._matched()
 
     def frames(self, path: Path) -> str:

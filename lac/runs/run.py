@@ -30,7 +30,8 @@ from typing import Any
 import torch
 
 from lac.data import Dataset
-from lac.data.doubts import doubts
+from lac.data.doubts import doubts, few_frames
+from lac.data.telling import tell
 from lac.data.video import RATE
 from lac.embed import embed_clips
 from lac.errors import CheckpointError
@@ -135,6 +136,8 @@ def train(
             begin_with(state, init)
         sampler = Sampler.of(config, dataset.train)
         rehearse(state, sampler, amp=config.train.amp)
+        for line in few_frames(dataset, config.augment["frames"], config.data.options):
+            tell(line)
         check_space(state, folder)
         if resume:
             restore(state, folder)
