@@ -89,7 +89,9 @@ def locked(folder: Path) -> Iterator[None]:
         OSError: the file cannot be written.
     """
     path = folder / LOCK
-    with path.open("a+", encoding="ascii") as file:
+    # Not through a link: what lies at its end would be overwritten.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(path, flags, 0o666), "r+", encoding="ascii", errors="replace") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,6 +37,15 @@ PACKAGES = (
 )
 
 
+# What the packages of an extra are for.
+EXTRAS = {
+    "train": "training, evaluation, pictures, and every command but lac-doctor",
+    "video": "videos and images",
+    "demo": "the watch data, which lac-train takes where no data is named",
+    "test": "the tests",
+}
+
+
 def missing_package(error: ImportError) -> Package | None:
     """Which of `PACKAGES` is not installed, if that is what made Python raise `error`."""
     if not isinstance(error, ModuleNotFoundError):

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import re
@@ -11,14 +10,10 @@ import pytest
 import torch
 from tiny_run import SETTINGS, flags, write_clips
 
-import lac
-from lac.cli import align, doctor, evaluate, retrieve
+from lac.cli import align, evaluate, retrieve
 from lac.cli.train import main
 from lac.files import locked
 from lac.runs.config import TrainConfig
-from lac.system import package_version
-from lac_kernels import engines
-from lac_kernels.cpu import library
 
 
 @pytest.fixture(scope="module")
@@ -228,34 +223,6 @@ def test_a_file_that_cannot_be_written_ends_the_command_with_one_line(root, tmp_
     assert line.startswith("error: File too large")
     assert "trainer.pt" in line
     assert not [path.name for path in (tmp_path / "run").iterdir() if "trainer" in path.name]
-
-
-def test_the_doctor_says_what_can_run(capsys):
-    assert doctor.main([]) == 0
-    shown = capsys.readouterr().out
-    lines = dict(line.split(maxsplit=1) for line in shown.splitlines() if line and not line.startswith(" "))
-    assert lines["lac"] == lac.__version__
-    assert "eager       can run" in shown
-    assert "\x1b" not in shown
-    for package in ("av", "pillow", "pyyaml", "biopython", "efficientnet-lite-pytorch"):
-        assert lines[package] == (package_version(package) or "not installed")
-
-
-def test_the_doctor_finds_the_cache(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("LAC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("CXX", sys.executable)  # any program has a library of its own
-    monkeypatch.setattr(engines, "unavailable", lambda backend, device: "not asked here")  # it would compile
-    assert doctor.main([]) == 0
-    shown = capsys.readouterr().out
-    assert f" {tmp_path / 'cache'} (not there yet)\n" in shown
-    assert "not built yet" in shown
-    assert not (tmp_path / "cache").exists()
-    path = library.library_path(library.find_compiler())
-    path.parent.mkdir()
-    path.write_bytes(b"library")
-    path.with_suffix(".sha256").write_text(hashlib.sha256(b"library").hexdigest())
-    assert doctor.main([]) == 0
-    assert f" {path}\n" in capsys.readouterr().out
 
 
 def test_the_guide_runs(tmp_path, capsys, monkeypatch):

@@ -71,6 +71,7 @@ def test_built_once_then_loaded(folder):
     assert builds(folder) == 1
 
 
+@pytest.mark.promise("files")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -82,6 +83,7 @@ def test_built_once_then_loaded(folder):
     ids=["cut", "empty", "one byte short", "one bit"],
 )
 def test_a_damaged_library_is_built_again(folder, damage, caplog):
+    """A compiled engine that is not to the bit what the compiler wrote is built again, not loaded."""
     assert again() is None
     (library,) = folder.glob("*.so")
     whole = library.read_bytes()
@@ -105,8 +107,10 @@ def test_a_cut_library_does_not_end_the_process(folder):
     assert "compiling it again" in done.stderr
 
 
+@pytest.mark.promise("files")
 @pytest.mark.parametrize("content", [None, b"", b"0" * 64])
 def test_a_library_without_its_digest_is_not_loaded(folder, content):
+    """A compiled engine without its digest beside it is built again, not loaded."""
     assert again() is None
     (beside,) = folder.glob("*.sha256")
     beside.unlink() if content is None else beside.write_bytes(content)
@@ -153,8 +157,10 @@ def refused(*words: str) -> bool:
     return True
 
 
+@pytest.mark.promise("files")
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777])
 def test_a_folder_that_others_can_write_is_refused(folder, mode):
+    """No compiled engine is loaded from a folder that others may write to; a line says what to do."""
     assert again() is None
     folder.chmod(mode)
     assert refused("others may write to", str(folder), f"{mode:o}", "chmod go-w")
@@ -162,22 +168,28 @@ def test_a_folder_that_others_can_write_is_refused(folder, mode):
     assert again() is None
 
 
+@pytest.mark.promise("files")
 def test_a_library_that_others_can_write_is_refused(folder):
+    """A compiled engine that others may write to is not loaded; a line says what to do."""
     assert again() is None
     (library,) = folder.glob("*.so")
     library.chmod(0o720)
     assert refused("others may write to", str(library))
 
 
+@pytest.mark.promise("files")
 def test_a_folder_below_one_that_everybody_can_write_is_refused(folder):
+    """No compiled engine is loaded from below a folder in which others could put another in its place."""
     folder.parent.chmod(0o777)
     assert refused("others may write to", str(folder.parent))
     folder.parent.chmod(0o1777)  # as /tmp: only the owner of what is in it can move that away
     assert again() is None
 
 
+@pytest.mark.promise("files")
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give files away")
 def test_what_belongs_to_another_user_is_refused_to_root_too(folder, tmp_path, monkeypatch):
+    """A compiled engine or a cache folder that belongs to another user is not used, by a link either."""
     assert again() is None
     (library,) = folder.glob("*.so")
     os.chown(library, 12345, -1)
@@ -197,7 +209,9 @@ def test_without_user_numbers_nothing_is_checked(folder, monkeypatch):
     assert again() is None
 
 
+@pytest.mark.promise("files")
 def test_a_library_elsewhere_is_judged_where_it_is(folder, tmp_path):
+    """A compiled engine behind a link is judged where it lies."""
     assert again() is None
     (library,) = folder.glob("*.so")
     elsewhere = tmp_path / "elsewhere"
@@ -209,7 +223,9 @@ def test_a_library_elsewhere_is_judged_where_it_is(folder, tmp_path):
     assert refused("others may write to", str(elsewhere))
 
 
+@pytest.mark.promise("files")
 def test_a_loose_umask_makes_a_folder_and_a_library_for_the_user_alone(folder, tmp_path, monkeypatch):
+    """The cache folder and the compiled engine are made for the user alone, whatever the umask."""
     monkeypatch.setenv("LAC_CACHE", str(tmp_path / "new" / "cache"))
     before = os.umask(0o002)
     try:

@@ -113,3 +113,30 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
     with locked(tmp_path):
         pass
     assert "cannot be locked" in caplog.text
+
+
+@pytest.mark.promise("files")
+def test_temporary_names_are_not_to_be_guessed(tmp_path, record_property):
+    """Temporary files have names that nobody can guess, in the folder of the result, not in /tmp."""
+    names = set()
+    for _ in range(200):
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            assert temporary.parent == tmp_path
+            assert temporary.stat().st_nlink == 1
+            assert not temporary.is_symlink()
+            temporary.write_text("whole")
+            names.add(temporary.name)
+    assert len(names) == 200
+    assert all(len(name) == len(".a.????????.txt") for name in names)
+    record_property("cases", 200)
+
+
+@pytest.mark.promise("files")
+@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="links need rights there")
+def test_what_is_written_replaces_a_link(tmp_path):
+    """A result is not written through a link that lies in its place: the link is replaced."""
+    (tmp_path / "other").write_text("not to be changed")
+    (tmp_path / "a.json").symlink_to(tmp_path / "other")
+    write_json(tmp_path / "a.json", 1)
+    assert not (tmp_path / "a.json").is_symlink()
+    assert (tmp_path / "other").read_text() == "not to be changed"

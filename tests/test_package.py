@@ -149,6 +149,7 @@ def test_docstrings_are_markdown(name):
 
 # What docs/reference/index.md says may change without notice, the engines, and the commands, which have their help.
 PRIVATE = (
+    "lac.bounds",
     "lac.checks",
     "lac.options",
     "lac.files",

@@ -123,7 +123,9 @@ def test_the_side_by_side_video_is_in_the_page(video_run):
     assert 2 * frames.shape[1] > frames.shape[2] > frames.shape[1]  # two squares, and a line of text above each
 
 
+@pytest.mark.promise("files")
 def test_every_name_and_sentence_is_escaped():
+    """Names in a report are text: none becomes a script, a tag or an address, whatever it holds."""
     evil = "<script>alert(1)</script>"
     media = [Media(evil, evil, evil, "data:image/png;base64,AAAA"), Media(evil, evil, missing=evil)]
     row = {"classification": {"0.1": 1.0}, "classifier": evil}

@@ -440,7 +440,7 @@ def test_one_trainer_a_folder(root, run, tmp_path, train_only):
             train.train(config_of(root), folder, resume=True)
         assert {name: (folder / name).read_bytes() for name in before} == before
         (tmp_path / "new").mkdir()
-        (tmp_path / "new" / ".lock").symlink_to(folder / ".lock")
+        (tmp_path / "new" / ".lock").hardlink_to(folder / ".lock")
         with pytest.raises(BlockingIOError):
             train.train(config_of(root), tmp_path / "new")
         other.kill()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import lac
-from lac.errors import ConfigError, UsageError, UserError, how_to_install
+from lac.errors import ConfigError, UsageError, UserError, how_to_install, printable
 from lac.system import missing_package
 
 if TYPE_CHECKING:
@@ -267,5 +267,5 @@ def _report(message: str, code: int, with_traceback: bool) -> int:
         traceback.print_exc()
     process = os.environ.get("RANK", "0")  # as torchrun numbers them; one of them tells an error
     who = "error:" if process == "0" else f"[process {process}] error:"
-    print(who, " ".join(message.split()), file=sys.stderr)
+    print(who, printable(" ".join(message.split())), file=sys.stderr)
     return code

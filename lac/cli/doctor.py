@@ -1,16 +1,21 @@
-"""`lac-doctor`: what to paste into a bug report. Works with the core alone."""
+"""`lac-doctor`: whether what is installed works here, and what to paste into a bug report. The core alone will do."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import textwrap
+from collections.abc import Iterable, Iterator
 
 import torch
 
-from lac.cli.common import Command, add_general, new_parser
-from lac.system import PACKAGES, describe, device_name, package_version
+from lac.cli.common import EXIT_FAILURE, Command, add_general, new_parser
+from lac.errors import how_to_install, printable
+from lac.selftest import Check, check_device, check_parts, devices
+from lac.system import EXTRAS, PACKAGES, describe, device_name, package_version
 
 _WIDTH = max(len(package.name) for package in PACKAGES) + 2
+_NAME = 14  # of a check
 _EXAMPLES = """example:
   lac-doctor > doctor.txt
 """
@@ -19,7 +24,8 @@ _EXAMPLES = """example:
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser(
         "lac-doctor",
-        "Say what is installed, which devices torch sees and which backends can run. Plain text.",
+        "Say what is installed and try whether it works: every backend on every device against float64, the loss, the "
+        "encoder, the cache folder, videos, pictures. Plain text; exit code 1 if something that should work does not.",
         examples=_EXAMPLES,
     )
     add_general(parser)
@@ -27,57 +33,49 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    print("\n".join(report()))
-    return 0
+    for line in _about():
+        print(printable(line))
+    checks = list(_shown("the parts", check_parts()))
+    for device in devices():
+        checks += _shown(f"{device} ({device_name(device)})", check_device(device))
+    wrong = [check.name for check in checks if check.works is False]
+    tried = sum(check.works is not None for check in checks)
+    print(
+        f"\n{len(wrong)} of {tried} do not work: {', '.join(wrong)}" if wrong else f"\nall {tried} that were tried work"
+    )
+    return EXIT_FAILURE if wrong else 0
 
 
-def report() -> list[str]:
-    """The lines that `lac-doctor` prints."""
-    lines = [_line(name, value) for name, value in describe(torch.device("cpu")).items()]
+def _about() -> Iterator[str]:
+    """Versions, packages, devices, variables."""
+    for name, value in describe(torch.device("cpu")).items():
+        yield _line(name, value)
     for package in PACKAGES:
-        lines.append(_line(package.name, package_version(package.name) or "not installed"))
-    lines += _cache()
-    devices = [torch.device("cpu")]
-    if torch.cuda.is_available():
-        devices += [torch.device("cuda", k) for k in range(torch.cuda.device_count())]
-    else:
+        missing = f"not installed; for {EXTRAS[package.extra]}: {how_to_install(package.extra)}"
+        yield _line(package.name, package_version(package.name) or missing)
+    if not torch.cuda.is_available():
         reason = "torch was built without it" if torch.version.cuda is None else "no usable GPU or driver"
-        lines.append(_line("cuda", f"not available: {reason}"))
-    variables = [name for name in sorted(os.environ) if name.startswith(("LAC_", "TRITON_", "OMP_", "MKL_"))]
-    lines += [_line("environment", f"{name}={os.environ[name]}") for name in variables]
-    for device in devices:
-        lines += _backends(device)
-    return lines
+        yield _line("cuda", f"not available: {reason}")
+    for name in sorted(os.environ):
+        if name.startswith(("LAC_", "TRITON_", "OMP_", "MKL_", "CXX", "CUDA_")):
+            yield _line("environment", f"{name}={os.environ[name]}")
 
 
 def _line(name: str, value: object) -> str:
     return f"{name:{_WIDTH}}{value}"
 
 
-def _cache() -> list[str]:
-    """Where the cache is, and whether the library of the CPU engine is built there, before anything builds it."""
-    from lac_kernels import cpu
-    from lac_kernels.cache import cache_folder
-
-    try:
-        folder = cache_folder()
-    except OSError as error:
-        return [_line("cache folder", f"none: {error}")]
-    built = cpu.built()
-    return [
-        _line("cache folder", f"{folder}" if folder.is_dir() else f"{folder} (not there yet)"),
-        _line("cpu library", built or "not built yet, or not whole; its first use builds it"),
-    ]
-
-
-def _backends(device: torch.device) -> list[str]:
-    from lac_kernels import engines
-
-    lines = ["", f"backends on {device} ({device_name(device)})"]
-    for backend in engines.BACKENDS:
-        obstacle = engines.unavailable(backend, device)
-        lines.append(f"  {backend:12}{'can run' if obstacle is None else 'cannot run: ' + obstacle}")
-    return lines
+def _shown(heading: str, checks: Iterable[Check]) -> Iterator[Check]:
+    """The checks, each printed as soon as it is done."""
+    print(f"\n{heading}")
+    for check in checks:
+        word = {True: "ok", False: "WRONG", None: "-"}[check.works]
+        seconds = f"{check.seconds:.2f} s" if check.works is not None else ""
+        print(printable(f"  {check.name:{_NAME}}{word:7}{seconds:>8}  {check.said}"), flush=True)
+        if check.remedy:
+            indent = " " * (_NAME + 19)
+            print(printable(textwrap.fill(check.remedy, 100, initial_indent=indent, subsequent_indent=indent)))
+        yield check
 
 
 COMMAND = Command("lac-doctor", _parser, _doctor)

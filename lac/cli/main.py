@@ -20,7 +20,7 @@ COMMANDS = {
     "retrieve": ("lac.cli.retrieve", "the nearest frames of other clips"),
     "data": ("lac.cli.data", "published data sets into plain folders"),
     "bench": ("lac.cli.bench", "time every backend on this machine"),
-    "doctor": ("lac.cli.doctor", "what to paste into a bug report"),
+    "doctor": ("lac.cli.doctor", "whether what is installed works here; for bug reports"),
 }
 _EXAMPLES = """examples:
   lac train --help

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,9 +129,11 @@ def _show(result: Result) -> None:
 
 def _finished(folder: Path) -> str:
     """That a run is finished, and how to go on all the same; empty if it is not."""
+    from lac.data.reading import read_json
+
     try:
-        step = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["steps"]
-    except (OSError, ValueError, KeyError):
+        step = read_json(folder / "metrics.json")["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
     return f"finished at step {step}; to go on from its weights in a new run: lac-train --init {folder} ..."
 

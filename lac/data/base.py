@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lac.data.reading import file_name
+from lac.data.reading import file_name, is_plain
 from lac.errors import ConfigError, DataError, DataTypeError
 from lac.options import checked_options
 
@@ -51,6 +51,9 @@ class Clip:
 
     def __post_init__(self) -> None:
         file_name(self.name)
+        for what, text in (("action", self.action), ("person", self.person)):
+            if not is_plain(text):
+                raise DataError(f"clip {self.name!r}: {what} holds control characters: {text!r:.200}")
         frames = _numbers(self.frames, np.float32, f"clip {self.name!r}: frames")
         times = _numbers(self.times, np.float64, f"clip {self.name!r}: times")
         if frames.ndim < 2 or frames.size == 0:
@@ -130,6 +133,11 @@ class Dataset:
         for split, clips in (("train", self.train), ("val", self.val)):
             if not clips:
                 raise DataError(f"data set {self.name!r}: the {split} split has no clip")
+        for label in (self.name, *self.label_names):
+            if not is_plain(label):
+                raise DataError(
+                    f"data set {self.name!r:.200} or the name of a label holds control characters: {label!r:.200}"
+                )
         seen: set[str] = set()
         for clip in self.train + self.val:
             if clip.name in seen:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from lac.bounds import open_file
 from lac.data.crop import moving_box
 from lac.data.reading import read_npz
 from lac.data.video import IMAGES, Frames, each_frame, natural
@@ -103,7 +104,7 @@ class FrameFeatures:
             files = sorted((file for file in video.iterdir() if file.suffix.lower() in IMAGES), key=natural)
             digest.update(json.dumps([file.name for file in files]).encode())
         for file in files:
-            with file.open("rb") as content:
+            with open_file(file) as content:
                 part = hashlib.sha256()
                 while block := content.read(1 << 20):
                     part.update(block)

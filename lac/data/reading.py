@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from lac.errors import DataError
+from lac.bounds import check_nested, open_file, read_text
+from lac.errors import DataError, printable
 
 MOST_UNPACKED = 1 << 30  # bytes that an .npz may unpack to, where it is not larger itself
+_LONGEST_HEADER = 10_000  # bytes of an .npy; NumPy takes no longer ones either
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|:|$)", re.IGNORECASE)
 _SEPARATORS = ",;\t"  # a file without names of columns is tried by the last one first: the comma may be of decimals
 
 
@@ -28,18 +32,26 @@ def file_name(name: object) -> str:
     """`name`, if it can be the name of a file, or of a clip, on any system and leads to no other folder.
 
     Raises:
-        ValueError: it is not text, empty, `.` or `..`, begins with a dot or a drive (`C:`), or holds a separator
-            (`/` or `\\`), a NUL, or another control character.
+        ValueError: it is not text, empty, `.` or `..`, begins with a dot or a drive (`C:`), is one of the devices that
+            Windows has everywhere (`NUL`), or holds a separator (`/` or `\\`) or a control character.
     """
     if (
         not isinstance(name, str)
         or name.startswith(".")
         or not name == PureWindowsPath(name).name == PurePosixPath(name).name
-        or any(ord(character) < 32 for character in name)
+        or _DEVICE.match(name)
+        or not is_plain(name)
         or not name
     ):
-        raise DataError(f"{name!r} cannot be a name: no /, \\, drive or control character, and no dot at its start")
+        raise DataError(
+            f"{name!r:.200} cannot be a name: no /, \\, drive or control character, no device, and no dot at its start"
+        )
     return name
+
+
+def is_plain(text: str) -> bool:
+    """Whether text is a line without control characters, which a terminal would obey."""
+    return printable(text) == text and "\n" not in text and "\t" not in text
 
 
 def place_of(root: str | Path | None, variable: str, name: str, missing: str) -> Path:
@@ -79,7 +91,7 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         ValueError: it is damaged, cut short or longer than its header says, or it holds objects or named columns.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             return _array(file, path.stat().st_size)
         except Exception as error:  # a damaged header can raise anything
@@ -93,7 +105,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         ValueError: it is damaged or lacks a name, or the arrays unpack to more than the size of the file and more than
             `MOST_UNPACKED`.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = {name: archive.getinfo(f"{name}.npy") for name in names}
@@ -113,6 +125,10 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 def _array(file: IO[bytes], size: int) -> np.ndarray:
     """The array in a file of `size` bytes, after a look at its header."""
     version = np.lib.format.read_magic(file)
+    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if length > _LONGEST_HEADER:  # which is made room for before it is read
+        raise DataError(f"its header claims to be {length} bytes long")
+    file.seek(len(np.lib.format.MAGIC_PREFIX) + 2)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
@@ -126,6 +142,8 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     promised, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if min(shape, default=0) < 0 or promised != there:
         raise DataError(f"its header promises {promised} bytes, but {there} follow: it is cut short or damaged")
+    if not dtype.itemsize:
+        raise DataError("its header promises entries of no bytes; save one array of numbers")
     file.seek(0)
     return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
@@ -133,9 +151,14 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
 def read_json(path: Path) -> Any:
     """What a JSON file holds; in UTF-8, with or without its mark (BOM)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_text(path))
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from error
+    with naming(path):
+        check_nested(found)
+    return found
 
 
 def read_table(
@@ -156,7 +179,7 @@ def read_table(
         The columns of `headers` that are there, and for each line its number, from 1, and the text in each of them.
     """
     try:
-        lines = [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)]
+        lines = [(n, line) for n, line in enumerate(read_text(path).splitlines(), 1)]
         lines = [(n, line) for n, line in lines if line.strip(_SEPARATORS + ' "')]
         first = lines[0][1] if lines else ""
         for separator in _SEPARATORS:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lac.bounds import open_file
 from lac.errors import DataError
 
 SAMPLE_RATE = 8000  # samples a second, as a telephone has them
@@ -37,7 +38,7 @@ def read_wav(path: Path) -> np.ndarray:
     Raises:
         ValueError: it is no such file, or it is cut short. The message names it.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             with wave.open(file) as sound:
                 form = sound.getframerate(), sound.getnchannels(), sound.getsampwidth()

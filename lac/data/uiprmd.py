@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lac.bounds import read_text
 from lac.data.base import Clip, Dataset
 from lac.data.cameras import seen, with_hidden_joints
 from lac.data.phases import half_way_phases
@@ -288,10 +289,10 @@ def _official(root: Path) -> list[_Recording]:
 
 
 def _read_official(path: Path) -> np.ndarray:
-    with path.open(encoding="utf-8") as file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of an empty file, which has no columns below
         try:
-            values = np.loadtxt(file, delimiter=",", ndmin=2)
+            values = np.loadtxt(read_text(path).splitlines(), delimiter=",", ndmin=2)
         except ValueError as error:
             raise DataError(f"{path}: expected comma-separated numbers: {error}") from error
     if values.shape[1] != 3 * len(_MARKERS):

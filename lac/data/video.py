@@ -13,16 +13,19 @@ import re
 import struct
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lac.bounds import MOST_PIXELS, open_file
 from lac.errors import DataError, how_to_install
 
 RATE = 25.0  # of folders of images, which have no times of their own
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")  # whatever the name says
+_MOST_ARE_READ = f"at most {MOST_PIXELS} are read"
 _Size = tuple[int, int]
 _LIMITED = 1  # FFmpeg's number for grey from 16 to 235
 _FULL = 2  # PyAV before 17 asks for it, though the frame says so
@@ -209,7 +212,7 @@ def count_frames(path: str | Path) -> int:
                 for packet in container.demux(stream):
                     there = packet.size > 0 or packet.dts is not None
                     packets, shown = packets + there, shown + (there and not packet.is_discard)
-            except av.FFmpegError as error:
+            except (av.FFmpegError, OSError) as error:
                 raise DataError(f"{_cut(path, packets, promised)}: {error.strerror}") from error
             if packets < promised:
                 raise DataError(_cut(path, packets, promised))
@@ -315,7 +318,7 @@ def _decoded(path: Path) -> Generator[ShownFrame]:
                     if at is None:
                         raise DataError(f"{path}: frame {decoded - 1} has no time; put the stream into an mp4 first")
                     yield _video_frame(frame, at)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OSError) as error:
             raise DataError(f"{_cut(path, decoded, promised)}: {error.strerror}") from error
         # Packets, since a trimmed video holds some that are decoded but not shown.
         if packets < promised:
@@ -326,20 +329,26 @@ def _decoded(path: Path) -> Generator[ShownFrame]:
 def _opened(path: Path) -> Iterator[tuple[Any, Any, int]]:
     """The container, its first video stream, and how many frames it promises, 0 if it does not say."""
     av = package("av", "PyAV")
-    try:
-        container = av.open(str(path))
-    except av.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise
-        raise DataError(
-            f"{path} is not a video that FFmpeg can read, or was cut short before its index: {error.strerror}"
-        ) from error
-    with container:
+    with ExitStack() as closing_all:
+        file = closing_all.enter_context(open_file(path))
+        try:
+            # FFmpeg is given the content and no way to more: a playlist names further files, or addresses.
+            options = {"protocol_whitelist": "none", "max_pixels": str(MOST_PIXELS)}
+            container = closing_all.enter_context(av.open(file, options=options, buffer_size=1 << 20))
+        except (av.FFmpegError, ValueError, OSError) as error:  # of text that is none, of places outside the file
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"{path} is not a video that FFmpeg can read, or was cut short before its index: {reason}"
+            ) from error
         if not container.streams.video:
             raise DataError(f"{path} holds no video stream, or was cut short before the end of its index")
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise DataError(f"{path} holds a video that FFmpeg has no decoder for")
+        codec = stream.codec_context
+        if codec.width * codec.height > MOST_PIXELS:
+            raise DataError(f"{path}: its frames have {codec.height} x {codec.width} pixels; {_MOST_ARE_READ}")
+        codec.options = {"max_pixels": str(MOST_PIXELS)}  # they may change their size
         # Other containers do not say it, or count the moments at which a frame could be shown (avi).
         yield container, stream, stream.frames if "mp4" in container.format.name else 0
 
@@ -388,12 +397,17 @@ def _images(path: Path, rate: float) -> Generator[ShownFrame]:
     files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
     for number, file in enumerate(sorted(files, key=natural)):
         try:
-            with image_module.open(file) as opened:
+            # By default Pillow hands some kinds to other programs, such as PostScript to Ghostscript.
+            with open_file(file) as content, image_module.open(content, formats=_FORMATS) as opened:
+                if math.prod(opened.size) > MOST_PIXELS:
+                    raise _Unclear(f"it has {_text(opened.size[::-1])} pixels; {_MOST_ARE_READ}")
                 image = _rgb(opened)
         except _Unclear as error:
             raise DataError(f"{file}: {error}") from error
         except Exception as error:  # a damaged image can raise anything
-            raise DataError(f"{file} is not an image that Pillow can read, or it is cut short: {error}") from error
+            known = not isinstance(error, image_module.UnidentifiedImageError)
+            reason = error if known else f"it is none of {', '.join(_FORMATS)}"
+            raise DataError(f"{file} is not an image that Pillow can read, or it is cut short: {reason}") from error
 
         def picture(size: _Size | None, image: Any = image) -> np.ndarray:
             return np.asarray(image if size is None else image.resize(size[::-1], image_module.Resampling.BOX))
@@ -402,7 +416,7 @@ def _images(path: Path, rate: float) -> Generator[ShownFrame]:
 
 
 class _Unclear(ValueError):
-    """An image that is whole, but does not say what is white, or which of several it means."""
+    """An image that is whole, but does not say what is white, or which of several it means, or is too large."""
 
 
 def _rgb(opened: Any) -> Any:

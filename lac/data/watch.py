@@ -13,13 +13,14 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
+from lac.bounds import open_file
 from lac.data.base import Clip, Dataset
 from lac.data.phases import half_way_phases
-from lac.data.pickles import ArraysOnly
+from lac.data.pickles import unpickled
 from lac.data.reading import naming
 from lac.data.untrimmed import resample, untrim
 from lac.errors import ConfigError, DataError, how_to_install
@@ -170,17 +171,17 @@ def _file() -> Path:
     return Path(next(iter(spec.submodule_search_locations)), "data", "watch_dataset.npy")
 
 
-def _unpickle(file: BinaryIO) -> Any:
+def _unpickle(file: IO[bytes]) -> Any:
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise DataError(f"NumPy format {version}")
     np.lib.format.read_array_header_1_0(file)
-    return ArraysOnly(file).load().item()
+    return unpickled(file.read()).item()
 
 
 def _recordings(path: Path, rate: float) -> list[_Recording]:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             data = _unpickle(file)
         raw = [np.asarray(signal, dtype=np.float64) for signal in data["X"]]
         action = [ACTIONS[int(label)] for label in data["y"]]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lac.bounds import check_archive, check_nested, open_file
 from lac.errors import how_to_install
 
 PRETRAINED = "efficientnet_lite0"
@@ -166,6 +168,8 @@ def _efficientnet() -> nn.Module:
 
 def _timm(name: str, model: str, file: str) -> tuple[nn.Module, _Statistics]:
     timm = _library(name, "timm")
+    if not re.fullmatch(r"[\w.-]+", model):  # others are places from which timm fetches a network
+        raise ValueError(f"backbone {name!r}: {model!r} is no name of a model that timm has")
     try:
         net = timm.create_model(model, pretrained=False, num_classes=0, global_pool="")
     except RuntimeError as error:  # timm's way to say that it has no such model
@@ -212,7 +216,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if safe:
             return safetensors.torch.load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file:
+            check_archive(file)
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        check_nested(weights)
     except Exception as error:  # neither reader documents its errors
         raise ValueError(f"{path} is neither .safetensors nor a state dict of tensors: {error}") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):

@@ -12,6 +12,7 @@ import inspect
 import io
 import json
 import logging
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lac.bounds import check_archive, check_nested, open_file
 from lac.errors import CheckpointError
 from lac.files import atomic_path
 from lac.loss import LACLoss
@@ -58,7 +60,8 @@ def _read(path: Path) -> bytes:
         Damaged: the digest does not fit, or there is none.
         OSError: it cannot be opened.
     """
-    content = path.read_bytes()
+    with open_file(path) as file:
+        content = file.read()
     at = content.find(_MARK) + len(_MARK)
     end = at + len(_BLANK)
     view = memoryview(content)
@@ -92,11 +95,12 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     content = io.BytesIO(_read(path))
     try:
+        check_archive(content)
         state = torch.load(content, map_location="cpu", weights_only=True)
+        check_nested(state)
     except Exception as error:  # torch.load documents no set of errors
-        raise CheckpointError(
-            f"{path} is whole, but torch {torch.__version__} cannot read it: {str(error).strip().splitlines()[0]}"
-        ) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} is whole, but torch {torch.__version__} cannot read it: {reason}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}: it is no checkpoint of lac")
     return state
@@ -162,9 +166,9 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     content = _read(path)
     try:
         size = int.from_bytes(content[:8], "little")
-        about = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["lac"])
+        about = dict(json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["lac"]))
         return safetensors.torch.load(content), about
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} holds no weights of lac") from error
 
 
@@ -187,11 +191,31 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
             f"{path} was written by lac {about.get('version')}, this is lac {_version()}, whose FrameEncoder takes "
             f"other arguments ({'; '.join(reasons)}); use lac {about.get('version')}, or train again"
         )
-    # The checkpoint has the weights: the file that the backbone started from is not needed.
-    encoder = FrameEncoder(**config | {"backbone": without_file(config["backbone"])})
+    _check_sizes(config, weights, path, about.get("version"))
+    try:
+        # The checkpoint has the weights: the file that the backbone started from is not needed.
+        encoder = FrameEncoder(**config | {"backbone": without_file(config["backbone"])})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} was not written by lac: {error}") from error
     encoder.config["backbone"] = config["backbone"]
     load_weights(encoder, weights, path, about.get("version"))
     return encoder.to(device).eval()
+
+
+def _check_sizes(config: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:
+    """Whether the arguments of an encoder are those of its weights, before it is made by them.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
+    sizes = [tuple(weights[name].shape) if name in weights else () for name in ("input.weight", "head.weight")]
+    said = [(config["width"], config["input_dim"]), (config["embed_dim"], config["width"])]
+    if said != sizes or config["layers"] != layers:
+        raise CheckpointError(
+            f"{path} does not fit FrameEncoder{_written(version)}: its arguments ask for weights {said}, "
+            f"{config['layers']!r:.80} layers, and it holds {sizes}, {layers} layers"
+        )
 
 
 def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
@@ -203,8 +227,13 @@ def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
     """
     settings = TrainConfig.of_run(folder).loss
     check_backend(settings["backend"], torch.device(device))
-    loss = LACLoss(**settings)
     weights, about = read_weights(folder / LOSS)
+    size, most = settings["embed_dim"], max((tensor.numel() for tensor in weights.values()), default=0)
+    if size is not None and settings["gaps"] == "contextual" and size**2 > most:  # before memory is taken for it
+        raise CheckpointError(
+            f"{folder / LOSS} does not fit LACLoss: embed_dim is {size}, the largest weight has {most}"
+        )
+    loss = LACLoss(**settings)
     load_weights(loss, weights, folder / LOSS, about.get("version"))
     return loss.to(device).eval()
 
@@ -219,8 +248,14 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path
         module.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[1:2] or [str(error)]
-        written = "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}{written}: {first[0].strip()}") from error
+        raise CheckpointError(
+            f"{path} does not fit {type(module).__name__}{_written(version)}: {first[0].strip()}"
+        ) from error
+
+
+def _written(version: str | None) -> str:
+    """By which version a file was written, where that is another one."""
+    return "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
 
 
 def save(state: State, folder: Path) -> None:
@@ -284,6 +319,14 @@ def _fill(state: State, saved: dict[str, Any], path: Path) -> None:
     if missing:
         written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
+    try:
+        _fill(state, saved, path)
+    except (TypeError, AttributeError, LookupError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not as lac writes it: {type(error).__name__}: {error}") from error
+
+
+def _fill(state: State, saved: dict[str, Any], path: Path) -> None:
+    """Give `state` what was saved of it, or raise whatever comes of another content."""
     load_weights(state.encoder, saved["encoder"], path, saved["lac"])
     load_weights(state.loss, saved["loss"], path, saved["lac"])
     if (state.teacher is None) != (saved["teacher"] is None):
@@ -297,7 +340,7 @@ def _fill(state: State, saved: dict[str, Any], path: Path) -> None:
         state.optimiser.load_state_dict(saved["optimiser"])
     except ValueError as error:
         raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
-    state.step, state.init, state.history = saved["step"], saved["init"], saved["history"]
+    state.step, state.init, state.history = operator.index(saved["step"]), saved["init"], saved["history"]
 
 
 def begin_with(state: State, run: str | Path) -> None:

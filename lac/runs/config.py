@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lac.bounds import read_text
 from lac.errors import ConfigError
 from lac.options import converted
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from lac.data import Dataset
 
 CONFIG = "config.yaml"  # its name in a run folder
+_MOST = 1 << 20  # bytes of such a file
+_DEEPEST = 20  # lists and mappings in each other
 # Settings that only say where the loss starts to learn: its weights stand for them.
 _WEIGHTS_OF_THE_LOSS = ("gaps", "embed_dim", "gap_open", "gap_extend", "margin", "scale")
 
@@ -244,12 +247,32 @@ def blaming(section: str, *kinds: type[Exception]) -> Iterator[None]:
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        loaded = _from_yaml(read_text(path, _MOST))
+    except (ConfigError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
     if loaded is not None and not isinstance(loaded, dict):
         raise ConfigError(f"{path} must hold sections (data, augment, model, loss, train), got {loaded!r:.60}")
     return loaded or {}
+
+
+def _from_yaml(text: str) -> Any:
+    """What YAML says that repeats nothing by a name (`*name`): ten lists of ten times the list before are a few lines.
+
+    Raises:
+        ConfigError: it is no YAML, repeats something, or is nested too deeply.
+    """
+    try:
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+                what = "a value is repeated by its name" if depth <= _DEEPEST else f"more than {_DEEPEST} levels"
+                raise ConfigError(f"{what}; write it out\n{event.start_mark}")
+        return yaml.safe_load(text)
+    except ConfigError:
+        raise
+    except Exception as error:  # a number or a date that is none raises whatever Python does
+        raise ConfigError(str(error) or type(error).__name__) from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -263,8 +286,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or "." not in name or not all(name.split(".")):
         raise ConfigError(f"an override must read section.setting=value, as train.steps=200; got {text!r}")
     try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return name, _from_yaml(value)
+    except ConfigError as error:
         raise ConfigError(f"the value of {name} is not YAML: {value!r}") from error
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lac.bounds import read_text
+from lac.data.reading import read_json
+from lac.errors import DataError
 from lac.files import atomic_path
 from lac.runs.config import CONFIG
 from lac.runs.drawing import PLOTS
@@ -54,18 +56,25 @@ def write_page(folder: str | Path, judged: Mapping[str, Any] | None = None) -> P
         OSError, ValueError: there is no `metrics.json`, or the page cannot be written.
     """
     folder = Path(folder)
-    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    metrics = read_json(folder / METRICS)
+    if not isinstance(metrics, dict):
+        raise DataError(f"{folder / METRICS} is not as a run writes it: it holds no results by name")
     if judged is not None:
         metrics |= {key: judged[key] for key in _JUDGED if key in judged}
-    page = Page(
-        title=str(metrics.get("data", folder.name)),
-        run=folder.absolute().name,
-        metrics=metrics,
-        settings=(folder / CONFIG).read_text(encoding="utf-8"),
-        media=[medium for name in _PARTS if (medium := _medium(folder / PLOTS, name, metrics))],
-    )
+    settings = read_text(folder / CONFIG)
+    try:
+        page = Page(
+            title=str(metrics.get("data", folder.name)),
+            run=folder.absolute().name,
+            metrics=metrics,
+            settings=settings,
+            media=[medium for name in _PARTS if (medium := _medium(folder / PLOTS, name, metrics))],
+        )
+        html = to_html(page)
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / METRICS} is not as a run writes it: {type(error).__name__}: {error}") from error
     with atomic_path(folder / REPORT) as temporary:
-        temporary.write_text(to_html(page), encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8")
     return folder / REPORT
 
 
@@ -78,6 +87,8 @@ def _medium(plots: Path, name: str, metrics: Mapping[str, Any]) -> Media | None:
         return None
     if missing is None and not path.is_file():
         missing = f"{PLOTS}/{name} is not there any more"
+    if missing is None and path.is_symlink():  # the page may be sent on, with what lies in the folder and no more
+        missing = f"{PLOTS}/{name} is a link to elsewhere"
     if missing is None and path.stat().st_size > _LARGEST:
         missing = f"{PLOTS}/{name} is too large for this page, {path.stat().st_size / 1e6:.0f} MB; it lies in the run"
     if missing is not None:

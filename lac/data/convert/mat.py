@@ -8,10 +8,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from lac.bounds import open_file
 from lac.errors import DataError
 
 _MATRIX, _COMPRESSED = 14, 15
@@ -28,7 +30,8 @@ def read_mat(path: Path) -> dict[str, str | np.ndarray]:
         ValueError: it is another kind of file, or damaged.
         OSError: it cannot be opened.
     """
-    content = path.read_bytes()
+    with open_file(path) as file:
+        content = file.read()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None or content[124:126] != struct.pack(order + "H", 0x0100):
         raise DataError(f"{path} is not a .mat file of version 5")
@@ -36,8 +39,7 @@ def read_mat(path: Path) -> dict[str, str | np.ndarray]:
     try:
         for kind, part in _elements(content[128:], order):
             if kind == _COMPRESSED:
-                parts = list(_elements(zlib.decompressobj().decompress(part, _MOST), order))
-                kind, part = parts[0] if parts else (0, b"")
+                kind, part = next(_elements(zlib.decompressobj().decompress(part, _MOST), order), (0, b""))
             if kind == _MATRIX:
                 found.update(_variable(part, order))
     except (ValueError, struct.error, zlib.error) as error:
@@ -61,7 +63,7 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _variable(content: bytes, order: str) -> dict[str, str | np.ndarray]:
-    parts = list(_elements(content, order))
+    parts = list(islice(_elements(content, order), 4))
     if len(parts) < 4 or len(parts[0][1]) < 4:
         return {}
     kind = struct.unpack_from(order + "I", parts[0][1])[0] & 0xFF

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lac.bounds import open_file
 from lac.data.reading import file_name, read_json
 from lac.data.video import count_frames, frame_times
-from lac.errors import DataError
+from lac.errors import DataError, printable
 from lac.files import atomic_path, write_json
 
 REPORT = "conversion.json"
 SPLITS = ("train", "val")
+_LONGEST_NAME = 255  # bytes, of every common file system
+_IMAGES = (b"\xff\xd8", b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8", b"BM", b"RIFF")
 
 
 class LeftOut(Exception):
@@ -27,7 +31,7 @@ class LeftOut(Exception):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail = reason, printable(detail)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def convert(
 
     converted = _Converted({}, [], {})
     for number, item in enumerate(clips.items):
-        tell(number, clips.count, str(item.name))
+        tell(number, clips.count, _shown(item.name))
         converted.add(item, out)
     if not converted.clips:
         raise DataError(f"{source}: no clip could be converted as {format}: {converted.why_none()}")
@@ -146,7 +150,7 @@ class _Converted(NamedTuple):
 
     def add(self, item: Item, out: Path) -> None:
         """Write the files of a clip, or note why it is left out."""
-        about = {"clip": str(item.name), "split": item.split, "task": item.task}
+        about = {"clip": _shown(item.name), "split": item.split, "task": item.task}
         try:
             _check_name(item, self.clips)
             clip = item.load()
@@ -219,6 +223,11 @@ def whole_numbers(values: object) -> np.ndarray:
     return numbers
 
 
+def _shown(name: object) -> str:
+    """The name of a clip, which is not checked yet, in a report or on a terminal."""
+    return printable(str(name).replace("\n", " "))[:_LONGEST_NAME]
+
+
 def _check_origin(out: Path, origin: dict[str, str]) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -250,8 +259,8 @@ def _frames(clip: Content) -> int:
         if not clip.video:
             raise LeftOut("video is empty", "no frames")
         for image in clip.video:
-            if isinstance(image, Path) and image.stat().st_size == 0:
-                raise LeftOut("video cannot be read", f"{image} is empty")
+            if isinstance(image, Path):
+                _check_image(image)
         return len(clip.video)
     try:
         if clip.video.stat().st_size == 0:
@@ -264,6 +273,17 @@ def _frames(clip: Content) -> int:
     except (ValueError, OSError) as error:
         raise LeftOut("video cannot be read", str(error)) from None
     return count
+
+
+def _check_image(path: Path) -> None:
+    """Whether a file begins as an image: what is not one, and may lie elsewhere by a link, is not copied."""
+    try:
+        with open_file(path) as file:
+            begin = file.read(4)
+    except (ValueError, OSError) as error:
+        raise LeftOut("video cannot be read", str(error)) from None
+    if not begin.startswith(_IMAGES):
+        raise LeftOut("video cannot be read", f"{path} is {'no image' if begin else 'empty'}")
 
 
 def _check_labels(labels: np.ndarray | None, frames: int) -> None:
@@ -280,13 +300,14 @@ def _write_video(video: Path | Sequence[Path | bytes], folder: Path, name: str) 
                 temporary.unlink()
                 _link(video, temporary)
         return
-    target, partial = folder / name, folder / f".{name}.partial"
+    target = folder / name
     if target.is_dir() and sum(1 for _ in target.iterdir()) == len(video):
         return
-    for old in (target, partial):
-        if old.exists():
-            shutil.rmtree(old)
-    partial.mkdir(parents=True)
+    if target.exists():
+        shutil.rmtree(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=folder))
+    partial.chmod(folder.stat().st_mode & 0o777)  # mkdtemp makes it for the user alone
     try:
         for number, image in enumerate(video):
             if isinstance(image, Path):

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from lac.bounds import open_file
 from lac.data.convert.penn_events import ACTIONS, phases
 from lac.data.convert.plain import Content, Item, LeftOut, Source, whole_numbers
 from lac.errors import DataError
@@ -70,9 +71,9 @@ def _records(path: Path) -> Iterator[tuple[int, int]]:
     """
     from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-    size = path.stat().st_size
     offset = number = 0
-    with open(path, "rb") as file:
+    with open_file(path) as file:
+        size = path.stat().st_size
         while offset < size:
             file.seek(offset)
             head = file.read(12)
@@ -88,7 +89,7 @@ def _records(path: Path) -> Iterator[tuple[int, int]]:
 
 def _parsed(path: Path, place: tuple[int, int], where: str) -> tuple[dict[str, list[_Value]], dict[str, list[_Value]]]:
     """Values of the context, and of the feature lists, by name: fields 1 and 2 of a SequenceExample."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         file.seek(place[0])
         content = memoryview(file.read(place[1]))
     context: dict[str, list[_Value]] = {}
