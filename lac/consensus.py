@@ -1,6 +1,6 @@
 """Several recordings of one action, aligned by what they agree about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -247,14 +247,25 @@ class Consensus:
 
     def compared(self, given: "Recordings") -> Tensor:
         """Step 1: frames (B, N, F) such that s = f f'."""
-        frames = given.seen.z
-        if given.guide is not None:
-            u, d = (1 - self.guide_weight) ** 0.5 * frames, self.guide_weight**0.5 * given.guide
-            frames = torch.cat((u, d), dim=2)
-        flat = frames.flatten(0, 1)
-        products = flat.mT @ flat if flat.shape[1] <= flat.shape[0] else flat @ flat.mT  # of the same norm
-        size = products.norm() / given.seen.lengths.sum().clamp(min=1)  # root mean square of all s
-        return frames / torch.where(size > 0, size, 1).sqrt()
+        return self.compared_apart([given])[0]
+
+    def compared_apart(self, given: Sequence["Recordings"]) -> list[Tensor]:
+        """Step 1 of several batches together, none padded to the length of another."""
+        sides = [self._weighted(one) for one in given]
+        flat = [frames.flatten(0, 1) for frames in sides]
+        if flat[0].shape[1] <= sum(map(len, flat)):
+            products = torch.stack([frames.mT @ frames for frames in flat]).sum(0)
+        else:
+            products = torch.cat(flat) @ torch.cat(flat).mT  # of the same norm
+        lengths = torch.stack([one.seen.lengths.sum() for one in given]).sum()
+        size = products.norm() / lengths.clamp(min=1)  # root mean square of all s
+        return [frames / torch.where(size > 0, size, 1).sqrt() for frames in sides]
+
+    def _weighted(self, given: "Recordings") -> Tensor:
+        """u beside d, (B, N, F), each by the root of its weight."""
+        if given.guide is None:
+            return given.seen.z
+        return torch.cat(((1 - self.guide_weight) ** 0.5 * given.seen.z, self.guide_weight**0.5 * given.guide), dim=2)
 
     def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
         """Step 2 of the pairs (i[k], j[k]): (K, N, N) -> (K, N, N)."""
