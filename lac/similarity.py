@@ -24,7 +24,7 @@ def unit(z: Tensor) -> Tensor:
 
 
 def _in_pieces(of_frames: Callable[[slice], Tensor], z: Tensor) -> Tensor:
-    """What `of_frames` makes of all frames of z (..., T, E), of the same shape; of many without a gradient in pieces."""
+    """What `of_frames` makes of the frames of z (..., T, E), of its shape; of many without a gradient in pieces."""
     if dispatch.traced() or dispatch.differentiated(z) or z.numel() <= 4 * _PIECE:
         return of_frames(slice(None))
     result, step = torch.empty_like(z), max(1, _PIECE * z.shape[-2] // z.numel())

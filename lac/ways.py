@@ -25,7 +25,7 @@ from lac.search import Compared
 
 MOST_BYTES = 4e9  # that the consensus of several clips may take
 LEAST_WINDOW = 64  # frames of a recording that are embedded together at least, however short the query
-_TENSORS = 7  # of (clips x longest)^2 float32 numbers; 6.2 is the most that was measured
+_TENSORS = 7  # of (clips x longest)^2 float32 numbers, or N x M of two alone; 6.2 is the most that was measured
 
 
 class Way(Protocol):
@@ -188,6 +188,22 @@ def check_memory(clips: Sequence[Clip]) -> None:
             f"{len(clips)} clips of up to {longest} frames take about {needed / 1e9:.0f} GB when they are aligned "
             f"together, more than {MOST_BYTES / 1e9:.0f} GB: give fewer clips (of this length at most {most}), or "
             "fewer frames a second (of videos --set data.options.fps=5)"
+        )
+
+
+def check_memory_of_two(first: Clip, second: Clip) -> None:
+    """Whether two clips may be so long in `Way.pair`, and in what is drawn of it.
+
+    Raises:
+        ValueError: it would take more than `MOST_BYTES`.
+    """
+    needed = _TENSORS * 4 * len(first) * len(second)
+    if needed > MOST_BYTES:
+        raise DataError(
+            f"{first.name} and {second.name}, of {len(first)} and {len(second)} frames, take about "
+            f"{needed / 1e9:.0f} GB when they are aligned, more than {MOST_BYTES / 1e9:.0f} GB: give shorter ones or "
+            "fewer frames a second (of videos --set data.options.fps=5), or look for a part of one in the other "
+            "(lac-find, of any length)"
         )
 
 
