@@ -41,7 +41,7 @@ class Peak:
 
 
 def measured(code: str, *arguments: object) -> Any:
-    """What `code` says of itself by `print(json.dumps(...))`, its last line; it has `Peak`, `np`, `torch`, `sys.argv`."""
+    """What `code` prints in its last line by `json.dumps`; it has `Peak`, `np`, `torch` and `sys.argv`."""
     if not _COUNTED.exists():
         pytest.skip("only Linux tells the peak of the memory")
     # What is let go is given back at once, so that the peak is of what was held, not of what malloc keeps.

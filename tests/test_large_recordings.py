@@ -26,8 +26,8 @@ with Peak() as peak:
     code = command.main(sys.argv[2:])
 print(json.dumps({"code": code, "megabytes": peak.megabytes, "seconds": peak.seconds}))
 """
-HOURS = [0.2, pytest.param(6, marks=pytest.mark.slow)]
-OF_ITS_OWN = 150  # MB that a command takes whatever the length: pictures, libraries, a piece
+SLOW = pytest.mark.slow
+OF_ITS_OWN = 250  # MB that a command takes whatever the length: pictures, libraries, a piece
 
 
 def run(command, *arguments):
@@ -83,26 +83,28 @@ def found_spans(out):
 
 
 @pytest.mark.promise("large")
-@pytest.mark.parametrize("hours", HOURS)
-@pytest.mark.parametrize("by", ["raw", "run"])
-def test_occurrences_are_found_in_hours(by, hours, planted_hours, trained, tmp_path, record_property):
+@pytest.mark.parametrize(
+    ("by", "hours"), [("raw", 0.2), pytest.param("raw", 6, marks=SLOW), pytest.param("run", 6, marks=SLOW)]
+)
+def test_occurrences_are_found_in_hours(by, hours, planted_hours, request, tmp_path, record_property):
     """lac-find finds planted occurrences in 6 hours at the right seconds, in memory that the recording bounds."""
     folder, spans = planted_hours(hours)
-    way = "raw" if by == "raw" else str(trained)
+    way = "raw" if by == "raw" else request.getfixturevalue("trained")
     there = folder / "query.npy", folder / "recording.npy"
     cost = run("find", way, *there, "--out", tmp_path, "--chance", 1, "--most", 8)
     found = found_spans(tmp_path)
     right = [any(same(one, span) for one in found) for span in spans]
     assert sum(right) >= (8 if by == "raw" else 6), (found, spans)
     size = there[1].stat().st_size / 2**20
-    limit = OF_ITS_OWN + 14 * size  # beside the frames their self-similarity, which is as much again
+    limit = OF_ITS_OWN + 10 * size  # beside the frames their self-similarity, which is as much again
     assert cost["megabytes"] <= limit, cost
     record_property("note", f"{by}, {hours:g} h of {FEATURES} features at 25 a second: {sum(right)} of 8 found, "
                             f"{cost['megabytes']:.0f} MB, {cost['seconds']:.0f} s")  # fmt: skip
 
 
+@SLOW
 @pytest.mark.promise("large")
-@pytest.mark.parametrize("hours", HOURS)
+@pytest.mark.parametrize("hours", [0.2, 6])
 def test_hours_are_embedded(hours, planted_hours, trained, tmp_path, record_property):
     """lac-embed writes the embeddings of 6 hours in memory that grows with no more than the recording."""
     folder, _ = planted_hours(hours)
@@ -115,8 +117,9 @@ def test_hours_are_embedded(hours, planted_hours, trained, tmp_path, record_prop
     record_property("note", f"{hours:g} h at 25 frames a second: {cost['megabytes']:.0f} MB, {cost['seconds']:.0f} s")
 
 
+@SLOW
 @pytest.mark.promise("large")
-@pytest.mark.parametrize("frames", [700, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("frames", [700, 4000])
 def test_two_long_recordings_are_aligned(frames, tmp_path, record_property):
     """lac-align of two recordings of thousands of frames draws them in memory that the scores bound."""
     rng = np.random.default_rng(0)
@@ -174,17 +177,17 @@ for time_, picture in each_frame(path, fps=fps, size=(24, 32)):
     frames += 1
     if frames % (count // 10) == 0:
         seen.append(megabytes("VmRSS"))
-print(json.dumps({"frames": frames, "count": count, "grown": seen[-1] - seen[0], "last": time_}))
+print(json.dumps({"frames": frames, "count": count, "grown": seen[-1] - seen[4], "last": time_}))
 """
 
 
 @pytest.mark.promise("large")
-@pytest.mark.parametrize("minutes", [1, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("minutes", [4, pytest.param(60, marks=SLOW)])
 def test_a_long_video_is_read_frame_by_frame(minutes, tmp_path, record_property):
-    """An hour of video is read frame by frame: the memory at its end is that of its first minutes."""
+    """An hour of video is read frame by frame: in its second half the memory does not grow."""
     pytest.importorskip("av")
     found = measured(VIDEO, tmp_path / "long.mp4", minutes)
-    assert found["frames"] == found["count"] == 300 * minutes
+    assert found["frames"] == found["count"] == int(300 * minutes)
     assert found["last"] == pytest.approx(60 * minutes - 0.2, abs=0.01)
     assert found["grown"] < 8, found
-    record_property("note", f"{minutes} min at 5 frames a second: {found['grown']:+.1f} MB after the first tenth")
+    record_property("note", f"{minutes} min at 5 frames a second: {found['grown']:+.1f} MB in its second half")
