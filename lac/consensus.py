@@ -269,28 +269,38 @@ class Consensus:
 
     def compared(self, given: "Recordings") -> Tensor:
         """Step 1: frames (B, N, F) such that s = f f'."""
-        size = self.size(given) if given.whole is None else given.whole.size
-        return self._frames(given) / torch.where(size > 0, size, 1).sqrt()
+        if given.whole is not None:
+            return _scaled(self._weighted(given), given.whole.size)
+        return self.compared_apart([given])[0]
+
+    def compared_apart(self, given: Sequence["Recordings"]) -> list[Tensor]:
+        """Step 1 of several batches together, none padded to the length of another."""
+        size = self.size(given)
+        return [_scaled(self._weighted(one), size) for one in given]
 
     def whole(self, given: "Recordings") -> "Whole":
         """What processes that align parts of these have in common; process 0 draws the thirds of all."""
         thirds = drawn(len(given.groups), self.n_thirds, given.groups.device)
         if thirds is not None:
             thirds = thirds._replace(places=processes.from_first(thirds.places))
-        return Whole(self.size(given), thirds)
+        return Whole(self.size([given]), thirds)
 
-    def size(self, given: "Recordings") -> Tensor:
+    def size(self, given: Sequence["Recordings"]) -> Tensor:
         """The root mean square of all similarities before they are scaled by it, 0-d; no gradient."""
-        flat = self._frames(given).flatten(0, 1)
-        products = flat.mT @ flat if flat.shape[1] <= flat.shape[0] else flat @ flat.mT  # of the same norm
-        size: Tensor = products.norm() / given.seen.lengths.sum().clamp(min=1)
+        flat = [self._weighted(one).flatten(0, 1) for one in given]
+        if flat[0].shape[1] <= sum(map(len, flat)):
+            products = torch.stack([frames.mT @ frames for frames in flat]).sum(0)
+        else:
+            products = torch.cat(flat) @ torch.cat(flat).mT  # of the same norm
+        lengths = torch.stack([one.seen.lengths.sum() for one in given]).sum()
+        size: Tensor = products.norm() / lengths.clamp(min=1)
         return size
 
-    def _frames(self, given: "Recordings") -> Tensor:
-        frames = given.seen.z
+    def _weighted(self, given: "Recordings") -> Tensor:
+        """u beside d, (B, N, F), each by the root of its weight."""
         if given.guide is None:
-            return frames
-        return torch.cat(((1 - self.guide_weight) ** 0.5 * frames, self.guide_weight**0.5 * given.guide), dim=2)
+            return given.seen.z
+        return torch.cat(((1 - self.guide_weight) ** 0.5 * given.seen.z, self.guide_weight**0.5 * given.guide), dim=2)
 
     def matched(self, similarity: Tensor, seen: Sequences, i: Tensor, j: Tensor, backend: str) -> Tensor:
         """Step 2 of the pairs (i[k], j[k]): (K, N, N) -> (K, N, N)."""
@@ -356,6 +366,10 @@ def _near(recordings: Sequences, width: float) -> Tensor:
     inside = recordings.valid[:, :, None] & recordings.valid[:, None, :]
     weight = torch.where(inside, torch.exp(-(apart**2) / (2 * width**2)), 0)
     return weight / weight.sum(1, keepdim=True).clamp(min=1e-6)
+
+
+def _scaled(frames: Tensor, size: Tensor) -> Tensor:
+    return frames / torch.where(size > 0, size, 1).sqrt()
 
 
 class Whole(NamedTuple):

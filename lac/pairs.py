@@ -15,7 +15,7 @@ from lac.model.encoder import FrameEncoder
 from lac.paths import expected_paths
 from lac.plots import plot_alignment, plot_alignments
 from lac.search import by_chance
-from lac.ways import Trained, Way, align_together, check_memory
+from lac.ways import Trained, Way, align_together, check_memory, check_memory_of_two
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +95,7 @@ def align_by(way: Way, first: Clip, second: Clip, others: Sequence[Clip] = ()) -
     clips = [first, second, *others]
     if others:
         check_memory(clips)
+    check_memory_of_two(first, second)
     vectors = way.vectors(clips)
     scores, posterior, path, score, best_score = (of_pairs[0] for of_pairs in way.pair(first, second, vectors[:2]))
     chance = math.nan

@@ -28,6 +28,7 @@ _CYAN = "#4fd1ff"
 _FULL_SCORE = 1.5  # the score of full colour, if none is greater: LACLoss's by default lie from -1.5 to 0.5
 _PROBABILITIES = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)  # that the colour bar names
 _WIDEST = 40  # characters of a name that fit along an axis
+_MOST_CELLS = 1000  # rows or columns of a map: a picture shows no more of them, and each costs memory and time
 _ASTRAY = 0.75  # the share of a path on the ridge below which the heading says so
 
 
@@ -279,7 +280,13 @@ def _probability_bar(figure: Figure, image: Any, axes: Axes) -> None:
 
 
 def _heat_map(axes: Axes, values: Any, times1: Any, times2: Any, colours: str, norm: Normalize) -> Any:
-    image = axes.pcolormesh(cell_edges(times2), cell_edges(times1), values, cmap=colours, norm=norm, rasterized=True)
+    """A map of values (N, M); of more cells than a picture can show, the greatest of each block."""
+    edges = []
+    for axis, times in enumerate((times1, times2)):
+        first = np.arange(0, len(times), -(-len(times) // _MOST_CELLS))
+        values = np.maximum.reduceat(values, first, axis=axis) if len(first) < len(times) else values
+        edges.append(cell_edges(times)[[*first, len(times)]])
+    image = axes.pcolormesh(edges[1], edges[0], values, cmap=colours, norm=norm, rasterized=True)
     axes.set_ylim(*sorted(axes.get_ylim(), reverse=True))
     _quiet(axes)
     return image

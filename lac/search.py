@@ -14,7 +14,7 @@ from lac import checks, solve
 from lac_kernels.problem import Problem
 
 LONGEST = 3  # times the query's length that an occurrence may last
-_CELLS = 1 << 22  # that are aligned at a time
+_CELLS = 1 << 22  # that are aligned at a time, and numbers of the recording's frames that are picked for them
 _SHUFFLES, _WINDOWS, _MOST_WINDOWS = 4, 64, 1000  # of the shuffled recording: at least, at least, and at most
 
 
@@ -227,7 +227,8 @@ def _solved(
         places: where they stand.
         taken: (T,) frames that must be neither matched nor skipped.
     """
-    at_a_time = max(1, _CELLS // (len(compared.query_times) * frames.shape[1]))
+    width = max(len(compared.query_times), compared.frames[1].shape[1])
+    at_a_time = max(1, _CELLS // (width * frames.shape[1]))
     for k in range(0, len(frames), at_a_time):
         here, there = (torch.from_numpy(x[k : k + at_a_time]).to(compared.frames[1].device) for x in (frames, places))
         scores, gap_open, gap_extend = compared.problem(here, there)

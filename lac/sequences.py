@@ -52,6 +52,8 @@ class Sequences(NamedTuple):
 
     def padded(self, frames: int) -> "Sequences":
         """The same, padded to so many frames."""
+        if frames == self.z.shape[1]:
+            return self
         more = (0, frames - self.z.shape[1])
         times = torch.cat((self.times, self.times[:, -1:].expand(-1, more[1])), dim=1)
         return Sequences(pad(self.z, (0, 0, *more)), times, self.lengths, pad(self.valid, more))

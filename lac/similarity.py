@@ -1,14 +1,18 @@
 """What frames are compared by: the directions of embeddings, and how far a frame is from those around it."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lac import checks
 from lac.checks import Length
 from lac.sequences import Sequences, frame_numbers, held_times
+from lac_kernels import dispatch
 from lac_kernels.problem import valid_frames
 
 _SHORT = 1e-3  # e of the cosine: the norm below which a vector has less and less of a direction
+_PIECE = 1 << 20  # numbers of a long recording that are looked at together: what is made on the way takes no more
 
 
 def unit(z: Tensor) -> Tensor:
@@ -16,6 +20,21 @@ def unit(z: Tensor) -> Tensor:
 
     It is computed on z divided by its largest component, so that no size overflows or underflows.
     """
+    return _in_pieces(lambda part: _unit(z[..., part, :]), z) if z.dim() > 1 else _unit(z)
+
+
+def _in_pieces(of_frames: Callable[[slice], Tensor], z: Tensor) -> Tensor:
+    """What `of_frames` makes of the frames of z (..., T, E), of its shape; of many without a gradient in pieces."""
+    if dispatch.traced() or dispatch.differentiated(z) or z.numel() <= 4 * _PIECE:
+        return of_frames(slice(None))
+    result, step = torch.empty_like(z), max(1, _PIECE * z.shape[-2] // z.numel())
+    for start in range(0, z.shape[-2], step):
+        part = slice(start, start + step)
+        result[..., part, :] = of_frames(part)
+    return result
+
+
+def _unit(z: Tensor) -> Tensor:
     largest = z.detach().abs().amax(dim=-1, keepdim=True).clamp(min=_SHORT)
     z = z / largest
     return z / (z.square().sum(dim=-1, keepdim=True).square() + (_SHORT / largest) ** 4).sqrt().sqrt()
@@ -31,8 +50,13 @@ def centred(sequences: Sequences) -> Tensor:
     """
     count = sequences.divisor()[:, None, None]
     shared = sequences.z.sum(1, keepdim=True) / count * (1 - 1 / count)
-    length = sequences.z.square().sum(2, keepdim=True)  # its square: 1 is 1, and near 0 it has a derivative
-    return torch.where(sequences.valid[:, :, None], length * unit(sequences.z - shared), 0)
+
+    def of_frames(part: slice) -> Tensor:
+        z = sequences.z[:, part]
+        length = z.square().sum(2, keepdim=True)  # its square: 1 is 1, and near 0 it has a derivative
+        return torch.where(sequences.valid[:, part, None], length * _unit(z - shared), 0)
+
+    return _in_pieces(of_frames, sequences.z)
 
 
 def self_similarity(
@@ -100,25 +124,30 @@ def frame_distances(
     reach = checks.positive("reach", (20.0 if times is None else 0.8) if reach is None else reach)
     whole = frame_numbers(t, lengths) if times is None else held_times("times", times, (b, t), "the frames", lengths)
     valid = valid_frames(lengths, t)
-    x = torch.where(valid[:, :, None], frames.detach().flatten(2), 0)
+    x = frames.detach().flatten(2)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
-    since = (whole - whole[:, :1]).to(x.dtype)
-    steps = [k for k in range(-count, count + 1) if k]
-    apart = torch.stack([_distance(x, since, reach * k / count) for k in steps], dim=2)
+    since = (whole - whole[:, :1]).to(x.dtype).contiguous()
+    offsets = [reach * k / count for k in range(-count, count + 1) if k]
+    apart = x.new_empty(b, t, len(offsets))
+    step = max(1, _PIECE // (b * x.shape[2]))
+    for part in (slice(start, start + step) for start in range(0, t, step)):
+        for k, offset in enumerate(offsets):
+            apart[:, part, k] = _distance(x, since, part, offset)
     apart = torch.where(valid[:, :, None], apart, 0)
     mean = apart.mean(2).sum(1) / lengths.clamp(min=1)
     return apart / torch.where(mean > 0, mean, 1)[:, None, None]
 
 
-def _distance(x: Tensor, times: Tensor, offset: float) -> Tensor:
-    """|x(t) - x(t + offset)| at each frame: (B, T, D), (B, T) -> (B, T)."""
-    wanted = torch.minimum((times + offset).clamp(min=0), times[:, -1:]).contiguous()
-    after = torch.searchsorted(times.contiguous(), wanted).clamp(max=times.shape[1] - 1)
+def _distance(x: Tensor, times: Tensor, part: slice, offset: float) -> Tensor:
+    """|x(t) - x(t + offset)| at each frame of a part: (B, T, D), (B, T) -> (B, P). No valid frame looks at padding."""
+    wanted = torch.minimum((times[:, part] + offset).clamp(min=0), times[:, -1:]).contiguous()
+    after = torch.searchsorted(times, wanted).clamp(max=times.shape[1] - 1)
     before = (after - 1).clamp(min=0)
     start, end = times.gather(1, before), times.gather(1, after)
     share = torch.where(end > start, (wanted - start) / torch.where(end > start, end - start, 1), 1)
-    left, right = (x.gather(1, index[:, :, None].expand_as(x)) for index in (before, after))
-    distance: Tensor = torch.linalg.vector_norm(x - torch.lerp(left, right, share[:, :, None]), dim=2)
+    recording = torch.arange(len(x), device=x.device)[:, None]
+    around = torch.lerp(x[recording, before], x[recording, after], share[:, :, None])
+    distance: Tensor = torch.linalg.vector_norm(x[:, part] - around, dim=2)
     return distance
 
 

@@ -25,7 +25,7 @@ from lac.search import Compared
 
 MOST_BYTES = 4e9  # that the consensus of several clips may take
 LEAST_WINDOW = 64  # frames of a recording that are embedded together at least, however short the query
-_TENSORS = 7  # of (clips x longest)^2 float32 numbers; 6.2 is the most that was measured
+_TENSORS = 7  # of (clips x longest)^2 float32 numbers, or N x M of two alone; 6.2 is the most that was measured
 
 
 class Way(Protocol):
@@ -152,10 +152,13 @@ class Raw:
 
     def _frames(self, clips: tuple[Clip, Clip], vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The frames of two clips as step 1 compares them: (N, F) and (M, F)."""
-        batch = _batch(self, clips, vectors)
-        given = self.consensus.given(batch.z, batch.groups, batch.lengths, times=batch.times, guide=batch.guide)
-        first, second = self.consensus.compared(given)
-        return first[: len(clips[0])], second[: len(clips[1])]
+        guides = _guides(self, clips, vectors)
+        given = []
+        for z, guide in zip(vectors, guides or (None, None), strict=True):
+            group = torch.zeros(1, dtype=torch.int64, device=z.device)
+            given.append(self.consensus.given(z[None], group, guide=None if guide is None else guide[None]))
+        first, second = self.consensus.compared_apart(given)
+        return first[0], second[0]
 
 
 def align_together(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> AlignedTogether:
@@ -188,6 +191,22 @@ def check_memory(clips: Sequence[Clip]) -> None:
         )
 
 
+def check_memory_of_two(first: Clip, second: Clip) -> None:
+    """Whether two clips may be so long in `Way.pair`, and in what is drawn of it.
+
+    Raises:
+        ValueError: it would take more than `MOST_BYTES`.
+    """
+    needed = _TENSORS * 4 * len(first) * len(second)
+    if needed > MOST_BYTES:
+        raise DataError(
+            f"{first.name} and {second.name}, of {len(first)} and {len(second)} frames, take about "
+            f"{needed / 1e9:.0f} GB when they are aligned, more than {MOST_BYTES / 1e9:.0f} GB: give shorter ones or "
+            "fewer frames a second (of videos --set data.options.fps=5), or look for a part of one in the other "
+            "(lac-find, of any length)"
+        )
+
+
 class _Batch(NamedTuple):
     """The arguments of `lac.Consensus`, all clips in one group."""
 
@@ -200,15 +219,21 @@ class _Batch(NamedTuple):
 
 def _batch(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> _Batch:
     device = vectors[0].device
-    guided = with_guides(clips, way.reach)
-    guides = [torch.from_numpy(clip.guide).to(vectors[0]) for clip in guided if clip.guide is not None]
+    guides = _guides(way, clips, vectors)
     return _Batch(
         pad_sequence(list(vectors), batch_first=True),
         torch.zeros(len(clips), dtype=torch.int64, device=device),
         torch.tensor([len(clip) for clip in clips], device=device),
         pad_sequence(seconds(clips, vectors[0]), batch_first=True),
-        pad_sequence(guides, batch_first=True) if len(guides) == len(clips) else None,
+        pad_sequence(guides, batch_first=True) if guides else None,
     )
+
+
+def _guides(way: Way, clips: Sequence[Clip], vectors: Sequence[Tensor]) -> list[Tensor]:
+    """The guide of each clip, or none of any."""
+    guided = with_guides(clips, way.reach)
+    guides = [torch.from_numpy(clip.guide).to(vectors[0]) for clip in guided if clip.guide is not None]
+    return guides if len(guides) == len(clips) else []
 
 
 def seconds(clips: Sequence[Clip], like: Tensor) -> list[Tensor]:

@@ -90,12 +90,11 @@ void wait_for_block_below(const Pair<R>& p, int64_t block, int64_t window, const
 }
 
 template <class N, class R = typename N::Real>
-void add_lanes(const N& total, typename Lanes<R>::VI sound, Partial& result) {
+void add_lanes(const N& total, Total& z) {
     for (int l = 0; l < Lanes<R>::L; l++) {
         double derivative = 0;
         if constexpr (N::DUAL) derivative = double(total.t[l]);
-        result.z.add(double(total.m[l]), derivative, total.e[l]);
-        result.sound = result.sound && sound[l] != 0;
+        z.add(double(total.m[l]), derivative, total.e[l]);
     }
 }
 
@@ -113,9 +112,9 @@ template <class P, bool CELL, class N = typename P::Value, class R = typename N:
 void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* progress, Partial& result) {
     using VI = typename Lanes<R>::VI;
     Forward<N> state[Pair<R>::STRIPS];
-    N total = constant<N>(0, Lanes<R>::NEVER);
     VI sound = ~VI{};
     for (int64_t w = 0; w < p.windows_of(block); w++) {
+        N total = constant<N>(0, Lanes<R>::NEVER);  // of this window alone: a float rounds a sum of many as it grows
         if (progress && block > 0) wait_for_block_above(p, block, w, *progress);
         for (int64_t k = 0; k < p.strips(block); k++) {
             const Span<R> span(p, w, k);
@@ -126,9 +125,10 @@ void forward_block(const Pair<R>& p, int64_t block, Rows<N>& top, Progress* prog
             advance<P, CELL, void>(p, p.row(block, k), span.from, span.to, state[k], top, nullptr, total, sound);
             sound &= (VI)(total.e < VI{} + Lanes<R>::MOST);
         }
+        add_lanes(total, result.z);
         if (progress) progress->step(block);
     }
-    add_lanes(total, sound, result);
+    for (int l = 0; l < Lanes<R>::L; l++) result.sound = result.sound && sound[l] != 0;
 }
 
 // The row above a block, in all columns that a strip of this window looks at: the lowest starts first, and above it

@@ -46,16 +46,14 @@ def largest_of(x):
 def total_of(results, pair_open, pair_extend, LAYOUT: tl.constexpr):
     """Of all threads: Z and its tangent with their exponent; the largest score, gap_open, gap_extend."""
     sums, seen = results
-    z, K_z = sums
+    part, _lost, K_z = sums
     top, top_open, top_extend = seen
-    if LAYOUT.mode == EXTENDED:
-        K_z = z[1]
     k = tl.max(K_z, 0)
     weight = power(K_z - k, LAYOUT.dtype)
-    Z = tl.sum(z[0] * weight, 0)
+    Z = tl.sum(part[0] * weight, 0)
     slope = Z
     if LAYOUT.dual:
-        slope = tl.sum(z[2] * weight, 0)
+        slope = tl.sum(part[1] * weight, 0)
     if LAYOUT.cell:
         return Z, k, slope, largest_of(top), largest_of(top_open), largest_of(top_extend)
     else:

@@ -2,9 +2,9 @@
 # ruff: noqa: RUF005
 """What a forward sweep gathers column by column: Z and the largest score, or the choices of the hard alignment.
 
-The soft results are `sums` (each thread's part of Z, and its exponent in SCALED) and `seen` (its largest score,
-gap_open and gap_extend; NaN if there was one); the hard ones `nan`, `best` (each thread's best end: d, row, column) and
-`tops` (that of each row of the strip).
+The soft results are `sums` (each thread's part of Z with its tangent, what rounding has left out of both, and their
+exponent) and `seen` (its largest score, gap_open and gap_extend; NaN if there was one); the hard ones `nan`, `best`
+(each thread's best end: d, row, column) and `tops` (that of each row of the strip).
 
 A choice, one byte per cell, has the source of H in bits 0-1 (0 start, 1 D, 2 X, 3 Y), of X in bit 2 (0 D, 1 X), of Y
 in bits 3-4 (0 D, 1 X, 2 Y); the first named wins a tie.
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from lac_kernels.triton.memory import is_inside
-from lac_kernels.triton.values import MAXIMUM, SCALED, fill, fill_int, largest, plus, power, rescale, zero
+from lac_kernels.triton.values import MAXIMUM, SCALED, ZERO_EXPONENT, fill, fill_int, largest, plus, power
 
 # Where H came from; X and Y are also the states of the way back.
 START = tl.constexpr(0)
@@ -35,7 +35,9 @@ def no_results(LAYOUT: tl.constexpr):
         return fill_int(0, LAYOUT), best, no_tops(LAYOUT)
     else:
         seen = (fill(-float("inf"), LAYOUT), fill(0.0, LAYOUT), fill(0.0, LAYOUT))
-        return (zero(LAYOUT), fill_int(0, LAYOUT)), seen
+        K: tl.constexpr = 0 if LAYOUT.mode == SCALED else ZERO_EXPONENT
+        part = (fill(0.0, LAYOUT), fill(0.0, LAYOUT))
+        return (part, (fill(0.0, LAYOUT), fill(0.0, LAYOUT)), fill_int(K, LAYOUT)), seen
 
 
 @triton.jit
@@ -78,20 +80,32 @@ def watch(seen, cells, most_open, most_extend, LAYOUT: tl.constexpr):
 
 @triton.jit
 def add_matches(sums, state, LAYOUT: tl.constexpr):
-    """Z (5), with its exponent, and one more column."""
+    """Z (5) and one more column, by compensated summation (W. Kahan, 1965): a row may have millions of columns."""
     R: tl.constexpr = LAYOUT.rows
-    z, K_z = sums
+    part, lost, K_z = sums
     d, _x, _h, _last, _diagonal, K = state
     total = d[0]
     for r in tl.static_range(1, R):
         total = plus(total, d[r], LAYOUT)
-    if LAYOUT.mode == SCALED:
-        K_new = tl.maximum(K_z, K)
-        z = rescale(z, power(K_z - K_new, LAYOUT.dtype), LAYOUT)
-        total = rescale(total, power(K - K_new, LAYOUT.dtype), LAYOUT)
-        return plus(z, total, LAYOUT), K_new
-    else:
-        return plus(z, total, LAYOUT), K_z
+    if LAYOUT.mode != SCALED:
+        K = total[1]
+    K_new = tl.maximum(K_z, K)
+    f = power(K_z - K_new, LAYOUT.dtype)
+    f_total = power(K - K_new, LAYOUT.dtype)
+    z, z_lost = add_exactly(part[0] * f, lost[0] * f, total[0] * f_total)
+    t = part[1]
+    t_lost = lost[1]
+    if LAYOUT.dual:
+        t, t_lost = add_exactly(t * f, t_lost * f, total[2] * f_total)
+    return (z, t), (z_lost, t_lost), K_new
+
+
+@triton.jit
+def add_exactly(a, lost, b):
+    """a + b, and what its rounding has added, `lost` being that of a."""
+    missing = b - lost
+    total = a + missing
+    return total, (total - a) - missing
 
 
 # hard
