@@ -320,12 +320,12 @@ def _fill(state: State, saved: dict[str, Any], path: Path) -> None:
         written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
     try:
-        _fill(state, saved, path)
+        _give(state, saved, path)
     except (TypeError, AttributeError, LookupError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not as lac writes it: {type(error).__name__}: {error}") from error
 
 
-def _fill(state: State, saved: dict[str, Any], path: Path) -> None:
+def _give(state: State, saved: dict[str, Any], path: Path) -> None:
     """Give `state` what was saved of it, or raise whatever comes of another content."""
     load_weights(state.encoder, saved["encoder"], path, saved["lac"])
     load_weights(state.loss, saved["loss"], path, saved["lac"])
