@@ -317,6 +317,7 @@ def _near(recordings: Sequences, width: float) -> Tensor:
         return torch.eye(recordings.z.shape[1], device=recordings.z.device).expand(len(recordings.z), -1, -1)
     times, interval = recordings.times, mean_interval(recordings, recordings)
     apart = (times[:, :, None] - times[:, None, :]) / interval[:, None, None]
+    apart = apart.to(torch.promote_types(apart.dtype, recordings.z.dtype))
     inside = recordings.valid[:, :, None] & recordings.valid[:, None, :]
     weight = torch.where(inside, torch.exp(-(apart**2) / (2 * width**2)), 0)
     return weight / weight.sum(1, keepdim=True).clamp(min=1e-6)

@@ -15,6 +15,7 @@ def frame_target(first: Sequences, second: Sequences, sigma: float) -> Tensor:
     t in units of the pair's mean interval between frames.
     """
     apart = (first.times[:, :, None] - second.times[:, None, :]) / mean_interval(first, second)[:, None, None]
+    apart = apart.to(torch.promote_types(apart.dtype, first.z.dtype))
     logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~second.valid[:, None, :], NEVER)
     inside = first.valid[:, :, None] & second.valid[:, None, :]
     return (torch.softmax(logits, dim=2) * inside).to(first.z.dtype)

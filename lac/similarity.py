@@ -29,7 +29,7 @@ def centred(sequences: Sequences) -> Tensor:
 
     A frame that has less and less of a direction, see `unit`, keeps that little: its length before is its length after.
     """
-    count = sequences.divisor()[:, None, None]
+    count = sequences.divisor()[:, None, None].to(sequences.z.dtype)
     shared = sequences.z.sum(1, keepdim=True) / count * (1 - 1 / count)
     length = sequences.z.square().sum(2, keepdim=True)  # its square: 1 is 1, and near 0 it has a derivative
     return torch.where(sequences.valid[:, :, None], length * unit(sequences.z - shared), 0)

@@ -23,7 +23,7 @@ class Way(NamedTuple):
         g = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for parameter in loss.aligner.gaps.parameters():
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=g, dtype=parameter.dtype))
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=g, dtype=torch.float64))
         return loss
 
     def arguments(self, z1: Tensor, z2: Tensor, seed: int = 0) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Way(NamedTuple):
         lengths1[0], lengths2[0] = n, m
         given: dict[str, Any] = {"lengths1": lengths1, "lengths2": lengths2}
         if self.times:
-            times1, times2 = (torch.rand(b, t, generator=g).cumsum(1) for t in (n, m))
+            times1, times2 = (torch.rand(b, t, generator=g, dtype=torch.float32).cumsum(1) for t in (n, m))
             given |= {"times1": times1, "times2": times2, "same_clock": self.same_clock}
         if self.groups:
             given |= {"groups": torch.arange(b) // 4, "guide1": self_similarity(z1.detach(), lengths1)}

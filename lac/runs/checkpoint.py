@@ -190,7 +190,7 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
     encoder = FrameEncoder(**config | {"backbone": without_file(config["backbone"])})
     encoder.config["backbone"] = config["backbone"]
     load_weights(encoder, weights, path, about.get("version"))
-    return encoder.to(device).eval()
+    return encoder.to(device, torch.float32).eval()
 
 
 def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
@@ -205,7 +205,7 @@ def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
     loss = LACLoss(**settings)
     weights, about = read_weights(folder / LOSS)
     load_weights(loss, weights, folder / LOSS, about.get("version"))
-    return loss.to(device).eval()
+    return loss.to(device, torch.float32).eval()
 
 
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:
