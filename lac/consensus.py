@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from lac import checks, solve
 from lac.checks import Length
+from lac.precision import without_autocast
 from lac.sequences import Sequences, mean_interval, recordings_of
 from lac.similarity import centred, unit
 from lac.solve import Pairs
@@ -65,7 +66,8 @@ def consistent_alignments(
         checks.count("n_thirds", n_thirds)
     valid = valid_frames(lengths, shape[2])
     inside = valid[:, None, :, None] & valid[None, :, None, :]
-    return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), n_thirds)[0]
+    with without_autocast(posteriors):
+        return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), n_thirds)[0]
 
 
 def _partners(groups: Tensor, lengths: Tensor) -> Tensor:
@@ -202,7 +204,7 @@ class Consensus:
             RuntimeError: a backend was named that cannot run here.
         """
         given = self.given(z, groups, lengths, times=times, guide=guide)
-        with torch.autocast(device_type=z.device.type, enabled=False):
+        with without_autocast(z):
             return self.align(given, checks.backend(backend))
 
     def given(
@@ -219,7 +221,7 @@ class Consensus:
         sequences = sequences._replace(z=unit(sequences.z))
         groups = checks.groups(groups, z.shape[0], z.device)
         checks.guide("guide", guide, "z", tuple(z.shape[:2]), sequences.lengths)
-        with torch.autocast(device_type=z.device.type, enabled=False):
+        with without_autocast(z):
             return recordings((sequences,), Group(groups, (guide, None)))
 
     def align(self, given: "Recordings", backend: str) -> AlignedTogether:

@@ -13,6 +13,7 @@ from lac.checks import Length
 from lac.consensus import Consensus, recordings
 from lac.gaps import GapModel, gap_model, inverse_softplus
 from lac.parts import consensus_part, cross_entropy, frame_part, frame_target
+from lac.precision import without_autocast
 from lac.sequences import NEVER, Sequences
 from lac.solve import Pairs
 
@@ -252,7 +253,7 @@ class LACLoss(nn.Module):
         Raises:
             ValueError, TypeError: z1, z2 or lengths of the wrong shape or type.
         """
-        with torch.autocast(device_type=z1.device.type, enabled=False):
+        with without_autocast(z1):
             first, second = centred_pairs(*unit_pairs(z1, z2, None, None, lengths1, lengths2))
             return self.signed(first.z, second.z)
 
@@ -363,7 +364,7 @@ class LACLoss(nn.Module):
         """
         first, second = centred_pairs(*unit_pairs(z1, z2, times1, times2, lengths1, lengths2))
         backend = self.aligner.backend
-        with torch.autocast(device_type=z1.device.type, enabled=False):
+        with without_autocast(z1):
             pairs, gap_open, gap_extend = self._problem(first, second)
             score, posterior = solve.score_and_posterior(pairs, gap_open, gap_extend, self.aligner.temperature, backend)
             with torch.no_grad():
@@ -374,7 +375,7 @@ class LACLoss(nn.Module):
 
     def _terms(self, batch: Batch) -> LACTerms:
         first, second = batch.first, batch.second
-        with torch.autocast(device_type=first.z.device.type, enabled=False):
+        with without_autocast(first.z):
             clock = None
             if self.sequence_form == "posterior" and self.sequence_weight > 0 and not batch.clock:
                 raise ValueError(

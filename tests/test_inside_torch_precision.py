@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from ways_of_calling import WAYS, embedded
 
-from lac import Consensus, FrameEncoder, LACLoss, SmithWaterman
+from lac import Consensus, FrameEncoder, LACLoss, SmithWaterman, consistent_alignments, self_similarity
+from lac.gaps import ConstantGaps, ContextualGaps, IntervalGaps, LearnedGaps
 from lac.measure.errors import relative_error
 
 pytestmark = pytest.mark.promise("torch")
@@ -56,6 +57,29 @@ def test_half_precision_embeddings_cost_what_they_cost_in_float32(name, dtype, r
             assert y is None or y.isfinite().all(), what
             assert x is None or torch.equal(x, y.to(x.dtype)), what
     record_property("cases", len(cases))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_what_the_loss_is_made_of_is_float32_inside_autocast(dtype):
+    """Inside autocast, alignments with any gap model, guides and consensus are those outside it, bit for bit."""
+    z1, z2 = (z.detach() for z in embedded(4, 7, 9, 8))
+    scores, groups = LACLoss().scores(z1, z2), torch.tensor([0, 0, 0, 1])
+    contextual = ContextualGaps(8)
+    torch.nn.init.normal_(contextual.weight)
+    aligners = [SmithWaterman(gaps) for gaps in (contextual, LearnedGaps(), IntervalGaps(), ConstantGaps())]
+
+    def results() -> list[Tensor]:
+        found = [self_similarity(z1), LACLoss().scores(z1, z2), *LACLoss().align(z1, z2)[:2], *Consensus()(z1, groups)]
+        for aligner in aligners:
+            found += [aligner(scores, z1=z1, z2=z2), aligner.soft_alignment(scores, z1=z1, z2=z2)]
+            found += [aligner.hard_alignment(scores, z1=z1, z2=z2).score]
+        return [*found, consistent_alignments(found[4], groups)]
+
+    expected = results()
+    with torch.autocast("cpu", dtype):
+        for x, y in zip(results(), expected, strict=True):
+            assert x.dtype == torch.float32
+            assert torch.equal(x, y)
 
 
 @pytest.mark.parametrize("dtype", HALF)
