@@ -67,7 +67,10 @@ SMALL: dict[str, Module] = {
     ),
     "encoder without layers": encoder(6, layers=0),
 }
-KEPT = [name for name in SMALL if not name.startswith("gaps") and "groups" not in name]
+KEPT = [  # every kind of parameter and buffer
+    *("loss two recordings", "loss contextual gaps", "loss two clocks", "loss the score"),
+    *("aligner contextual", "encoder of other settings"),
+]
 MODULES = SMALL | {"encoder of pictures": encoder(None, backbone="small")}
 
 

@@ -1,6 +1,6 @@
 """Accumulated gradients, activation checkpointing, second derivatives, and what a CUDA graph would refuse."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -115,10 +115,9 @@ class NoReading(TorchDispatchMode):
 
 
 @pytest.fixture
-def unreadable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values are not looked at, as on a GPU."""
     monkeypatch.setattr(checks, "readable", lambda *tensors: False)
-    yield
 
 
 def step(loss: LACLoss, z: list[Tensor], given: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -167,9 +166,8 @@ def test_a_cuda_graph(name):
     device = torch.device("cuda")
     z = [x.detach().to(device).requires_grad_() for x in embedded(4, 7, 9, 8)]
     loss = WAYS[name].loss(8).to(device)
-    given = {
-        key: x.to(device) if isinstance(x, Tensor) else x for key, x in WAYS[name].arguments(*embedded(4, 7, 9, 8)).items()
-    }  # fmt: skip
+    given = WAYS[name].arguments(*embedded(4, 7, 9, 8))
+    given = {key: x.to(device) if isinstance(x, Tensor) else x for key, x in given.items()}
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
