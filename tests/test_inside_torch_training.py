@@ -75,7 +75,9 @@ def test_activation_checkpointing_changes_no_bit(name, use_reentrant):
         assert x is None or torch.equal(x, y)
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if way.groups else []) for name, way in WAYS.items()]
+)
 def test_second_derivatives(name):
     """Double backward through every way of calling the loss, in embeddings and all that is learned: gradgradcheck."""
     z = embedded(*((3, 2, 3, 2) if WAYS[name].groups else (2, 2, 3, 2)), dtype=torch.float64)

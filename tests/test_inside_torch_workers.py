@@ -76,7 +76,7 @@ class Losses(IterableDataset):  # type: ignore[type-arg]
 
     def __iter__(self) -> Iterator[Tensor]:
         for seed in range(3):
-            z1, z2 = embedded(4, 30, 33, 8, seed=seed)
+            z1, z2 = embedded(4, 15, 17, 8, seed=seed)
             value = LACLoss(backend=self.backend)(z1, z2)
             yield torch.cat((value.detach().reshape(1), *torch.autograd.grad(value, z1)[0].flatten(1)))
 
@@ -156,8 +156,8 @@ def test_eight_threads_at_once(name, backend, record_property):
 
     def work(k: int) -> list[list[Tensor]]:
         results = []
-        for seed in range(k, k + 3):
-            z = embedded(4, 15, 17, 8, seed=seed)
+        for seed in range(k, k + 2):
+            z = embedded(4, 9, 10, 8, seed=seed)
             value = loss(*z, **WAYS[name].arguments(*z, seed))
             results.append([value, *torch.autograd.grad(value, z)])
         return results
@@ -167,7 +167,7 @@ def test_eight_threads_at_once(name, backend, record_property):
         for result, wanted in zip(found, exact, strict=True):
             for x, y in zip(result, wanted, strict=True):
                 assert torch.equal(x, y)
-    record_property("cases", 24)
+    record_property("cases", 16)
 
 
 def test_threads_of_unlike_kinds_at_once():

@@ -65,7 +65,7 @@ def start(
         with blaming("loss", ValueError, TypeError, RuntimeError, ArithmeticError):
             loss = (make_loss or (lambda: LACLoss(**config.loss)))()
         check_backend(config.loss["backend"], device)
-        encoder, loss = (module.to(device, torch.float32) for module in (encoder, loss))  # as clips' frames are
+        encoder, loss = encoder.to(device, torch.float32), loss.to(device, torch.float32)  # as clips' frames are
     teacher = None
     if isinstance(loss, LACLoss) and learning_groups(config, dataset.train) is not None:
         teacher = slow_copy(encoder)
