@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from lac import checks, solve
 from lac.functional import HardAlignment
 from lac.gaps import ConstantGaps, GapModel, LearnedGaps, Penalties
+from lac.precision import without_autocast
 from lac.sequences import pair_times
 from lac.solve import Lengths, Pairs
 from lac_kernels.problem import valid_frames
@@ -96,7 +97,8 @@ class SmithWaterman(nn.Module):
         like = ("the rows of scores", "the columns of scores")
         times = pair_times(times1, times2, rows, columns, like, lengths1, lengths2)
         first, second = _embeddings("z1", z1, rows, lengths1), _embeddings("z2", z2, columns, lengths2)
-        gap_open, gap_extend = self.gaps(first, second, *times)
+        with without_autocast(pairs.scores):
+            gap_open, gap_extend = self.gaps(first, second, *times)
         return pairs, gap_open, gap_extend
 
     def forward(

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from lac import checks, processes, solve
 from lac.checks import Length
+from lac.precision import without_autocast
 from lac.sequences import Sequences, mean_interval, recordings_of
 from lac.similarity import centred, unit
 from lac.solve import Pairs
@@ -66,7 +67,8 @@ def consistent_alignments(
     valid = valid_frames(lengths, shape[2])
     inside = valid[:, None, :, None] & valid[None, :, None, :]
     thirds = drawn(shape[0], n_thirds, posteriors.device)
-    return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), thirds)[0]
+    with without_autocast(posteriors):
+        return _consistent(torch.where(inside, posteriors, 0), _partners(groups, lengths), thirds)[0]
 
 
 def _partners(groups: Tensor, lengths: Tensor) -> Tensor:
@@ -223,7 +225,7 @@ class Consensus:
             RuntimeError: a backend was named that cannot run here.
         """
         given = self.given(z, groups, lengths, times=times, guide=guide)
-        with torch.autocast(device_type=z.device.type, enabled=False):
+        with without_autocast(z):
             return self.align(given, checks.backend(backend))
 
     def given(
@@ -240,7 +242,7 @@ class Consensus:
         sequences = sequences._replace(z=unit(sequences.z))
         groups = checks.groups(groups, z.shape[0], z.device)
         checks.guide("guide", guide, "z", tuple(z.shape[:2]), sequences.lengths)
-        with torch.autocast(device_type=z.device.type, enabled=False):
+        with without_autocast(z):
             return recordings((sequences,), Group(groups, (guide, None)))
 
     def align(self, given: "Recordings", backend: str) -> AlignedTogether:
@@ -363,6 +365,7 @@ def _near(recordings: Sequences, width: float) -> Tensor:
         return torch.eye(recordings.z.shape[1], device=recordings.z.device).expand(len(recordings.z), -1, -1)
     times, interval = recordings.times, mean_interval(recordings, recordings)
     apart = (times[:, :, None] - times[:, None, :]) / interval[:, None, None]
+    apart = apart.to(torch.promote_types(apart.dtype, recordings.z.dtype))
     inside = recordings.valid[:, :, None] & recordings.valid[:, None, :]
     weight = torch.where(inside, torch.exp(-(apart**2) / (2 * width**2)), 0)
     return weight / weight.sum(1, keepdim=True).clamp(min=1e-6)

@@ -179,7 +179,8 @@ class IntervalGaps(GapModel):
         self.rate = _parameter("gap_rate", gap_rate)
 
     def forward(self, z1: Tensor | None, z2: Tensor | None, times1: Tensor, times2: Tensor) -> Penalties:
-        step1, step2 = (torch.diff(t, dim=1, prepend=t[:, :1]).clamp(min=0) for t in (times1, times2))
+        dtype = torch.promote_types(times1.dtype, self.rate.dtype)
+        step1, step2 = (torch.diff(t, dim=1, prepend=t[:, :1]).clamp(min=0).to(dtype) for t in (times1, times2))
         extend = softplus(self.rate) * 0.5 * (step1[:, :, None] + step2[:, None, :])
         return softplus(self.open) + extend, extend
 

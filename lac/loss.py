@@ -13,7 +13,8 @@ from lac.checks import Length
 from lac.consensus import Consensus, Recordings, recordings
 from lac.gaps import GapModel, gap_model, inverse_softplus
 from lac.joint import group_by_group, with_others
-from lac.parts import agreement, candidates, consensus_part, cross_entropy, frame_part, frame_target
+from lac.parts import agreement, candidates, consensus_part, cross_entropy, frame_part, frame_target, per_frame
+from lac.precision import without_autocast
 from lac.sequences import NEVER, Sequences
 from lac.solve import Pairs
 
@@ -271,7 +272,7 @@ class LACLoss(nn.Module):
         Raises:
             ValueError, TypeError: z1, z2 or lengths of the wrong shape or type.
         """
-        with torch.autocast(device_type=z1.device.type, enabled=False):
+        with without_autocast(z1):
             first, second = centred_pairs(*unit_pairs(z1, z2, None, None, lengths1, lengths2))
             return self.signed(first.z, second.z)
 
@@ -388,7 +389,7 @@ class LACLoss(nn.Module):
         """
         first, second = centred_pairs(*unit_pairs(z1, z2, times1, times2, lengths1, lengths2))
         backend = self.aligner.backend
-        with torch.autocast(device_type=z1.device.type, enabled=False):
+        with without_autocast(z1):
             pairs, gap_open, gap_extend = self._problem(first, second)
             score, posterior = solve.score_and_posterior(pairs, gap_open, gap_extend, self.aligner.temperature, backend)
             with torch.no_grad():
@@ -412,7 +413,7 @@ class LACLoss(nn.Module):
 
     def _terms_of(self, batch: Batch) -> LACTerms:
         first, second = batch.first, batch.second
-        with torch.autocast(device_type=first.z.device.type, enabled=False):
+        with without_autocast(first.z):
             clock = None
             if self.sequence_form == "posterior" and self.sequence_weight > 0 and not batch.clock:
                 raise ValueError(
@@ -447,7 +448,7 @@ class LACLoss(nn.Module):
         )
         there = cross_entropy(clock[0], posterior, pairs.scores, first, second)
         back = cross_entropy(clock[1], posterior.mT, pairs.scores.mT, second, first)
-        return 0.5 * (there + back), _per_frame(score, first, second)
+        return 0.5 * (there + back), per_frame(score, first, second)
 
     def _consensus_part(self, batch: Batch) -> Tensor:
         """(B,); of a pair whose sequences are recordings of their own, the mean of both."""
@@ -476,7 +477,7 @@ class LACLoss(nn.Module):
     def _score(self, first: Sequences, second: Sequences) -> Tensor:
         """a (B,), the soft score per frame of the shorter sequence."""
         score = solve.score(*self._problem(first, second), self.aligner.temperature, self.aligner.backend)
-        return _per_frame(score, first, second)
+        return per_frame(score, first, second)
 
     def _contrast(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """-log softmax_y(a(z1_k, y) / c) at the partner y = z2_k of each pair k, and a(z1_k, z2_k), each (B,)."""
@@ -496,7 +497,3 @@ class LACLoss(nn.Module):
         logits = (score / self.sequence_temperature).masked_fill(~usable, NEVER)
         contrast = torch.where(first.lengths > 0, -log_softmax(logits, dim=1)[:, 0], 0)
         return contrast, score[:, 0]
-
-
-def _per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:
-    return score / torch.minimum(first.divisor(), second.divisor())

@@ -16,6 +16,7 @@ def frame_target(first: Sequences, second: Sequences, sigma: float) -> Tensor:
     t in units of the pair's mean interval between frames.
     """
     apart = (first.times[:, :, None] - second.times[:, None, :]) / mean_interval(first, second)[:, None, None]
+    apart = apart.to(torch.promote_types(apart.dtype, first.z.dtype))
     logits = (-(apart**2) / (2 * sigma**2)).masked_fill(~second.valid[:, None, :], NEVER)
     inside = first.valid[:, :, None] & second.valid[:, None, :]
     return (torch.softmax(logits, dim=2) * inside).to(first.z.dtype)
@@ -102,3 +103,8 @@ def consensus_part(each: Tensor, mass: Tensor, sums: Callable[[Tensor], Tensor])
     there, whole = sums(torch.stack(((mass > 0).sum().to(mass.dtype), mass.sum())))
     part: Tensor = each * there / whole.clamp(min=_LEAST)
     return part
+
+
+def per_frame(score: Tensor, first: Sequences, second: Sequences) -> Tensor:
+    """The score of each pair divided by the length of its shorter sequence, (B,)."""
+    return score / torch.minimum(first.divisor(), second.divisor())

@@ -48,7 +48,7 @@ def centred(sequences: Sequences) -> Tensor:
 
     A frame that has less and less of a direction, see `unit`, keeps that little: its length before is its length after.
     """
-    count = sequences.divisor()[:, None, None]
+    count = sequences.divisor()[:, None, None].to(sequences.z.dtype)
     shared = sequences.z.sum(1, keepdim=True) / count * (1 - 1 / count)
 
     def of_frames(part: slice) -> Tensor:

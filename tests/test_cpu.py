@@ -472,9 +472,11 @@ class Alignments(torch.utils.data.Dataset):
 
 
 @needs_engine
+@pytest.mark.promise("torch")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_after_a_fork(threads):
+    """The CPU engine in workers that are forked after the parent has used its threads: the same bits."""
     threads(2)
     data = Alignments()
     exact = torch.stack([data[k] for k in range(4)])

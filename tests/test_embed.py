@@ -57,6 +57,32 @@ def test_a_clip_that_fits_is_embedded_whole_and_a_long_one_nearly_so():
     assert cosine.min() > 0.9
 
 
+@pytest.mark.promise("torch")
+@pytest.mark.parametrize("options", [{}, {"layers": 0}, {"heads": 4, "longest_wavelength": 9.0}])
+def test_a_clip_is_embedded_alone_as_in_a_batch_and_in_chunks(options, monkeypatch, record_property):
+    """A clip is embedded alone, in a batch beside longer ones and among pieces of a long one: the same values."""
+    torch.manual_seed(0)
+    encoder = FrameEncoder(3, **{"width": 16, "embed_dim": 8, "heads": 2} | options)
+    rng = np.random.default_rng(0)
+    counts = [1, 2, 9, 30, 17, 60, 5, 44]
+    clips = [Clip(f"walk{t}", rng.normal(size=(t, 3)).cumsum(0) / 5, 1.7e9 + np.arange(t) / 10) for t in counts]
+    alone = [embed_clips(encoder, [clip])[0] for clip in clips]
+    worst, cases = 0.0, 0
+    for batch_size in (2, 3, 8):
+        for z, expected in zip(embed_clips(encoder, clips, batch_size=batch_size), alone, strict=True):
+            worst, cases = max(worst, float(np.abs(z - expected).max())), cases + 1
+    long = Clip("long", rng.normal(size=(300, 3)).cumsum(0) / 5, np.arange(300) / 10)
+    together = embed_long(encoder, long, window=64)  # many windows in a batch
+    monkeypatch.setattr(embed, "WINDOW", 64)  # one at a time
+    worst = max(worst, float(np.abs(embed_long(encoder, long, window=64) - together).max()))
+    for clip, expected in zip(clips, alone, strict=True):
+        worst, cases = max(worst, float(np.abs(embed_long(encoder, clip, window=64) - expected).max())), cases + 1
+    record_property("cases", cases + 1)
+    record_property("worst", worst)
+    record_property("limit", 2e-6)
+    assert worst <= 2e-6
+
+
 def test_long_clips_are_embedded_so_wherever_clips_are(monkeypatch):
     monkeypatch.setattr(embed, "WINDOW", 20)
     model = Watched()

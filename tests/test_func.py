@@ -220,9 +220,10 @@ def test_under_fake_tensors():
         assert hessian(lambda x: smith_waterman(x).sum())(fake).shape == (2, 4, 5, 2, 4, 5)
 
 
+@pytest.mark.promise("torch")
 @pytest.mark.parametrize("form", ["posterior", "contrast", "score", None])
 def test_the_loss(form):
-    """Per-sample gradients of the loss's parameters, and directional derivatives by the embeddings."""
+    """torch.func: gradients of the loss pair by pair under vmap, and directional derivatives by jvp."""
     loss = LACLoss(sequence_form=form).double()
     parameters = {name: p.detach() for name, p in loss.named_parameters()}
     z1, z2 = torch.randn(3, 5, 4, dtype=torch.float64), torch.randn(3, 6, 4, dtype=torch.float64)

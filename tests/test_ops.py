@@ -114,8 +114,10 @@ def test_compiles_without_a_graph_break():
             torch.testing.assert_close(x, y)
 
 
+@pytest.mark.promise("torch")
 @pytest.mark.parametrize("form", [*FORMS, None])
 def test_the_loss_compiles_without_a_graph_break(form):
+    """torch.compile traces the loss of every form whole, without a graph break, and so its backward."""
     torch._dynamo.reset()
     loss = LACLoss(sequence_form=form)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")

@@ -199,7 +199,7 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
         raise CheckpointError(f"{path} was not written by lac: {error}") from error
     encoder.config["backbone"] = config["backbone"]
     load_weights(encoder, weights, path, about.get("version"))
-    return encoder.to(device).eval()
+    return encoder.to(device, torch.float32).eval()
 
 
 def _check_sizes(config: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:
@@ -235,7 +235,7 @@ def read_loss(folder: Path, device: torch.device | str = "cpu") -> LACLoss:
         )
     loss = LACLoss(**settings)
     load_weights(loss, weights, folder / LOSS, about.get("version"))
-    return loss.to(device).eval()
+    return loss.to(device, torch.float32).eval()
 
 
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path, version: str | None) -> None:

@@ -38,7 +38,7 @@ def controls(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = FrameEncoder(**config).to(device)
+        encoder = FrameEncoder(**config).to(device, torch.float32)
     rows: dict[str, Embed] = {
         "time index": time_index,
         "raw features": raw_features,

@@ -66,7 +66,7 @@ def start(
         with blaming("loss", ValueError, TypeError, RuntimeError, ArithmeticError):
             loss = (make_loss or (lambda: LACLoss(**config.loss, gather=processes.count() > 1)))()
         check_backend(config.loss["backend"], device)
-        encoder, loss = encoder.to(device), loss.to(device)
+        encoder, loss = encoder.to(device, torch.float32), loss.to(device, torch.float32)  # as clips' frames are
     teacher = None
     if isinstance(loss, LACLoss) and learning_groups(config, dataset.train) is not None:
         teacher = slow_copy(encoder)
