@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,7 +61,7 @@ class Command:
 
     def entry(self) -> NoReturn:
         """The command as the process: its arguments, its exit code."""
-        sys.exit(self.main())
+        as_process(self.main)
 
 
 # Options: one spelling, one meaning and the same words in every command
@@ -201,11 +203,38 @@ def config_of_run(arguments: argparse.Namespace) -> TrainConfig:
 # Errors
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end, by a signal other than that of Ctrl-C; `args[0]` is its number."""
+
+
+def as_process(main: Callable[[], int]) -> NoReturn:
+    """Exit with the code of `main`; SIGTERM and SIGHUP end it as Ctrl-C does, so that it tidies up."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise Terminated(number)
+
+    def unraisable(lost: Any) -> None:
+        """Python drops what is raised while it takes an object apart, a request to end too: it is made again."""
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            number = lost.exc_value.args[0] if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+            threading.Timer(0.05, signal.raise_signal, [number]).start()
+        else:
+            sys.__unraisablehook__(lost)
+
+    sys.unraisablehook = unraisable
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has one of them
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the other
+            signal.signal(number, end)
+    sys.exit(main())
+
+
 def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, *, name: str = "lac") -> int:
     """Call `command(arguments)` and return its exit code; turn every error into one line.
 
-    The code is 2 for `UsageError` and `ConfigError` (the command line or a setting), 130 for Ctrl-C, 1 for all
-    else: what a user can cause, and mistakes of the program, which the line calls internal. `--traceback` among the
+    The code is 2 for `UsageError` and `ConfigError` (the command line or a setting), 130 for Ctrl-C, 143 for SIGTERM, 1
+    for all else: what a user can cause, and mistakes of the program, which the line calls internal. `--traceback` among the
     arguments, or `LAC_TRACEBACK=1` in the environment, shows the traceback too; the flag is taken out before
     `command` sees the arguments. argparse's own `SystemExit` (2 for usage, 0 for `--help`) becomes the returned
     code.
@@ -222,6 +251,8 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, 
         return command(arguments)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else EXIT_FAILURE if exit_.code else 0
+    except Terminated as error:
+        return _report(f"ended by {signal.Signals(error.args[0]).name}", 128 + error.args[0], with_traceback)
     except KeyboardInterrupt:
         return _report("interrupted", EXIT_INTERRUPT, with_traceback)
     except Exception as error:

@@ -1,0 +1,69 @@
+"""Commands that are ended at any moment, by a kill or by a signal that asks: nothing is lost and nothing half-written."""
+
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from faults import broken, left, new_cache, same, straight, train
+
+from lac.runs import checkpoint
+
+pytestmark = [
+    pytest.mark.promise("faults"),
+    pytest.mark.skipif(sys.platform == "win32", reason="processes are forked here"),
+]
+
+
+def moments(rng: random.Random, count: int) -> list[dict[str, object]]:
+    """Random moments of a run, as many of each phase: at an event among its files, or at a time."""
+    _, cache, ended = straight()
+    parts: list[list[int]] = [[], [], [], [], []]
+    for number, (_, path) in enumerate(ended.events, start=1):
+        pictures, numbers, page = (word in path for word in ("/plots", "tfevents", "/.metrics"))
+        features = path.startswith(str(cache))
+        parts[[features, numbers, pictures, page or "/.report" in path, True].index(True)].append(number)
+    assert all(parts)
+    chosen: list[dict[str, object]] = []
+    for k in range(count):
+        part = k % (len(parts) + 1)
+        at = {"at": rng.choice(parts[part])} if part < len(parts) else {"after": rng.uniform(0, ended.seconds)}
+        chosen.append(at)
+    return chosen
+
+
+def ended_at_random(tmp_path: Path, kills: int, act: str, code: int) -> int:
+    """End runs at random moments, each up to three times before it may end; returns how many have been ended."""
+    rng, done, place = random.Random(kills), 0, 0
+    while done < kills:
+        run, cache = tmp_path / f"run{place}", new_cache(tmp_path / f"cache{place}")
+        place += 1
+        for moment in moments(rng, 6 * kills)[done : min(done + 3, kills)]:
+            ended = train(run, cache, act=act, **moment)
+            assert "Traceback" not in ended.err, (moment, ended.err)
+            assert ended.code in (code, 0), (moment, ended.code, ended.err)
+            assert broken(run) == [], moment
+            if act != "KILL":
+                assert left(run) + left(cache) == [], moment
+                assert ended.code == 0 or not checkpoint.is_saved(run) or f"--resume {run}" in ended.out, moment
+            done += ended.code == code
+        ended = train(run, cache)
+        assert ended.code == 0, ended.err
+        assert same(run)
+    return done
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_at_any_moment(tmp_path, kills, record_property):
+    """A training that is killed at any moment goes on to the same weights and numbers, bit for bit."""
+    record_property("cases", ended_at_random(tmp_path, kills, "KILL", -signal.SIGKILL))
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "times"),
+    [("TERM", 143, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("INT", 130, 12), ("TERM", 143, 12)))],
+)
+def test_interrupted_at_any_moment(tmp_path, act, code, times, record_property):
+    """Ctrl-C and SIGTERM end a training by codes 130 and 143, leave nothing half-written, and it goes on."""
+    record_property("cases", ended_at_random(tmp_path, times, act, code))
