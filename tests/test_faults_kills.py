@@ -2,6 +2,7 @@
 
 import random
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,3 +68,30 @@ def test_killed_at_any_moment(tmp_path, kills, record_property):
 def test_interrupted_at_any_moment(tmp_path, act, code, times, record_property):
     """Ctrl-C and SIGTERM end a training by codes 130 and 143, leave nothing half-written, and it goes on."""
     record_property("cases", ended_at_random(tmp_path, times, act, code))
+
+_LOST = """
+import os, signal, sys, time
+from lac.cli import common
+
+class TakenApart:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0)
+
+def work(argv):
+    TakenApart()
+    time.sleep(30)
+    return 0
+
+common.as_process(lambda: common.run(work, []))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_request_to_end_is_not_lost(number, code):
+    """A command that is asked to end while Python takes an object apart ends all the same."""
+    command = [sys.executable, "-c", _LOST, str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=25)
+    assert ended.returncode == code
+    (line,) = ended.stderr.splitlines()
+    assert line == ("error: interrupted" if code == 130 else "error: ended by SIGTERM")

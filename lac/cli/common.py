@@ -217,11 +217,12 @@ def as_process(main: Callable[[], int]) -> NoReturn:
         """Python drops what is raised while it takes an object apart, a request to end too: it is made again."""
         if isinstance(lost.exc_value, KeyboardInterrupt):
             number = lost.exc_value.args[0] if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-            threading.Timer(0.05, signal.raise_signal, [number]).start()
+            threading.Timer(0.05, signal.pthread_kill, [threading.main_thread().ident, number]).start()
         else:
             sys.__unraisablehook__(lost)
 
-    sys.unraisablehook = unraisable
+    if hasattr(signal, "pthread_kill"):  # not on Windows
+        sys.unraisablehook = unraisable
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has one of them
