@@ -89,21 +89,23 @@ def locked(folder: Path) -> Iterator[None]:
         OSError: the file cannot be written.
     """
     path = folder / LOCK
-    with path.open("a+", encoding="ascii") as file:
+    with path.open("ab+", buffering=0) as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
-                who = f"process {file.read(20) or '(unknown)'}"
+                who = f"process {file.read(20).decode('ascii', 'replace') or '(unknown)'}"
                 raise BlockingIOError(
                     error.errno, f"{who} is at work in this folder; wait for it", str(folder)
                 ) from error
             except OSError as error:
                 _log.warning("%s cannot be locked (%s): see that no other process writes there", folder, error)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode("ascii"))
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
         yield
 
 
