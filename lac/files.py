@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lac_kernels.cache import cache_folder, make_folder, sweep
 
-__all__ = ["LOCK", "atomic_path", "cache_folder", "left_behind", "locked", "make_folder", "write_json"]
+__all__ = [
+    "LOCK", "atomic_path", "cache_folder", "is_sealed", "left_behind", "locked", "make_folder", "sealed", "write_json",
+]  # fmt: skip
 
 try:
     import fcntl
@@ -22,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+_SEAL = "sha256"
 _log = logging.getLogger("lac")
 
 
@@ -121,6 +125,17 @@ def write_json(path: str | Path, obj: Any) -> None:
     text = json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sealed(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """`obj` for `write_json`, and with it the digest of what will stand there, so that damage is found."""
+    plain: dict[str, Any] = _plain(dict(obj))
+    return plain | {_SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+
+
+def is_sealed(obj: Mapping[str, Any]) -> bool:
+    """Whether what was read is what was `sealed`; also where no digest stands there, of which nothing is known."""
+    return _SEAL not in obj or obj == sealed({name: value for name, value in obj.items() if name != _SEAL})
 
 
 def _plain(obj: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,8 +127,10 @@ def _show(result: Result) -> None:
 
 def _finished(folder: Path) -> str:
     """That a run is finished, and how to go on all the same; empty if it is not."""
+    from lac.runs.report import read_metrics
+
     try:
-        step = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["steps"]
+        step = read_metrics(folder)["steps"]
     except (OSError, ValueError, KeyError):
         return ""
     return f"finished at step {step}; to go on from its weights in a new run: lac-train --init {folder} ..."

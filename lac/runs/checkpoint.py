@@ -218,8 +218,8 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path
         module.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[1:2] or [str(error)]
-        written = "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}{written}: {first[0].strip()}") from error
+        name = f"{type(module).__name__}{_written_by(version)}"
+        raise CheckpointError(f"{path} does not fit {name}: {first[0].strip()}") from error
 
 
 def save(state: State, folder: Path) -> None:
@@ -275,8 +275,9 @@ def restore(state: State, folder: Path) -> None:
         load_weights(state.teacher, saved["teacher"], path, saved["lac"])
     try:
         state.optimiser.load_state_dict(saved["optimiser"])
-    except ValueError as error:
-        raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # torch checks the numbers of groups alone
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{path} does not fit the optimiser{_written_by(saved['lac'])}: {reason}") from error
     state.step, state.init, state.history = saved["step"], saved["init"], saved["history"]
 
 
@@ -293,6 +294,11 @@ def begin_with(state: State, run: str | Path) -> None:
     if state.teacher is not None:
         state.teacher.load_state_dict(state.encoder.state_dict())
     state.init = str(run)
+
+
+def _written_by(version: str | None) -> str:
+    """Both versions, where a file is of another one."""
+    return "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
 
 
 def _version() -> str:

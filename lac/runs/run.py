@@ -34,7 +34,7 @@ from lac.data.doubts import doubts
 from lac.data.video import RATE
 from lac.embed import embed_clips
 from lac.errors import CheckpointError
-from lac.files import atomic_path, locked, write_json
+from lac.files import atomic_path, locked, sealed, write_json
 from lac.model.encoder import FrameEncoder
 from lac.runs import checkpoint
 from lac.runs.checkpoint import begin_with, restore, save
@@ -45,7 +45,7 @@ from lac.runs.evaluate import EvalResult, evaluate_dataset
 from lac.runs.events import events, flat, tags
 from lac.runs.fit import Progress, fit, rehearse
 from lac.runs.folder import check_space, check_vacant, remains
-from lac.runs.report import write_page
+from lac.runs.report import METRICS, write_page
 from lac.runs.sampling import Sampler
 from lac.runs.state import State, start
 from lac.runs.verdict import Known, verdict
@@ -145,7 +145,7 @@ def train(
             for path in remains(folder):
                 path.unlink()
             with atomic_path(folder / CONFIG) as temporary:
-                temporary.write_text(config.to_yaml(), encoding="utf-8")
+                temporary.write_text(config.to_sealed_yaml(), encoding="utf-8")
         save(state, folder)
         return _run(folder, config, dataset, state, sampler, progress)
 
@@ -196,7 +196,7 @@ def _run(
         "seconds": {"training": times[1] - times[0], "evaluation": times[2] - times[1]},
         "seconds_cover_steps": state.step - first_step,
     }
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / METRICS, sealed(metrics))
     pictures = [folder / PLOTS / name for name in shown]
     return Result(folder, state.encoder.eval(), rows, not_evaluated, metrics, pictures, write_page(folder))
 
