@@ -51,12 +51,13 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
         FileNotFoundError: the block wrote nothing.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(left_behind(path))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(left_behind(path))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        temporary = Path(name)
+        os.close(handle)
         # mkstemp makes the file private (0600); the result should be as readable as any other new file.
         mask = os.umask(0)
         os.umask(mask)
@@ -72,8 +73,9 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
             raise
         raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def left_behind(path: Path) -> list[Path]:

@@ -93,14 +93,8 @@ def _lines(path: Path) -> list[str]:
 
 def _serve() -> None:
     import efficientnet_lite_pytorch  # noqa: F401
-    import matplotlib.backends.backend_agg
-    import matplotlib.pyplot
-    import rich.live
-    import rich.progress
-    import scipy.stats
     import sklearn.linear_model
     import sklearn.svm  # noqa: F401
-    import torch._dynamo  # an optimiser asks for it
     from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
     from lac.cli import align_all, videos  # noqa: F401

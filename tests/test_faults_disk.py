@@ -4,14 +4,11 @@ import random
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from faults import broken, copied, films, launcher, left, new_cache, same, straight, train
+from faults import broken, copied, launcher, left, new_cache, same, straight, train
 from launcher import BALLAST, Ended
-
-from lac.runs import checkpoint
 
 pytestmark = [
     pytest.mark.promise("faults"),
@@ -69,7 +66,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", ["embed", *(pytest.param(n, marks=pytest.mark.slow) for n in COMMANDS if n != "embed")])
+@pytest.mark.parametrize(
+    "name", ["embed", *(pytest.param(n, marks=pytest.mark.slow) for n in COMMANDS if n != "embed")]
+)
 def test_a_full_disk_leaves_no_half_results(disk, tmp_path, name, record_property):
     """A full disk ends every command with a line, no file is half-written, and it works when there is room."""
     run, (_, cache, _) = copied(tmp_path / "run"), straight()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -278,6 +279,8 @@ def _message(error: Exception, command: str) -> str:
 def _hint(error: Exception) -> str:
     if isinstance(error, ImportError) and missing_package(error) is not None:
         return ""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return " (choose a folder that you may write to, and files that you may read; --traceback shows where)"
     if _is_expected(error):
         return " (--traceback shows where)"
     return " (this is a bug; run again with --traceback and report it)"
