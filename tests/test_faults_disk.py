@@ -38,7 +38,8 @@ def told(ended: Ended, *folders: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [16])
 def test_a_full_disk_stops_a_training_that_goes_on_when_there_is_room(disk, times, record_property):
     """A full disk ends a training with a line; the checkpoint stays, and it goes on when there is room."""
     rng, count = random.Random(times), len(straight()[2].events)
@@ -66,9 +67,8 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["embed", *(pytest.param(n, marks=pytest.mark.slow) for n in COMMANDS if n != "embed")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk_leaves_no_half_results(disk, tmp_path, name, record_property):
     """A full disk ends every command with a line, no file is half-written, and it works when there is room."""
     run, (_, cache, _) = copied(tmp_path / "run"), straight()

@@ -13,9 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from faults import broken, copied, films, launcher, left, new_cache, same, shown, straight, train
+from faults import SETTINGS, broken, copied, films, launcher, left, new_cache, same, shown, straight, train
 from launcher import Ended, Launcher
-from tiny_run import flags
 
 pytestmark = [
     pytest.mark.promise("faults"),
@@ -55,9 +54,8 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize(
-    "command", ["retrieve", *(pytest.param(c, marks=pytest.mark.slow) for c in WRITES if c != "retrieve")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", WRITES)
 def test_a_run_that_cannot_be_written(tmp_path, command):
     """Of a run that only others may write to a line says so; with --out elsewhere every command works."""
     run, cache = copied(tmp_path / "run"), straight()[1]
@@ -100,7 +98,8 @@ def test_judging_a_run_that_cannot_be_written(tmp_path):
 def test_training_without_a_home_or_a_cache(tmp_path):
     """Without a folder for a cache all works: features are computed each time, by the slower engine, and it is said."""
     run = tmp_path / "run"
-    ended = train(run, tmp_path, variables=NOWHERE)
+    argv = ["--data", "folder", "--root", films(), "--out", run, *SETTINGS]
+    ended = launcher().run("train", *argv, variables=NOWHERE)
     assert ended.code == 0, ended.err
     assert "features are not kept" in ended.err
     assert "set LAC_CACHE to a folder" in ended.err
@@ -126,7 +125,8 @@ def test_a_process_of_its_own_without_a_home(tmp_path, home):
 # Memory
 
 
-@pytest.mark.parametrize("times", [pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [12])
 def test_memory_that_runs_out(tmp_path, times, record_property):
     """A training that runs out of memory says in a line what to take less of, and goes on where there is more."""
     rng, done, k = random.Random(times), 0, 0
@@ -157,10 +157,9 @@ def test_memory_that_runs_out(tmp_path, times, record_property):
 YEAR = 365 * 86400
 
 
-@pytest.mark.parametrize(
-    "off", [-YEAR, pytest.param(YEAR, marks=pytest.mark.slow), pytest.param(7200, marks=pytest.mark.slow)]
-)
-def test_a_clock_that_jumps(tmp_path, off, record_property):
+@pytest.mark.slow
+@pytest.mark.parametrize("off", [-YEAR, YEAR, 7200])
+def test_a_clock_that_jumps(tmp_path, off):
     """A clock that jumps by hours or years, forth or back, changes nothing in a run."""
     rng = random.Random(off)
     run, cache = tmp_path / "run", new_cache(tmp_path / "cache")
@@ -171,9 +170,8 @@ def test_a_clock_that_jumps(tmp_path, off, record_property):
     assert same(run)
 
 
-@pytest.mark.parametrize(
-    "moment", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1 << 32, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0, 1 << 32])
 def test_files_of_another_time(tmp_path, moment):
     """Files that seem to be of 1970 or of the next century are used like any others; nothing is computed again."""
     run, cache = copied(tmp_path / "run"), Path(shutil.copytree(straight()[1], tmp_path / "cache"))
@@ -204,7 +202,7 @@ def test_two_trainers_at_once(tmp_path, record_property):
         for k in range(6):
             run, cache = tmp_path / f"run{k}", new_cache(tmp_path / f"cache{k}")
             ended: list[Ended] = []
-            argv = ["--data", "folder", "--root", films(), "--out", run, *flags(data_options={"size": 32, "fps": 10})]
+            argv = ["--data", "folder", "--root", films(), "--out", run, *SETTINGS]
 
             def work(one: Launcher, argv=argv, cache=cache, ended=ended) -> None:
                 ended.append(one.run("train", *argv, variables={"LAC_CACHE": str(cache)}))

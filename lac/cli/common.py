@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import lac
-from lac.errors import ConfigError, UsageError, UserError, how_to_install
+from lac.errors import ConfigError, UsageError, UserError, how_to_install, is_out_of_memory
 from lac.system import missing_package
 
 if TYPE_CHECKING:
@@ -236,8 +236,8 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, 
     """Call `command(arguments)` and return its exit code; turn every error into one line.
 
     The code is 2 for `UsageError` and `ConfigError` (the command line or a setting), 130 for Ctrl-C, 143 for SIGTERM, 1
-    for all else: what a user can cause, and mistakes of the program, which the line calls internal. `--traceback` among the
-    arguments, or `LAC_TRACEBACK=1` in the environment, shows the traceback too; the flag is taken out before
+    for all else: what a user can cause, and mistakes of the program, which the line calls internal. `--traceback` among
+    the arguments, or `LAC_TRACEBACK=1` in the environment, shows the traceback too; the flag is taken out before
     `command` sees the arguments. argparse's own `SystemExit` (2 for usage, 0 for `--help`) becomes the returned
     code.
 
@@ -263,16 +263,25 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, 
         return _report(_message(error, name) + ("" if with_traceback else _hint(error)), EXIT_FAILURE, with_traceback)
 
 
+# What a command can do with less of.
+_FEWER = "take fewer or shorter clips, or fewer frames a second of videos (--set data.options.fps=10)"
+_LESS = {
+    "lac-train": "take fewer or shorter clips at a time (train.batch, augment.frames)",
+    "lac-find": "take shorter recordings, or fewer frames a second of videos (--set data.options.fps=10)",
+    "lac-bench": "take a smaller shape",
+}
+
+
 def _message(error: Exception, command: str) -> str:
+    if is_out_of_memory(error):
+        reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
+        return f"out of memory ({reason}); {_LESS.get(command, _FEWER)}"
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename is not None else ""
         return f"{error.strerror}{where}"
     text = str(error) or type(error).__name__
     if isinstance(error, ImportError) and (package := missing_package(error)) is not None:
         return f"{command} needs {package.name}, which is not installed: {how_to_install(package.extra)}"
-    if _is_out_of_memory(error):
-        reason = text.strip().partition("\n")[0]
-        return f"out of memory ({reason}); take fewer or shorter clips at a time (train.batch, augment.frames)"
     return text if _is_expected(error) else f"internal: {type(error).__name__}: {error}"
 
 
@@ -288,13 +297,7 @@ def _hint(error: Exception) -> str:
 
 def _is_expected(error: Exception) -> bool:
     """Whether an error is one that a user can cause, and not a mistake of the program."""
-    return isinstance(error, UserError | OSError | ImportError) or _is_out_of_memory(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's words on a CPU
+    return isinstance(error, UserError | OSError | ImportError) or is_out_of_memory(error)
 
 
 def _report(message: str, code: int, with_traceback: bool) -> int:
