@@ -1,5 +1,7 @@
 """The errors that a user can cause and mend. Any other that reaches a command is a mistake of the program."""
 
+import errno
+import os
 import re
 
 # Escape sequences begin with one, two of them turn the direction of what follows, and a lone surrogate is no character.
@@ -49,3 +51,33 @@ class Diverged(UserError, ValueError):
 def how_to_install(extra: str) -> str:
     """What a message says to do about a package that an extra brings; no package index has lac."""
     return f'pip install ".[{extra}]" in a clone of lac'
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory or threads ran out, whatever error the libraries have made of it on its way."""
+    while error is not None:
+        number, text = getattr(error, "errno", None), str(error)
+        # Of a lock that another process has, EAGAIN comes with words of its own.
+        lacking = number == errno.ENOMEM or (number == errno.EAGAIN and os.strerror(errno.EAGAIN) in text)
+        if lacking or isinstance(error, MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(words in text for words in _NO_ROOM):
+            return True
+        error = error.__cause__
+    return False
+
+
+_NO_ROOM = (
+    "can't allocate memory",  # torch on a CPU
+    "out of memory",  # and on a GPU
+    "can't start new thread",  # Python
+    "bad allocation",  # matplotlib
+)
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether an error says nothing of the file that was read: there was no memory, or too many files were open.
+
+    A clip is left out for what is wrong with it, never for what a machine lacks at the moment.
+    """
+    return is_out_of_memory(error) or getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)

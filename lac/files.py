@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lac_kernels.cache import cache_folder, make_folder, sweep
 
-__all__ = ["LOCK", "atomic_path", "cache_folder", "left_behind", "locked", "make_folder", "write_json"]
+__all__ = [
+    "LOCK", "atomic_path", "cache_folder", "is_sealed", "left_behind", "locked", "make_folder", "sealed", "write_json",
+]  # fmt: skip
 
 try:
     import fcntl
@@ -22,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+_SEAL = "sha256"
 _log = logging.getLogger("lac")
 
 
@@ -47,12 +51,13 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
         FileNotFoundError: the block wrote nothing.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(left_behind(path))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(left_behind(path))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        temporary = Path(name)
+        os.close(handle)
         # mkstemp makes the file private (0600); the result should be as readable as any other new file.
         mask = os.umask(0)
         os.umask(mask)
@@ -68,8 +73,9 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
             raise
         raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
 
 
 def left_behind(path: Path) -> list[Path]:
@@ -90,22 +96,24 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder / LOCK
     # Not through a link: what lies at its end would be overwritten.
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o666), "r+", encoding="ascii", errors="replace") as file:
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags, 0o666), "rb+", buffering=0) as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 file.seek(0)
-                who = f"process {file.read(20) or '(unknown)'}"
+                who = f"process {file.read(20).decode('ascii', 'replace') or '(unknown)'}"
                 raise BlockingIOError(
                     error.errno, f"{who} is at work in this folder; wait for it", str(folder)
                 ) from error
             except OSError as error:
                 _log.warning("%s cannot be locked (%s): see that no other process writes there", folder, error)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode("ascii"))
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
         yield
 
 
@@ -121,6 +129,17 @@ def write_json(path: str | Path, obj: Any) -> None:
     text = json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sealed(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """`obj` for `write_json`, and with it the digest of what will stand there, so that damage is found."""
+    plain: dict[str, Any] = _plain(dict(obj))
+    return plain | {_SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+
+
+def is_sealed(obj: Mapping[str, Any]) -> bool:
+    """Whether what was read is what was `sealed`; also where no digest stands there, of which nothing is known."""
+    return _SEAL not in obj or obj == sealed({name: value for name, value in obj.items() if name != _SEAL})
 
 
 def _plain(obj: Any) -> Any:

@@ -195,11 +195,16 @@ def too_much(argv):
     "command", [too_much, raising(torch.OutOfMemoryError("CUDA out of memory.\nTried ...")), raising(MemoryError())]
 )
 def test_a_machine_that_is_too_small_is_told_with_the_remedy(command, capsys):
-    assert run(command, []) == 1
-    shown = capsys.readouterr().err
-    assert shown.startswith("error: out of memory (")
-    assert "train.batch" in shown
-    assert shown.count("\n") == 1
+    for name, words in {
+        "lac-train": "train.batch",
+        "lac-find": "shorter recordings",
+        "lac-align": "shorter clips",
+    }.items():
+        assert run(command, [], name=name) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("error: out of memory (")
+        assert words in shown
+        assert shown.count("\n") == 1
 
 
 def test_arguments_and_exit_codes(monkeypatch):

@@ -73,7 +73,10 @@ def test_a_run_ends_with_the_table_and_the_picture(root, tmp_path, capsys):
     [
         (lambda text: "", "lacks data.name, data.root, data.options and"),
         (lambda text: text.partition("train:")[0], "lacks train.steps, train.batch, train.teacher and 11 more"),
-        (lambda text: text.replace("  warmup: 3\n", ""), "lacks train.warmup, but that of a run holds every setting"),
+        (
+            lambda text: text.replace("  warmup: 3\n", ""),
+            "lacks train.warmup, but that of a run holds every setting: it has been cut",
+        ),
         (lambda text: text[: len(text) // 2], "config.yaml"),
         (lambda text: text.replace("warmup", "wormup"), "did you mean 'warmup'?"),
     ],

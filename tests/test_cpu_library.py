@@ -1,6 +1,7 @@
 """The compiled library in the cache: whole or built again, and loaded only from where nobody else can write."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -71,7 +72,7 @@ def test_built_once_then_loaded(folder):
     assert builds(folder) == 1
 
 
-@pytest.mark.promise("files")
+@pytest.mark.promise("faults")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -83,7 +84,7 @@ def test_built_once_then_loaded(folder):
     ids=["cut", "empty", "one byte short", "one bit"],
 )
 def test_a_damaged_library_is_built_again(folder, damage, caplog):
-    """A compiled engine that is not to the bit what the compiler wrote is built again, not loaded."""
+    """A compiled engine that is damaged in the cache is compiled again before it is used, and it is said."""
     assert again() is None
     (library,) = folder.glob("*.so")
     whole = library.read_bytes()
@@ -96,7 +97,9 @@ def test_a_damaged_library_is_built_again(folder, damage, caplog):
     assert builds(folder) == 2
 
 
+@pytest.mark.promise("faults")
 def test_a_cut_library_does_not_end_the_process(folder):
+    """A compiled engine that was cut short does not end the process that would load it."""
     assert again() is None
     (library,) = folder.glob("*.so")
     content = library.read_bytes()
@@ -129,7 +132,9 @@ def test_what_a_killed_compilation_left_is_swept(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.promise("faults")
 def test_killed_while_compiling(folder):
+    """A process that is killed while it compiles its engine leaves the next one to compile it."""
     compiler = Path(os.environ["CXX"])
     compiler.write_text(compiler.read_text().replace("cat ", "kill -9 $PPID; cat "))
     killed = subprocess.run([sys.executable, "-c", USE], env=environment(), capture_output=True, timeout=120)
@@ -139,7 +144,9 @@ def test_killed_while_compiling(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.promise("faults")
 def test_two_processes_compile_at_once(folder):
+    """Two processes that compile the engine at once do not disturb each other."""
     compiler = Path(os.environ["CXX"])
     compiler.write_text(compiler.read_text().replace("cat ", "sleep 1; cat "))
     command = [sys.executable, "-c", USE]
@@ -147,6 +154,74 @@ def test_two_processes_compile_at_once(folder):
     assert [process.communicate(timeout=120)[0] for process in both] == ["4.03\n"] * 2
     assert again() is None
     assert {path.suffix for path in folder.iterdir()} == {".so", ".sha256"}
+
+
+@pytest.mark.slow
+@pytest.mark.promise("faults")
+def test_one_byte_anywhere(folder, record_property):
+    """A compiled engine with a flipped bit or without its end, anywhere, is never loaded: it is compiled again."""
+    assert again() is None
+    (library,) = folder.glob("*.so")
+    whole, rng = library.read_bytes(), random.Random(0)
+    for k in range(100):
+        at = rng.randrange(len(whole))
+        end = whole[at + 1 :] if k % 2 else b""
+        library.unlink()
+        library.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + end)
+        assert again() is None
+        assert library.read_bytes() == whole
+        assert builds(folder) == k + 2
+    record_property("cases", 100)
+
+
+def compiler_that(does: str, folder: Path) -> Path:
+    compiler = folder.parent / "c++"
+    compiler.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\n{does}\n')
+    return compiler
+
+
+@pytest.mark.promise("faults")
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("echo no such language >&2; exit 1", "no such language"),
+        ("printf '\\377' >&2; exit 1", "failed; set CXX"),
+        ('echo rubbish > "$2"', "wrote no library"),
+        ('> "$2"', "wrote no library"),
+        ("exit 0", "wrote no library"),
+        ("kill -9 $$", "failed; set CXX"),
+    ],
+    ids=["fails", "speaks no UTF-8", "writes rubbish", "writes nothing", "does nothing", "is killed"],
+)
+def test_a_compiler_that_does_not_work(folder, does, words):
+    """A compiler that fails, or writes no library, is told with the remedy; nothing of it is kept."""
+    compiler = compiler_that(does, folder)
+    reason = again() or ""
+    assert words in reason
+    assert f"{compiler}" in reason
+    assert "set CXX to another compiler" in reason
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.promise("faults")
+def test_a_compiler_that_hangs(folder, monkeypatch):
+    """A compiler that does not end is ended, with all that it has started, and told with the remedy."""
+    monkeypatch.setattr(compiled, "PATIENCE", 0.2)
+    compiler_that(f"sleep 300 & echo $! > {folder.parent}/child; wait", folder)
+    assert "has not ended after 0.2 seconds; set CXX to another compiler" in (again() or "")
+    assert list(folder.iterdir()) == []
+    child = Path("/proc", (folder.parent / "child").read_text().strip(), "status")
+    assert not child.exists() or "zombie" in child.read_text()
+
+
+@pytest.mark.promise("faults")
+def test_without_a_compiler(folder):
+    """Without any compiler the loss and the alignment work by the slower engine, with a word on what to install."""
+    code = USE.replace("backend='cpu'", "backend='auto'")
+    nothing = environment(PATH="", CXX="", CC="")
+    done = subprocess.run([sys.executable, "-c", code], env=nothing, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "4.03\n"), done.stderr
+    assert "install g++ or clang++, or set CXX to one); using the slower eager engine" in done.stderr
 
 
 def refused(*words: str) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import lac
-from lac.errors import ConfigError, UsageError, UserError, how_to_install, printable
+from lac.errors import ConfigError, UsageError, UserError, how_to_install, is_out_of_memory, printable
 from lac.system import missing_package
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ class Command:
 
     def entry(self) -> NoReturn:
         """The command as the process: its arguments, its exit code."""
-        sys.exit(self.main())
+        as_process(self.main)
 
 
 # Options: one spelling, one meaning and the same words in every command
@@ -200,12 +203,40 @@ def config_of_run(arguments: argparse.Namespace) -> TrainConfig:
 # Errors
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end, by a signal other than that of Ctrl-C; `args[0]` is its number."""
+
+
+def as_process(main: Callable[[], int]) -> NoReturn:
+    """Exit with the code of `main`; SIGTERM and SIGHUP end it as Ctrl-C does, so that it tidies up."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise Terminated(number)
+
+    def unraisable(lost: Any) -> None:
+        """Python drops what is raised while it takes an object apart, a request to end too: it is made again."""
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            number = lost.exc_value.args[0] if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+            threading.Timer(0.05, signal.pthread_kill, [threading.main_thread().ident, number]).start()
+        else:
+            sys.__unraisablehook__(lost)
+
+    if hasattr(signal, "pthread_kill"):  # not on Windows
+        sys.unraisablehook = unraisable
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has one of them
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the other
+            signal.signal(number, end)
+    sys.exit(main())
+
+
 def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, *, name: str = "lac") -> int:
     """Call `command(arguments)` and return its exit code; turn every error into one line.
 
-    The code is 2 for `UsageError` and `ConfigError` (the command line or a setting), 130 for Ctrl-C, 1 for all
-    else: what a user can cause, and mistakes of the program, which the line calls internal. `--traceback` among the
-    arguments, or `LAC_TRACEBACK=1` in the environment, shows the traceback too; the flag is taken out before
+    The code is 2 for `UsageError` and `ConfigError` (the command line or a setting), 130 for Ctrl-C, 143 for SIGTERM, 1
+    for all else: what a user can cause, and mistakes of the program, which the line calls internal. `--traceback` among
+    the arguments, or `LAC_TRACEBACK=1` in the environment, shows the traceback too; the flag is taken out before
     `command` sees the arguments. argparse's own `SystemExit` (2 for usage, 0 for `--help`) becomes the returned
     code.
 
@@ -221,6 +252,8 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, 
         return command(arguments)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else EXIT_FAILURE if exit_.code else 0
+    except Terminated as error:
+        return _report(f"ended by {signal.Signals(error.args[0]).name}", 128 + error.args[0], with_traceback)
     except KeyboardInterrupt:
         return _report("interrupted", EXIT_INTERRUPT, with_traceback)
     except Exception as error:
@@ -229,22 +262,33 @@ def run(command: Callable[[list[str]], int], argv: Sequence[str] | None = None, 
         return _report(_message(error, name) + ("" if with_traceback else _hint(error)), EXIT_FAILURE, with_traceback)
 
 
+# What a command can do with less of.
+_FEWER = "take fewer or shorter clips, or fewer frames a second of videos (--set data.options.fps=10)"
+_LESS = {
+    "lac-train": "take fewer or shorter clips at a time (train.batch, augment.frames)",
+    "lac-find": "take shorter recordings, or fewer frames a second of videos (--set data.options.fps=10)",
+    "lac-bench": "take a smaller shape",
+}
+
+
 def _message(error: Exception, command: str) -> str:
+    if is_out_of_memory(error):
+        reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
+        return f"out of memory ({reason}); {_LESS.get(command, _FEWER)}"
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename is not None else ""
         return f"{error.strerror}{where}"
     text = str(error) or type(error).__name__
     if isinstance(error, ImportError) and (package := missing_package(error)) is not None:
         return f"{command} needs {package.name}, which is not installed: {how_to_install(package.extra)}"
-    if _is_out_of_memory(error):
-        reason = text.strip().partition("\n")[0]
-        return f"out of memory ({reason}); take fewer or shorter clips at a time (train.batch, augment.frames)"
     return text if _is_expected(error) else f"internal: {type(error).__name__}: {error}"
 
 
 def _hint(error: Exception) -> str:
     if isinstance(error, ImportError) and missing_package(error) is not None:
         return ""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return " (choose a folder that you may write to, and files that you may read; --traceback shows where)"
     if _is_expected(error):
         return " (--traceback shows where)"
     return " (this is a bug; run again with --traceback and report it)"
@@ -252,13 +296,7 @@ def _hint(error: Exception) -> str:
 
 def _is_expected(error: Exception) -> bool:
     """Whether an error is one that a user can cause, and not a mistake of the program."""
-    return isinstance(error, UserError | OSError | ImportError) or _is_out_of_memory(error)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's words on a CPU
+    return isinstance(error, UserError | OSError | ImportError) or is_out_of_memory(error)
 
 
 def _report(message: str, code: int, with_traceback: bool) -> int:

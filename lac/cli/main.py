@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lac.cli.common import Command, add_general, new_parser
+from lac.cli.common import Command, add_general, as_process, new_parser
 
 # The module and what the command is for, by the name below `lac`.
 COMMANDS = {
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """`lac` as the process."""
-    sys.exit(main())
+    as_process(main)
 
 
 if __name__ == "__main__":

@@ -129,10 +129,10 @@ def _show(result: Result) -> None:
 
 def _finished(folder: Path) -> str:
     """That a run is finished, and how to go on all the same; empty if it is not."""
-    from lac.data.reading import read_json
+    from lac.runs.report import read_metrics
 
     try:
-        step = read_json(folder / "metrics.json")["steps"]
+        step = read_metrics(folder)["steps"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     return f"finished at step {step}; to go on from its weights in a new run: lac-train --init {folder} ..."

@@ -16,6 +16,7 @@ import numpy as np
 
 from lac.data.telling import tell
 from lac.data.video import outline
+from lac.errors import is_of_machine
 
 FPS, SIZE = 10.0, 112  # the least
 MOST_FPS, LARGE = 30.0, 224
@@ -42,8 +43,9 @@ def choose(
     for video in videos if fps is None or size is None else ():
         try:
             found.append(outline(video, rate=rate))
-        except (ValueError, OSError):  # it is told when it is read
-            continue
+        except (ValueError, OSError) as error:  # it is told when it is read
+            if is_of_machine(error):
+                raise
     if not found:
         return ({"fps": FPS} if fps is None else {}) | ({"size": SIZE} if size is None else {})
     seconds, rates, sides = np.array([(one.seconds, one.rate, min(one.shape)) for one in found]).T

@@ -50,7 +50,7 @@ from lac.data.features import FrameFeatures, to_images
 from lac.data.labels import MOST, Numbering, read_phases
 from lac.data.reading import file_name, naming, read_json, read_npy, read_table
 from lac.data.video import RATE, read_numbered
-from lac.errors import ConfigError, DataError
+from lac.errors import ConfigError, DataError, is_of_machine
 from lac.model.backbone import PRETRAINED
 
 
@@ -198,6 +198,8 @@ def _read_all(
             try:
                 numbered = _with_times(name, files, how, network)
             except (ValueError, OSError) as error:
+                if is_of_machine(error):
+                    raise
                 left_out[name] = str(error)
                 continue
             clips[name] = numbered.clip
@@ -205,6 +207,8 @@ def _read_all(
                 if files.labels:
                     clips[name] = _labelled(numbered, files, numbering)
             except (ValueError, OSError) as error:
+                if is_of_machine(error):
+                    raise
                 unlabelled[name] = str(error)
     return clips, left_out, unlabelled
 

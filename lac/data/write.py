@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ def write_folder(
     split: Mapping[str, Sequence[str]] | None = None,
     label_names: Sequence[str] = (),
 ) -> None:
-    """Write clips as `features/NAME.npy` and `times/NAME.npy`, and beside them what else is known of them.
+    """Write clips as `features/NAME.npy` and `times/NAME.npy`, and beside them what else is known, all or nothing.
 
     `labels/NAME.npy` for the clips that have labels, with `label_names.json`; `clips.csv` where actions or persons are
     known; `split.json` where a split is given.
@@ -44,15 +47,33 @@ def write_folder(
     arrays = {f"features/{clip.name}.npy": clip.frames for clip in clips}
     arrays |= {f"times/{clip.name}.npy": clip.times for clip in clips}
     arrays |= {f"labels/{name}.npy": array for name, array in labels.items()}
-    for name, array in arrays.items():
-        with atomic_path(folder / name) as temporary:
-            np.save(temporary, array, allow_pickle=False)
-    if len(shown[0]) > 1:
-        write_csv(folder / "clips.csv", shown)
-    if labels:
-        write_json(folder / "label_names.json", list(label_names))
-    if split is not None:
-        write_json(folder / "split.json", {name: list(names) for name, names in split.items()})
+    with _beside(folder) as new:
+        for name, array in arrays.items():
+            with atomic_path(new / name) as temporary:
+                np.save(temporary, array, allow_pickle=False)
+        if len(shown[0]) > 1:
+            write_csv(new / "clips.csv", shown)
+        if labels:
+            write_json(new / "label_names.json", list(label_names))
+        if split is not None:
+            write_json(new / "split.json", {name: list(names) for name, names in split.items()})
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A new folder in an empty one: what is written there lies in `folder` itself once the block ends well, and nothing
+    else does. The features come last: without them a folder is no data set, whenever the process is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=folder, prefix=".writing."))
+    try:
+        yield new
+        for path in sorted(new.iterdir(), key=lambda path: path.name == "features"):
+            path.rename(folder / path.name)
+    except OSError as error:
+        named = str(error.filename or folder).replace(str(new), str(folder))
+        raise OSError(error.errno, error.strerror, named) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def check_empty(folder: Path) -> None:

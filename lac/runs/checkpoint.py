@@ -213,7 +213,7 @@ def _check_sizes(config: dict[str, Any], weights: dict[str, torch.Tensor], path:
     said = [(config["width"], config["input_dim"]), (config["embed_dim"], config["width"])]
     if said != sizes or config["layers"] != layers:
         raise CheckpointError(
-            f"{path} does not fit FrameEncoder{_written(version)}: its arguments ask for weights {said}, "
+            f"{path} does not fit FrameEncoder{_written_by(version)}: its arguments ask for weights {said}, "
             f"{config['layers']!r:.80} layers, and it holds {sizes}, {layers} layers"
         )
 
@@ -248,14 +248,8 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], path: Path
         module.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[1:2] or [str(error)]
-        raise CheckpointError(
-            f"{path} does not fit {type(module).__name__}{_written(version)}: {first[0].strip()}"
-        ) from error
-
-
-def _written(version: str | None) -> str:
-    """By which version a file was written, where that is another one."""
-    return "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
+        name = f"{type(module).__name__}{_written_by(version)}"
+        raise CheckpointError(f"{path} does not fit {name}: {first[0].strip()}") from error
 
 
 def save(state: State, folder: Path) -> None:
@@ -338,8 +332,9 @@ def _give(state: State, saved: dict[str, Any], path: Path) -> None:
         load_weights(state.teacher, saved["teacher"], path, saved["lac"])
     try:
         state.optimiser.load_state_dict(saved["optimiser"])
-    except ValueError as error:
-        raise CheckpointError(f"{path} does not fit the optimiser: {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # torch checks the numbers of groups alone
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{path} does not fit the optimiser{_written_by(saved['lac'])}: {reason}") from error
     state.step, state.init, state.history = operator.index(saved["step"]), saved["init"], saved["history"]
 
 
@@ -356,6 +351,11 @@ def begin_with(state: State, run: str | Path) -> None:
     if state.teacher is not None:
         state.teacher.load_state_dict(state.encoder.state_dict())
     state.init = str(run)
+
+
+def _written_by(version: str | None) -> str:
+    """Both versions, where a file is of another one."""
+    return "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
 
 
 def _version() -> str:

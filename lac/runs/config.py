@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -196,23 +198,25 @@ class TrainConfig:
         """The settings of a run folder: as `read`, but its `config.yaml` must hold every setting.
 
         Raises:
-            ConfigError: see `read`; also a setting that is missing, lest a default take its place unseen.
+            ConfigError: see `read`; also a setting that is missing, lest a default take its place unseen, or a file
+                that is not as the run wrote it.
             OSError: there is no such file.
         """
         path = Path(folder) / CONFIG
         mapping = _read_yaml(path)
+        writer = _check_seal(path)
         try:
             every = cls.from_mapping(mapping).to_mapping()
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
+            raise ConfigError(f"{path}{writer}: {error}") from error
         missing = [
             f"{part}.{name}" for part, names in every.items() for name in names if name not in mapping.get(part, {})
         ]
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise ConfigError(
-                f"{path} lacks {', '.join(missing[:3])}{more}, but that of a run holds every setting: it has been cut "
-                "or changed, or another version of lac wrote it; bring the file back"
+                f"{path}{writer} lacks {', '.join(missing[:3])}{more}, but that of a run holds every setting: "
+                + ("use that version, or train again" if writer else "it has been cut or changed; bring the file back")
             )
         config = cls.read(path, overrides)
         root = Path(config.data.root or "")
@@ -232,8 +236,14 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     def to_yaml(self) -> str:
-        """The text of `config.yaml`."""
+        """All settings, as `read` takes them."""
         return str(yaml.safe_dump(_plain(self.to_mapping()), sort_keys=False))
+
+    def to_sealed_yaml(self) -> str:
+        """The text of the `config.yaml` of a run: below a line with its digest, so that damage is found."""
+        text = self.to_yaml()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return f"# lac {_version()}, sha256:{digest}; take out this line if you change a setting\n{text}"
 
 
 @contextmanager
@@ -273,6 +283,31 @@ def _from_yaml(text: str) -> Any:
         raise
     except Exception as error:  # a number or a date that is none raises whatever Python does
         raise ConfigError(str(error) or type(error).__name__) from error
+
+
+def _check_seal(path: Path) -> str:
+    """The versions, in words, where another one of lac has written the settings of a run.
+
+    Raises:
+        ConfigError: they are not as they were written. Where no digest stands above them nothing is known of that.
+    """
+    seal, _, settings = path.read_bytes().partition(b"\n")
+    found = re.match(rb"# lac (\S+), sha256:([0-9a-f]{64})", seal)
+    if found is None:
+        return ""
+    if hashlib.sha256(settings).hexdigest() != found[2].decode():
+        raise ConfigError(
+            f"{path} is damaged, or has been changed: its digest does not fit; bring the file back, or take out its "
+            "first line if the change is yours"
+        )
+    version = found[1].decode("ascii", "replace")
+    return "" if version == _version() else f", written by lac {version} (this is lac {_version()}),"
+
+
+def _version() -> str:
+    import lac
+
+    return lac.__version__
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -43,19 +43,35 @@ def events(folder: Path, step: int) -> Iterator[Callable[[Mapping[str, float], i
 
     TensorBoard writes in a thread and raises what went wrong there at the next call. The thread's own
     traceback on the terminal would only say the same again, so it is left out.
+
+    Raises:
+        OSError: it could not write; the message names `folder`.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     before = threading.excepthook
     threading.excepthook = lambda arguments: None
-    writer = SummaryWriter(folder, purge_step=step or None)
+    with _naming(folder):
+        writer = SummaryWriter(folder, purge_step=step or None)
 
     def log(values: Mapping[str, float], step: int) -> None:
-        for tag, value in values.items():
-            writer.add_scalar(tag, value, step)
+        with _naming(folder):
+            for tag, value in values.items():
+                writer.add_scalar(tag, value, step)
 
     try:
         yield log
     finally:
-        writer.close()
         threading.excepthook = before
+        with _naming(folder):
+            writer.close()
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """TensorBoard's errors do not say what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.strerror}, while writing the numbers for TensorBoard"
+        raise OSError(error.errno, what, str(folder)) from error

@@ -36,7 +36,8 @@ def remains(folder: Path) -> set[Path]:
     if not config.exists():
         return temporary
     try:
-        own = TrainConfig.read(config).to_yaml() == config.read_text(encoding="utf-8")
+        settings = TrainConfig.read(config)
+        own = config.read_text(encoding="utf-8") in (settings.to_yaml(), settings.to_sealed_yaml())
         steps = [checkpoint.read_state(path)["step"] for path in states if path.exists()]
     except (ConfigError, CheckpointError):
         return set()

@@ -10,7 +10,7 @@ from typing import Any
 from lac.bounds import read_text
 from lac.data.reading import read_json
 from lac.errors import DataError
-from lac.files import atomic_path
+from lac.files import atomic_path, is_sealed
 from lac.runs.config import CONFIG
 from lac.runs.drawing import PLOTS
 from lac.runs.page import Media, Page, to_html
@@ -53,12 +53,10 @@ def write_page(folder: str | Path, judged: Mapping[str, Any] | None = None) -> P
         judged: as in `evaluation.json`, of the run on its own data: shown in place of the results of the run.
 
     Raises:
-        OSError, ValueError: there is no `metrics.json`, or the page cannot be written.
+        OSError, ValueError: there is no `metrics.json`, it is damaged, or the page cannot be written.
     """
     folder = Path(folder)
-    metrics = read_json(folder / METRICS)
-    if not isinstance(metrics, dict):
-        raise DataError(f"{folder / METRICS} is not as a run writes it: it holds no results by name")
+    metrics = read_metrics(folder)
     if judged is not None:
         metrics |= {key: judged[key] for key in _JUDGED if key in judged}
     settings = read_text(folder / CONFIG)
@@ -76,6 +74,19 @@ def write_page(folder: str | Path, judged: Mapping[str, Any] | None = None) -> P
     with atomic_path(folder / REPORT) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return folder / REPORT
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What `metrics.json` of a run folder holds.
+
+    Raises:
+        ValueError: it is damaged.
+        OSError: it cannot be read.
+    """
+    metrics = read_json(folder / METRICS)
+    if not isinstance(metrics, dict) or not is_sealed(metrics):
+        raise DataError(f"{folder / METRICS} is damaged; lac-train --resume {folder} writes it again")
+    return metrics
 
 
 def _medium(plots: Path, name: str, metrics: Mapping[str, Any]) -> Media | None:

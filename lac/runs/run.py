@@ -35,7 +35,7 @@ from lac.data.telling import tell
 from lac.data.video import RATE
 from lac.embed import embed_clips
 from lac.errors import CheckpointError, ConfigError
-from lac.files import atomic_path, locked, write_json
+from lac.files import atomic_path, locked, sealed, write_json
 from lac.model.encoder import FrameEncoder
 from lac.runs import checkpoint, processes
 from lac.runs.checkpoint import begin_with, restore, save, spread
@@ -47,7 +47,7 @@ from lac.runs.events import events, flat, tags
 from lac.runs.fit import Progress, fit, rehearse
 from lac.runs.folder import check_space, check_vacant, remains
 from lac.runs.processes import first
-from lac.runs.report import write_page
+from lac.runs.report import METRICS, write_page
 from lac.runs.sampling import Sampler
 from lac.runs.state import State, start
 from lac.runs.verdict import Known, verdict
@@ -171,7 +171,7 @@ def _new(folder: Path, config: TrainConfig) -> Iterator[None]:
         for path in remains(folder):
             path.unlink()
         with atomic_path(folder / CONFIG) as temporary:
-            temporary.write_text(config.to_yaml(), encoding="utf-8")
+            temporary.write_text(config.to_sealed_yaml(), encoding="utf-8")
         yield
 
 
@@ -243,7 +243,7 @@ def _judged(
         "seconds": {"training": seconds, "evaluation": evaluation},
         "seconds_cover_steps": state.step - first_step,
     }
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / METRICS, sealed(metrics))
     pictures = [folder / PLOTS / name for name in shown]
     return rows, not_evaluated, metrics, pictures, write_page(folder)
 

@@ -4,12 +4,14 @@ It is kept in the user's cache folder (cache.py) under a name made from the sour
 it is built once per machine and never used on another. Its digest lies beside it: a damaged library is built again.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
 from functools import cache
@@ -22,6 +24,7 @@ from lac_kernels.cpu.batch import Batch, layout
 
 FOLDER = Path(__file__).parent  # of the sources
 FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-pthread")
+PATIENCE = 600  # seconds that a compiler may take
 NATIVE = (("-march=native",), ("-mcpu=native",), ())  # some compilers know only one of them, or none
 
 _REMEDY = "LAC_CACHE to a folder of yours (chmod 700)"
@@ -76,6 +79,7 @@ def _compile(compiler: Path, to: Path) -> None:
         for native in NATIVE:
             code, errors = _call([str(compiler), *FLAGS, *native, str(FOLDER / "cpu.cpp"), "-o", temporary])
             if code == 0:
+                _try(compiler, temporary)
                 digest = _digest(Path(temporary))
                 os.chmod(temporary, 0o700)  # the linker made it by the umask
                 os.replace(temporary, to)
@@ -87,15 +91,40 @@ def _compile(compiler: Path, to: Path) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def _try(compiler: Path, library: str) -> None:
+    """Whether what the compiler wrote is a library at all; it stays loaded."""
+    try:
+        ctypes.CDLL(library)
+    except OSError as error:
+        raise _CannotBuild(f"{compiler} wrote no library ({error}); set CXX to another compiler") from error
+
+
 def _call(command: list[str]) -> tuple[int, str]:
-    """The compiler's exit code and what it had to say; a user who waits is told why."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    """The compiler's exit code and what it had to say; a user who waits is told why, and does not wait for ever."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, text=True, errors="replace", start_new_session=True) as process:
         try:
-            _, errors = process.communicate(timeout=3)
-        except subprocess.TimeoutExpired:
-            _log.warning("compiling the CPU engine with %s, once (up to a minute) ...", Path(command[0]).name)
-            _, errors = process.communicate()
+            try:
+                _, errors = process.communicate(timeout=3)
+            except subprocess.TimeoutExpired:
+                _log.warning("compiling the CPU engine with %s, once (up to a minute) ...", Path(command[0]).name)
+                _, errors = process.communicate(timeout=PATIENCE)
+        except BaseException as error:  # Ctrl-C too
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                reason = f"{command[0]} has not ended after {PATIENCE} seconds; set CXX to another compiler"
+                raise _CannotBuild(reason) from error
+            raise
     return process.returncode, errors
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a compiler and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # Windows
+            process.kill()
 
 
 def _digest(path: Path) -> str:

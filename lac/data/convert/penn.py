@@ -17,6 +17,7 @@ from lac.data.convert.penn_events import ACTIONS, phases
 from lac.data.convert.plain import Content, Item, LeftOut, Source, whole_numbers
 from lac.data.reading import read_npy
 from lac.data.video import IMAGES, natural
+from lac.errors import is_of_machine
 
 PHASE_LABELS = "penn_action_labels"
 
@@ -70,6 +71,8 @@ def _read_mat(path: Path) -> tuple[str, bool]:
     try:
         content = read_mat(path)
     except (ValueError, OSError) as error:
+        if is_of_machine(error):
+            raise
         raise LeftOut(".mat file cannot be read", str(error)) from None
     action, trained = content.get("action"), content.get("train")
     if not isinstance(action, str) or not isinstance(trained, np.ndarray) or len(trained) != 1:
@@ -86,6 +89,8 @@ def _load(folder: Path, label: Path | None, problem: LeftOut | None) -> Content:
     try:
         labels = whole_numbers(read_npy(label))
     except (ValueError, OSError) as error:
+        if is_of_machine(error):
+            raise
         raise LeftOut("phase labels cannot be read", str(error)) from None
     if len(labels) == 0:
         raise LeftOut("no phase labels", str(label))

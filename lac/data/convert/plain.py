@@ -17,7 +17,7 @@ import numpy as np
 from lac.bounds import open_file
 from lac.data.reading import file_name, read_json
 from lac.data.video import count_frames, frame_times
-from lac.errors import DataError, printable
+from lac.errors import DataError, is_of_machine, printable
 from lac.files import atomic_path, write_json
 
 REPORT = "conversion.json"
@@ -271,6 +271,8 @@ def _frames(clip: Content) -> int:
     except FileNotFoundError:
         raise LeftOut("video is missing", str(clip.video)) from None
     except (ValueError, OSError) as error:
+        if is_of_machine(error):
+            raise
         raise LeftOut("video cannot be read", str(error)) from None
     return count
 

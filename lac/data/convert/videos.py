@@ -10,7 +10,7 @@ import numpy as np
 from lac.data.convert.plain import Content, Item, LeftOut, Source
 from lac.data.labels import Numbering, Phases, read_phases
 from lac.data.video import IMAGES, count_frames, frame_times, natural
-from lac.errors import DataError
+from lac.errors import DataError, is_of_machine
 
 LABELS = "labels.csv"
 
@@ -83,6 +83,8 @@ def _load(path: Path, labels: tuple[Phases, Numbering] | None) -> Content:
     try:
         times = frame_times(path) if phases.unit == "time" else np.arange(len(images) or count_frames(path))
     except (ValueError, OSError) as error:
+        if is_of_machine(error):
+            raise
         raise LeftOut("video cannot be read", str(error)) from None
     try:
         return Content(video, phases.labels(times, np.arange(len(times)), numbering))
