@@ -179,8 +179,7 @@ class LACLoss(nn.Module):
     at all. Process 0 draws for all. `torch.compile` leaves such a loss to PyTorch, hence no fullgraph=True;
     `torch.vmap` is a RuntimeError. Keep groups on the CPU: the host reads them.
 
-    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock); with
-    `gather`, B is a group's.
+    Memory of the consensus part: about ten tensors of (B T1)^2 numbers ((2 B max(T1, T2))^2 without one clock).
 
     References: K. Oei et al., "Self-Supervised Contrastive Learning for Videos using Differentiable Local Alignment",
     2024; M. Chen et al., "Frame-wise Action Representations for Long Videos via Sequence Contrastive Learning", 2022;
@@ -246,9 +245,8 @@ class LACLoss(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"sequence_form={self.sequence_form!r}, negatives={self.negatives!r}, n_negatives={self.n_negatives}, "
-            f"n_others={self.n_others}, "
-            f"sequence_temperature={self.sequence_temperature}, frame_temperature={self.frame_temperature}, "
-            f"sigma={self.sigma:.4g}, "
+            f"n_others={self.n_others}, sequence_temperature={self.sequence_temperature}, "
+            f"frame_temperature={self.frame_temperature}, sigma={self.sigma:.4g}, "
             f"sequence_weight={self.sequence_weight}, frame_weight={self.frame_weight}, "
             f"consensus_weight={self.consensus_weight}, {self.consensus}, "
             f"reduction={self.reduction!r}, gather={self.gather}"
