@@ -104,9 +104,10 @@ def locked(folder: Path) -> Iterator[None]:
             except BlockingIOError as error:
                 file.seek(0)
                 who = f"process {file.read(20).decode('ascii', 'replace') or '(unknown)'}"
+                # Not by the error of the system, whose words are those of a lack of memory.
                 raise BlockingIOError(
                     error.errno, f"{who} is at work in this folder; wait for it", str(folder)
-                ) from error
+                ) from None
             except OSError as error:
                 _log.warning("%s cannot be locked (%s): see that no other process writes there", folder, error)
         try:

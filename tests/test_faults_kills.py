@@ -55,7 +55,7 @@ def ended_at_random(tmp_path: Path, kills: int, act: str, code: int) -> int:
     return done
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(tmp_path, kills, record_property):
     """A training that is killed at any moment goes on to the same weights and numbers, bit for bit."""
     record_property("cases", ended_at_random(tmp_path, kills, "KILL", -signal.SIGKILL))

@@ -121,6 +121,9 @@ class TrainSection:
                 raise ConfigError(f"train.{name} must be finite, got {getattr(self, name)}")
 
 
+_CUT = "it has been cut or changed, or an earlier state of this version wrote it; bring the file back, or train again"
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """All settings of a run; made by `from_mapping` or `read`, which fill in every default."""
@@ -216,7 +219,7 @@ class TrainConfig:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise ConfigError(
                 f"{path}{writer} lacks {', '.join(missing[:3])}{more}, but that of a run holds every setting: "
-                + ("use that version, or train again" if writer else "it has been cut or changed; bring the file back")
+                + ("use that version, or train again" if writer else _CUT)
             )
         config = cls.read(path, overrides)
         root = Path(config.data.root or "")
