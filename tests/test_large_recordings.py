@@ -124,14 +124,18 @@ def test_two_long_recordings_are_aligned(frames, tmp_path, record_property):
     """lac-align of two recordings of thousands of frames draws them in memory that the scores bound."""
     rng = np.random.default_rng(0)
     one = smooth(rng, frames)
-    np.save(tmp_path / "a.npy", one.astype(np.float32))
-    np.save(tmp_path / "b.npy", (one + 0.3 * rng.normal(size=one.shape)).astype(np.float32))
-    cost = run("align", "raw", tmp_path / "a.npy", tmp_path / "b.npy", "--out", tmp_path / "out")
+    other = one + 0.3 * rng.normal(size=one.shape)
+    costs = []
+    for count in (50, frames):  # two short ones take what is there whatever the length, but for pictures of few cells
+        for name, recording in (("a", one), ("b", other)):
+            np.save(tmp_path / f"{name}.npy", recording[:count].astype(np.float32))
+        costs.append(run("align", "raw", tmp_path / "a.npy", tmp_path / "b.npy", "--out", tmp_path / "out"))
     path = np.array(json.loads((tmp_path / "out" / "alignment.json").read_text())["path"])
     assert (path[:, 0] == path[:, 1]).mean() > 0.95
     assert len(path) > 0.9 * frames
-    assert cost["megabytes"] <= OF_ITS_OWN + ways._TENSORS * frames**2 * 4 / 2**20, cost
-    record_property("note", f"{frames} x {frames}: {cost['megabytes']:.0f} MB, {cost['seconds']:.0f} s")
+    (few, _), (many, seconds) = ((cost["megabytes"], cost["seconds"]) for cost in costs)
+    assert many - few <= 60 + ways._TENSORS * frames**2 * 4 / 2**20, costs
+    record_property("note", f"{frames} x {frames}: {many:.0f} MB, {seconds:.0f} s")
 
 
 def long_clip(name, frames):

@@ -321,3 +321,20 @@ def test_a_kernel_is_looked_up_once(monkeypatch):
         assert torch.equal(again, score)
         for x, y in zip(triton_module.gradient(torch.ones(3), p, saved, score.dtype, True), gradients, strict=True):
             assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_beyond_32_bits_are_refused(dtype):
+    """The slots of a row are found by offsets of 32 bits: a longer row would read and write elsewhere."""
+    for m, taken in ((1_000_000, True), (10_000_000, False)):
+        shape = Shape(1, 300, m, dtype, torch.device("cpu"), dual=False, cell=False)
+        form = form_of(shape, H100)
+        soft_plan(shape, form, H100, save=False, gaps=True)  # the score alone keeps no slots
+        if taken:
+            plan = soft_plan(shape, form, H100, save=True, gaps=True)
+            assert plan.layout.steps(m) * plan.layout.slot < 1 << 31
+        else:
+            with pytest.raises(
+                ValueError, match=r"takes gradients of up to about \d+ columns of such scores, got 1000"
+            ):
+                soft_plan(shape, form, H100, save=True, gaps=True)

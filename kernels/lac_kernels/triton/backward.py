@@ -86,9 +86,9 @@ def store_gradients(gradients, sums, kept, place, M, inside, follows, after, sca
 
 @triton.jit
 def loaded_slot(slots, t, start, n_kept, LAYOUT: tl.constexpr):
-    """The slot of step t, where `slots` is that of the start; of a step before the start something."""
+    """The slot of step t, of a step before the start something."""
     mask = slot_mask(t, n_kept, LAYOUT)
-    return get_slot(slots + tl.maximum(t - start, 0) * LAYOUT.slot, mask, LAYOUT)
+    return get_slot(slots + tl.maximum(t, start) * LAYOUT.slot, mask, LAYOUT)
 
 
 @triton.jit
@@ -186,9 +186,9 @@ def backward_group(
         start = (segments - 1 - i_segment) * segment
         end = tl.minimum(start + segment, steps)
         if LAYOUT.keep:
-            slots = kept_slots(head, i_strip, N, M, LAYOUT)  # there is one segment, from step 0
+            slots = kept_slots(head, i_strip, N, M, LAYOUT)
         else:
-            slots = scratch + (warp * segment).to(tl.int64) * LAYOUT.slot + lane
+            slots = scratch + (warp * segment - start) * LAYOUT.slot + lane
             replay(start, end, slots, group, pair, strip, i_strip, strips, room, m, N, M, LAYOUT)
         ready = enter(gate, ready, m - tl.maximum(end - hidden, 0), LAYOUT)
         loaded = loaded_back(pair, strip, link, slots, n_kept, start, end, LAYOUT)

@@ -210,12 +210,25 @@ def shortest_segment(layout: Layout, n: int, m: int, most: int) -> int:
     return min(segment, steps)
 
 
+def check_row(m: int, layouts: list[Layout]) -> None:
+    """Raises:
+    ValueError: rows of m columns are so long that the slots of one do not fit into offsets of 32 bits.
+    """
+    most = min((1 << 31) // layout.slot for layout in layouts)
+    if max(layout.steps(m) for layout in layouts) >= most:
+        raise ValueError(
+            f"the Triton engine takes gradients of up to about {most} columns of such scores, got {m}: swap the two "
+            "sequences, if the other is shorter, or take backend='eager'"
+        )
+
+
 def soft_plan(shape: Shape, form: Form, limits: Limits, *, save: bool, gaps: bool) -> Plan:
     b, n, m, *_ = shape
     form = form if save else form._replace(keep=False)
     modes = (SCALED, EXTENDED) if shape.mode == SCALED.value else (EXTENDED,)
     layouts = [layout_of(shape, mode.value, form, limits, gaps=gaps) for mode in modes]
     if save:
+        check_row(m, layouts)
         words = saved_words(shape, form, limits)
     else:
         words = max(layout.saved_words(n, m, layout.steps(m)) for layout in layouts)

@@ -57,10 +57,7 @@ def forward_steps(
     state, results, loaded, start, end, pair, strip, link, slots, n_kept, choices, M,
     RESULTS: tl.constexpr, SLOTS: tl.constexpr, LAYOUT: tl.constexpr,
 ):  # fmt: skip
-    """The steps from start to end. RESULTS: they are gathered, and edges handed on; SLOTS: they are kept.
-
-    `slots` is where step `start` is kept: counted from step 0, the words of a long row would not fit into 32 bits.
-    """
+    """The steps from start to end. RESULTS: they are gathered, and edges handed on; SLOTS: they are kept."""
     U: tl.constexpr = LAYOUT.ahead
     delay = delay_of(LAYOUT)
     for first in range(start, end, U):
@@ -83,7 +80,7 @@ def forward_steps(
                 )
             if SLOTS:
                 mask = slot_mask(first + u, n_kept, LAYOUT)
-                put_slot(slots + (first + u - start) * LAYOUT.slot, state, terms, mask, LAYOUT)
+                put_slot(slots + (first + u) * LAYOUT.slot, state, terms, mask, LAYOUT)
         loaded = ahead
     return state, results, loaded
 
@@ -129,9 +126,8 @@ def forward_group(
             if (start > 0) & (start % segment == 0):
                 put_state(state_at(head, group, start, segment, N, M, LAYOUT), state, LAYOUT)
         ready = enter(gate, ready, tl.minimum(end + LAYOUT.ahead, m), LAYOUT)
-        own = slots + tl.cast(start, tl.int64) * LAYOUT.slot
         state, results, loaded = forward_steps(
-            state, results, loaded, start, end, pair, strip, link, own, n_kept, choices, M, True, LAYOUT.keep, LAYOUT
+            state, results, loaded, start, end, pair, strip, link, slots, n_kept, choices, M, True, LAYOUT.keep, LAYOUT
         )
         leave(gate, end - (LAYOUT.lanes - 1) - last * LAYOUT.lag, LAYOUT)
     return end_strip(results, row, LAYOUT)
