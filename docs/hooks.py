@@ -17,7 +17,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "kernels/README.md": "kernels.md"}  # file: page
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "kernels/README.md": "kernels.md",
+    "SECURITY.md": "security.md",
+}  # file: page
 PAGES |= {
     f"examples/{path.name}": f"examples/{path.stem}.md"
     for path in (ROOT / "examples").iterdir()

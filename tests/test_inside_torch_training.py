@@ -145,6 +145,7 @@ def test_nothing_waits_for_the_device(name, unreadable):
 
 @pytest.mark.parametrize("read", [lambda x: x.item(), lambda x: bool(x), lambda x: x[x > 0], lambda x: x.nonzero()])
 def test_a_read_would_be_found(read):
+    """What reads a value on the host is found by the test of that: a tensor made a number, a truth, a shape."""
     with pytest.raises(AssertionError), NoReading():
         read(torch.ones(1))
 
