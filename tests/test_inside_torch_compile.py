@@ -90,7 +90,7 @@ def test_a_compiled_step_of_training_is_the_eager_one(name, record_property):
 def test_a_step_compiled_for_any_shape_is_the_eager_one(name, record_property):
     """torch.compile(dynamic=True) of a training step: value and gradients of eager at every shape."""
     needs_compiler()
-    # Of a consensus of any shape inductor makes code for very long: it is traced, forward and backward, and run as it is.
+    # For a consensus of any shape inductor makes code for very long: it is traced, with its gradient, and run as it is.
     backend = "aot_eager" if "groups" in name else "inductor"
     tried(name, True, 100, record_property, backend)
     record_property("note", f"{name}: {backend}" if backend != "inductor" else "inductor")
