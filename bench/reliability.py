@@ -2,6 +2,7 @@
 
     python -m bench.reliability torch          # one part, with its long cases
     python -m bench.reliability all
+    python -m bench.reliability torch -k any_shape     # those of its tests whose names have the words, as pytest takes them
 
 A part is the tests that are marked `promise("PART")`. The first line of a test's docstring is the promise; its
 parametrised cases count as cases. A test may say more of itself by pytest's `record_property`: "cases", how many it
@@ -113,18 +114,18 @@ def _test(nodeid: str) -> str:
     return nodeid.partition("[")[0]
 
 
-def tried(part: str) -> list[Promise]:
-    """Run the tests of a part, the slow ones too."""
+def tried(part: str, words: str = "") -> list[Promise]:
+    """Run the tests of a part, the slow ones too, or those whose names have the words."""
     watching = Watching(part)
-    pytest.main(["-q", "-m", "", "-p", "no:cacheprovider", str(ROOT / "tests")], plugins=[watching])
+    pytest.main(["-q", "-m", "", "-k", words, "-p", "no:cacheprovider", str(ROOT / "tests")], plugins=[watching])
     return list(watching.promises.values())
 
 
-def write(rows: Iterable[Row]) -> None:
-    """The rows in the place of those of the same part and promise; of promises that are no more, none."""
+def write(rows: Iterable[Row], *, whole: bool) -> None:
+    """The rows in the place of those of the same part, if it was tried as a whole, or else of the same tests."""
     new = list(rows)
-    parts = {row["part"] for row in new}
-    kept = [row for row in read(ROWS) if row["part"] not in parts]
+    parts, tests = {row["part"] for row in new}, {row["test"] for row in new}
+    kept = [row for row in read(ROWS) if row["test"] not in tests and not (whole and row["part"] in parts)]
     with atomic_path(ROWS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
@@ -134,17 +135,19 @@ def write(rows: Iterable[Row]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=(*PARTS, "all"))
-    chosen = parser.parse_args().part
-    parts = PARTS if chosen == "all" else (chosen,)
+    parser.add_argument("-k", dest="words", default="", help="only tests with these words in their names")
+    arguments = parser.parse_args()
+    parts = PARTS if arguments.part == "all" else (arguments.part,)
     broken = 0
     for part in parts:
         about = context(torch.device("cpu"), command_line("reliability"))  # before anything has changed
-        promises = tried(part)
+        promises = tried(part, arguments.words)
         for promise in promises:
             if promise.broken or not promise.cases + promise.skipped:
                 broken += 1
                 print(f"broken: {promise.test}: {promise.text}")
-        write([{**promise.row(), **about} for promise in promises if promise.cases and not promise.broken])
+        rows = [{**promise.row(), **about} for promise in promises if promise.cases and not promise.broken]
+        write(rows, whole=not arguments.words)
     return int(broken > 0)
 
 

@@ -18,5 +18,6 @@ def promises(part: str) -> str:
         lines.append(f"| {row['promise'].rstrip('.')}{note} | {cases} | {worst} |")
     one = rows[0]
     made = ", ".join(sorted({row["commit"] for row in rows}))
+    commands = ", ".join(f"`{command}`" for command in sorted({row["command"] for row in rows}))
     about = f"{one['device']}, torch {one['torch']}, lac {one['lac']}, Python {one['python']}, commit {made}."
-    return "\n".join([*lines, "", f"{about} Rows: bench/results/{ROWS.name}; command: `{one['command']}`."])
+    return "\n".join([*lines, "", f"{about} Rows: bench/results/{ROWS.name}; commands: {commands}."])

@@ -18,14 +18,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
     pytest.mark.filterwarnings("ignore::FutureWarning:torch"),
 ]
-LIMIT = 2e-4  # of the value and of each gradient, relative to its largest number: float32 in another order
 FEATURES = 6
 
 
-def training_step(name: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
+def training_step(name: str, dtype: torch.dtype = torch.float32) -> tuple[Callable[..., Tensor], list[Tensor]]:
     """Frames to the loss by an encoder, and all that is learned."""
     torch.manual_seed(0)
     encoder, loss = FrameEncoder(FEATURES, embed_dim=8, width=8, heads=2, layers=1), WAYS[name].loss(8)
+    encoder, loss = encoder.to(dtype), loss.to(dtype)
 
     def step(frames1: Tensor, frames2: Tensor, given: dict[str, Any]) -> Tensor:
         z1 = encoder(frames1, times=given.get("times1"), lengths=given["lengths1"])
@@ -44,17 +44,27 @@ def inputs(name: str, shape: tuple[int, int, int], seed: int) -> tuple[Tensor, T
     return frames1, frames2, given
 
 
-def worst_error(name: str, compiled: Callable[..., Tensor], step: Callable[..., Tensor], learned: list[Tensor],
-                shape: tuple[int, int, int], seed: int) -> float:  # fmt: skip
-    """Of a step, compiled against eager."""
-    found = []
-    for run in (step, compiled):
-        torch.manual_seed(seed)  # thirds of the consensus are drawn
-        value = run(*inputs(name, shape, seed))
-        found.append((value, *torch.autograd.grad(value, learned, allow_unused=True)))
-    exact, result = found
-    assert [x is None for x in exact] == [x is None for x in result]
-    return max(relative_error(x, y, 1e-2) for x, y in zip(result, exact, strict=True) if y is not None)
+def result(
+    step: Callable[..., Tensor], learned: list[Tensor], given: tuple[Any, ...], seed: int
+) -> list[Tensor | None]:
+    """The value of a step, and its gradients."""
+    torch.manual_seed(seed)  # thirds of the consensus are drawn
+    value = step(*given)
+    return [value, *torch.autograd.grad(value, learned, allow_unused=True)]
+
+
+def error(found: list[Tensor | None], exact: list[Tensor | None]) -> float:
+    """The largest, as a share of the largest number of the value or gradient."""
+    assert [x is None for x in found] == [x is None for x in exact]
+    return max(relative_error(x, y, 1e-2) for x, y in zip(found, exact, strict=True) if x is not None and y is not None)
+
+
+def in_float64(given: Any) -> Any:
+    if isinstance(given, Tensor):
+        return given.double() if given.is_floating_point() else given
+    if isinstance(given, dict):
+        return {name: in_float64(value) for name, value in given.items()}
+    return given
 
 
 def needs_compiler() -> None:
@@ -62,19 +72,26 @@ def needs_compiler() -> None:
         pytest.skip("torch's inductor needs a C++ compiler on the CPU, and there is none here")
 
 
-def tried(name: str, dynamic: bool, count: int, record: Callable[[str, object], None], backend: str) -> None:
+def tried(name: str, dynamic: bool, count: int, record: Callable[[str, object], None]) -> None:
     torch._dynamo.reset()
     step, learned = training_step(name)
-    compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, backend=backend)
+    compiled = torch.compile(step, fullgraph=True, dynamic=dynamic)
     g = torch.Generator().manual_seed(1)
     shapes = [(5, 7, 9)] * count
     if dynamic:
         shapes = [tuple(int(torch.randint(2, 12, (), generator=g)) for _ in range(3)) for _ in range(count)]
-    worst = max(worst_error(name, compiled, step, learned, shape, seed) for seed, shape in enumerate(shapes))
+    in_double, learned_in_double = training_step(name, torch.float64)
+    worst = limit = 0.0
+    for seed, shape in enumerate(shapes):
+        given = inputs(name, shape, seed)
+        exact = result(in_double, learned_in_double, tuple(map(in_float64, given)), seed)
+        worst = max(worst, error(result(compiled, learned, given, seed), exact))
+        limit = max(limit, error(result(step, learned, given, seed), exact))
+    limit = 3 * limit + 1e-5  # float32 in another order: against float64 no worse than eager, in all
     record("cases", count)
     record("worst", worst)
-    record("limit", LIMIT)
-    assert worst <= LIMIT
+    record("limit", limit)
+    assert worst <= limit
 
 
 @pytest.mark.slow
@@ -82,18 +99,15 @@ def tried(name: str, dynamic: bool, count: int, record: Callable[[str, object], 
 def test_a_compiled_step_of_training_is_the_eager_one(name, record_property):
     """torch.compile of a training step, encoder and loss: value and gradients of eager, no graph break."""
     needs_compiler()
-    tried(name, False, 100, record_property, "inductor")
+    tried(name, False, 100, record_property)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", [name for name in WAYS if "groups" not in name])
 def test_a_step_compiled_for_any_shape_is_the_eager_one(name, record_property):
-    """torch.compile(dynamic=True) of a training step: value and gradients of eager at every shape."""
+    """torch.compile(dynamic=True) of a step without a consensus: value and gradients of eager at every shape."""
     needs_compiler()
-    # For a consensus of any shape inductor makes code for very long: it is traced, with its gradient, and run as it is.
-    backend = "aot_eager" if "groups" in name else "inductor"
-    tried(name, True, 100, record_property, backend)
-    record_property("note", f"{name}: {backend}" if backend != "inductor" else "inductor")
+    tried(name, True, 100, record_property)
 
 
 @pytest.mark.parametrize("with_times", [False, True])
