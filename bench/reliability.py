@@ -2,7 +2,7 @@
 
     python -m bench.reliability torch          # one part, with its long cases
     python -m bench.reliability all
-    python -m bench.reliability torch -k any_shape     # those of its tests whose names have the words, as pytest takes them
+    python -m bench.reliability torch -k any_shape     # those of its tests with such names, as pytest takes them
 
 A part is the tests that are marked `promise("PART")`. The first line of a test's docstring is the promise; its
 parametrised cases count as cases. A test may say more of itself by pytest's `record_property`: "cases", how many it
