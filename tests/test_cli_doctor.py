@@ -53,7 +53,7 @@ def test_what_works_is_ok(capsys, tmp_path):
     assert lines["lac"] == lac.__version__
     for package in ("torch", "numpy", *(one.name for one in PACKAGES)):
         version = package_version(package)
-        assert lines[package] == version if version else lines[package].startswith("not installed; for ")
+        assert lines[package].startswith(version) if version else lines[package].startswith("not installed; for ")
     assert {package.extra for package in PACKAGES} == set(EXTRAS)
     assert not list(tmp_path.glob("tmp*"))
 

@@ -1,6 +1,5 @@
 """Names, links and what a terminal or a spreadsheet makes of text, from anybody: nothing leads out of its folder."""
 
-import csv
 import json
 import os
 import socket
@@ -76,7 +75,7 @@ def test_names_within_files_do_not_lead_out(place, tmp_path, record_property):
                 (root / place).write_text(json.dumps({"train": ["a"], "val": [name]}))
             else:
                 with (root / place).open("w", newline="", encoding="utf-8", errors="surrogatepass") as file:
-                    csv.writer(file).writerows([["name", "action"], ["a", "x"], ["b", "x"], [name, "x"]])
+                    file.write(f"name,action\r\na,x\r\nb,x\r\n{quoted(name)},x\r\n")
             with pytest.raises(ValueError, match=place):
                 lac.data.load("folder", root)
             continue
@@ -91,13 +90,18 @@ def test_names_within_files_do_not_lead_out(place, tmp_path, record_property):
     record_property("cases", len(names))
 
 
+def quoted(name: str) -> str:
+    """A cell of a table; the writer of Python 3.10 takes no NUL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def make_source(root: Path, place: str, name: str) -> None:
     """A data set to convert whose only clip has that name, or lies there."""
     import pickle
 
     if place == "labels.csv":
         with (root / place).open("w", newline="", encoding="utf-8", errors="surrogatepass") as file:
-            csv.writer(file).writerows([["video", "time", "label"], [name, "0", "go"]])
+            file.write(f"video,time,label\r\n{quoted(name)},0,go\r\n")
     elif place == "frames of LAV":  # the system has no such names, but for what a terminal obeys
         for split in ("train", "val"):
             (root / split).mkdir()
