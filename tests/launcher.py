@@ -133,6 +133,7 @@ def _wait(child: int, request: dict[str, Any], began: float) -> int:
 
 def _become(request: dict[str, Any], began: float) -> None:
     """What the child does before it is the command."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind `&` ignores it
     folder = Path(request["folder"])
     log = os.open(folder / "events", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number, name in ((0, os.devnull), (1, folder / "out"), (2, folder / "err")):

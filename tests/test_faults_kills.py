@@ -40,6 +40,7 @@ def ended_at_random(tmp_path: Path, kills: int, act: str, code: int) -> int:
     while done < kills:
         run, cache = tmp_path / f"run{place}", new_cache(tmp_path / f"cache{place}")
         place += 1
+        assert place <= 2 * kills, f"only {done} of {place} runs have been ended"
         for moment in moments(rng, 6 * kills)[done : min(done + 3, kills)]:
             ended = train(run, cache, act=act, **moment)
             assert "Traceback" not in ended.err, (moment, ended.err)
