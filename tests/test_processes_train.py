@@ -202,6 +202,7 @@ def test_files_and_lines_are_written_once(alone, two):
     assert said.count("run folder") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.promise("processes")
 def test_a_process_that_is_killed_costs_the_steps_since_the_last_checkpoint(root, two, folder):
     """Where a process is killed torchrun starts all again, and the run ends with the same bits."""

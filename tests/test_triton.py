@@ -193,7 +193,7 @@ p = random_problem(5, 1, 5, 6, gaps="scalar")._replace(
     gap_extend=torch.ones(1, 1, 1) / 2, lengths1=torch.tensor([4]).int(), lengths2=torch.tensor([6]).int())
 few = dict(lanes=4, most_rows=1, most_warps=2)  # two strips
 for limits in (Limits(), Limits(**few, kept=0), Limits(**few, waits=True)):
-    for temperature in (1.0, 0.003):
+    for temperature in (1.0, 0.003) if limits == Limits() else (1.0,):  # the second by extended numbers
         q = p._replace(temperature=torch.tensor(temperature))
         score, saved = engine.forward(q, True, limits)
         found = engine.gradient(torch.ones(1), q, saved, torch.float32, True, limits)
