@@ -55,7 +55,7 @@ def check_metadata(text: str) -> None:
 def check_sdist(path: Path) -> None:
     with tarfile.open(path) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
-    top = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "mkdocs.yml"}
+    top = {"README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "pyproject.toml", "mkdocs.yml"}
     expected = top | {name for name in tracked() if name.startswith(PARTS)}
     same(path.name, names - {"PKG-INFO", ".gitignore"}, expected)
 
