@@ -83,6 +83,7 @@ def work(argv):
     time.sleep(30)
     return 0
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind & ignores it
 common.as_process(lambda: common.run(work, []))
 """
 
