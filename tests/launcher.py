@@ -64,8 +64,7 @@ class Launcher:
             command: as `lac.cli.main` knows it.
             argv: its arguments.
             more: `watch`: the folders; `act`: what happens ("KILL", "INT", "TERM": a signal; "fill": the disk of the
-                first watched folder is full; "limit": no file can grow; "memory": no room beyond what is used but
-                `room` bytes); `at`: at which event, from 1, or `after`: how many seconds, neither: at the start;
+                first watched folder is full; "limit": no file can grow); `at`: at which event, from 1, or `after`: how many seconds, neither: at the start;
                 `variables`: of the environment; `uid`: of the user; `patch`: seconds that the clock is off from there
                 on.
         """
@@ -170,10 +169,6 @@ def _happen(act: str, request: dict[str, Any]) -> None:
         fill(Path(request["watch"][0]))
     elif act == "limit":
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    elif act == "memory":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + request["room"]
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     elif act == "clock":
         real, off = time.time, request["patch"]
         time.time = lambda: real() + off

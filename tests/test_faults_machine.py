@@ -1,4 +1,4 @@
-"""What a machine does not give: room in memory, folders that can be written, a clock that goes on, a folder of one's
+"""What a machine does not give: folders that can be written, a clock that goes on, a folder of one's
 own."""
 
 import os
@@ -120,36 +120,6 @@ def test_a_process_of_its_own_without_a_home(tmp_path, home):
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     assert broken(tmp_path / "out") == []
-
-
-# Memory
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("times", [12])
-def test_memory_that_runs_out(tmp_path, times, record_property):
-    """A training that runs out of memory says in a line what to take less of, and goes on where there is more."""
-    rng, done, k = random.Random(times), 0, 0
-    count = len(straight()[2].events)
-    run, cache = tmp_path / "run", new_cache(tmp_path / "cache")
-    while done < times:
-        k += 1
-        assert k < 4 * times
-        room, at = rng.choice([0, 1, 4, 16]) << 20, rng.randrange(1, count)
-        ended = train(run, cache, act="memory", room=room, at=at)
-        assert ended.code in (0, 1), (room, at, ended)
-        if ended.code:
-            done += 1
-            assert fails(ended, "out of memory", "take fewer or shorter clips"), (room, at)
-        assert broken(run) + left(run) + left(cache) == []
-        if ended.code == 0 or done % 4 == 0:
-            ended = train(run, cache)
-            assert ended.code == 0, ended.err
-            assert same(run)
-            shutil.rmtree(run)
-            shutil.rmtree(cache)
-            new_cache(cache)
-    record_property("cases", times)
 
 
 # The clock
