@@ -64,9 +64,9 @@ class Launcher:
             command: as `lac.cli.main` knows it.
             argv: its arguments.
             more: `watch`: the folders; `act`: what happens ("KILL", "INT", "TERM": a signal; "fill": the disk of the
-                first watched folder is full; "limit": no file can grow); `at`: at which event, from 1, or `after`: how many seconds, neither: at the start;
-                `variables`: of the environment; `uid`: of the user; `patch`: seconds that the clock is off from there
-                on.
+                first watched folder is full; "limit": no file can grow; "clock": it jumps); `at`: at which event, from
+                1, or `after`: how many seconds, neither: at the start; `variables`: of the environment; `uid`: of the
+                user; `patch`: seconds that the clock is off from there on.
         """
         request = {"command": command, "argv": list(map(str, argv)), "folder": str(self._folder)} | more
         assert self._process.stdin is not None
