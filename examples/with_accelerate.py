@@ -6,6 +6,7 @@ pair with those of all processes.
 """
 
 import argparse
+import gc
 
 import torch
 from accelerate import Accelerator
@@ -71,3 +72,4 @@ if __name__ == "__main__":
     parser.add_argument("--cpu", action="store_true", help="even where there is a GPU")
     options = parser.parse_args()
     main(options.steps, cpu=options.cpu)
+    gc.collect()  # ends gloo's threads: where they outlive Python's end, the process aborts
