@@ -16,7 +16,8 @@ from typing import Any
 from lac_kernels.cache import cache_folder, make_folder, sweep
 
 __all__ = [
-    "LOCK", "atomic_path", "cache_folder", "is_sealed", "left_behind", "locked", "make_folder", "sealed", "write_json",
+    "LOCK", "atomic_path", "cache_folder", "is_sealed", "left_behind", "locked", "make_folder", "sealed",
+    "while_writing", "write_json",
 ]  # fmt: skip
 
 try:
@@ -27,6 +28,17 @@ except ImportError:  # Windows
 LOCK = ".lock"
 _SEAL = "sha256"
 _log = logging.getLogger("lac")
+
+
+@contextlib.contextmanager
+def while_writing(path: Path, what: str = "") -> Iterator[None]:
+    """An error of the system in the block names `path`, and in words what was written there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}, while writing{what}", str(path)) from error
 
 
 @contextlib.contextmanager
@@ -53,25 +65,22 @@ def atomic_path(path: str | Path, *, keep: Path | None = None) -> Iterator[Path]
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(left_behind(path))
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        temporary = Path(name)
-        os.close(handle)
-        # mkstemp makes the file private (0600); the result should be as readable as any other new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
+        with while_writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(left_behind(path))
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+            temporary = Path(name)
+            os.close(handle)
+            # mkstemp makes the file private (0600); the result should be as readable as any other new file.
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            if keep is not None and path.exists():
+                os.replace(path, keep)
+            os.replace(temporary, path)
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -110,11 +119,9 @@ def locked(folder: Path) -> Iterator[None]:
                 ) from None
             except OSError as error:
                 _log.warning("%s cannot be locked (%s): see that no other process writes there", folder, error)
-        try:
+        with while_writing(path):
             file.truncate(0)
             file.write(str(os.getpid()).encode("ascii"))
-        except OSError as error:
-            raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
         yield
 
 

@@ -24,7 +24,7 @@ def count() -> int:
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank()
+    return dist.get_rank() if count() > 1 else 0
 
 
 # The default group, and what its processes talk by on the host. Not kept alive: their threads have to end with them.
@@ -55,6 +55,8 @@ def untraced(call: F) -> F:
 @untraced
 def summed(x: Tensor) -> Tensor:
     """The sum over all processes, without a gradient."""
+    if count() == 1:
+        return x.detach()
     total = x.detach().clone()
     dist.all_reduce(total)
     return total

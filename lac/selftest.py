@@ -22,7 +22,7 @@ from torch import Tensor
 import lac
 from lac.errors import how_to_install
 from lac.functional import smith_waterman
-from lac.measure.errors import relative_error
+from lac.measure.errors import allowed, relative_error
 from lac_kernels import cpu, engines
 from lac_kernels.cache import cache_folder, make_folder, others_can_write
 
@@ -144,20 +144,18 @@ def check_backend(backend: str, device: torch.device) -> tuple[bool, str]:
     exact = _exact("eager" if backend == "reference" else "reference")
     worst, limit, name = 0.0, 1.0, ""
     for what, result in gradients(backend, device, torch.float32).items():
-        error, allowed = relative_error(result.cpu(), exact[what]), allowed_error(what, exact["value"])
-        if not error / allowed <= worst / limit:
-            worst, limit, name = error, allowed, what
+        error, most = relative_error(result.cpu(), exact[what]), allowed_error(what, exact["value"])
+        if not error / most <= worst / limit:
+            worst, limit, name = error, most, what
     return worst <= limit, f"worst error {worst:.1e} ({name}) of {limit:.1e} allowed"
 
 
 def allowed_error(what: str, value: Tensor) -> float:
-    """As `lac.measure.gate.errors`: rounding of N + M additions, in a probability times the value; a gradient by a gap
-    or by the temperature is a sum along an alignment of such probabilities."""
-    eps = torch.finfo(torch.float32).eps
-    rounding = 2 * math.sqrt(N + M) * eps
+    """As `lac.measure.errors.allowed`; a gradient by a gap or by the temperature is a sum of such probabilities along
+    an alignment."""
+    score, posterior = allowed(N + M, float(value.abs().max().clamp(min=1)), torch.float32, torch.float32)
     if what == "value":
-        return rounding
-    posterior = float(value.abs().max().clamp(min=1)) * rounding + eps
+        return score
     return posterior if what == "posterior" else posterior * math.sqrt(N + M)
 
 

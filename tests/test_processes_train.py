@@ -158,6 +158,14 @@ def apart(one, other):
     return max(most, *(float(np.abs(np.subtract(logged[name], its_logged[name])).max()) for name in logged))
 
 
+def check_same(one, other, record_property):
+    """Whether two runs have ended alike, up to rounding; the difference is recorded."""
+    worst = apart(one, other)
+    record_property("worst", worst)
+    record_property("limit", LIMIT)
+    assert worst < LIMIT
+
+
 def same_bits(one, other):
     mine, its = weights(one), weights(other)
     return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
@@ -178,10 +186,7 @@ def results(folder):
 def test_two_processes_train_as_one(alone, two, record_property):
     """lac-train in two processes ends with the weights, the history and the results of one."""
     folder, _ = two
-    worst = apart(alone, folder)
-    record_property("worst", worst)
-    record_property("limit", LIMIT)
-    assert worst < LIMIT
+    check_same(alone, folder, record_property)
     np.testing.assert_allclose(results(folder), results(alone), atol=0.05)  # a frame of 46 may change sides
     environments = [json.loads((run / "metrics.json").read_text())["environment"] for run in (alone, folder)]
     assert [environment["processes"] for environment in environments] == [1, 2]
@@ -273,10 +278,7 @@ def test_many_processes_with_groups_train_as_one(count, form, folder, record_pro
     assert max(state(alone)["history"]["consensus"]) > 0.1
     code, _, errors = torchrun(count, *arguments, "--out", "many", folder=folder)
     assert (code, errors) == (0, [])
-    worst = apart(alone, folder / "many")
-    record_property("worst", worst)
-    record_property("limit", LIMIT)
-    assert worst < LIMIT
+    check_same(alone, folder / "many", record_property)
 
 
 @pytest.mark.promise("processes")
@@ -303,10 +305,7 @@ def test_a_run_goes_on_with_another_number_of_processes(root, alone, counts, fol
     assert not any(name.startswith("module.") for part in ("encoder", "loss") for name in saved[part])
     code, _, errors = torchrun(then, "--resume", "run", folder=folder)
     assert (code, errors) == (0, [])
-    worst = apart(alone, folder / "run")
-    record_property("worst", worst)
-    record_property("limit", LIMIT)
-    assert worst < LIMIT
+    check_same(alone, folder / "run", record_property)
 
 
 @pytest.mark.promise("processes")

@@ -67,26 +67,29 @@ def look_at(
     found: list[Recording] = []
     seen: dict[str, str] = {}
     own, kept = _marks(*query), 0
-    for place, name in enumerate(names):
-        tell(place, len(names), name)
-        (source,) = given.read([name], device, dataset)
-        clip, marks = source.clip, _marks(name, source)
-        given.check([query[0], name], [query[1].clip, clip])
+
+    def read(name: str) -> Source:
+        return given.read([name], device, dataset)[0]
+
+    def look(name: str) -> Recording:
+        nonlocal kept
+        source = read(name)
+        given.check([query[0], name], [query[1].clip, source.clip])
+        marks = _marks(name, source)
         twice = next((seen[mark] for mark in marks if mark in seen), None)
         if twice is not None:
             raise UsageError(f"{name!r} is given twice, before as {twice!r}: leave it out once")
-        seen |= dict.fromkeys(marks, name)
-
-        def again(name: str = name) -> Clip:
-            return given.read([name], device, dataset)[0].clip
-
-        def held(clip: Clip = clip) -> Clip:
-            return clip
-
+        seen.update(dict.fromkeys(marks, name))
+        clip = source.clip
         kept += clip.frames.nbytes
+        held = dataset is not None or kept <= _KEPT
         span = float(clip.times[0]), float(clip.times[-1])
-        read = held if dataset is not None or kept <= _KEPT else again
-        found.append(Recording(clip.name, source.video, span, len(clip), bool(marks & own), read))
+        again = (lambda: clip) if held else (lambda: read(name).clip)
+        return Recording(clip.name, source.video, span, len(clip), bool(marks & own), again)
+
+    for place, name in enumerate(names):
+        tell(place, len(names), name)
+        found.append(look(name))
     tell(len(names), len(names), "")
     called = Counter(one.name.casefold() for one in found)
     return [

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from lac.bounds import open_file
 from lac.data.crop import moving_box
 from lac.data.reading import read_npz
+from lac.data.telling import within
 from lac.data.video import IMAGES, Frames, each_frame, natural
 from lac.errors import ConfigError
 from lac.files import atomic_path, cache_folder, make_folder
@@ -42,14 +43,9 @@ class FeatureProgress(NamedTuple):
 _watcher: ContextVar[Callable[[FeatureProgress], None] | None] = ContextVar("watcher", default=None)
 
 
-@contextmanager
-def watched(watcher: Callable[[FeatureProgress], None]) -> Iterator[None]:
+def watched(watcher: Callable[[FeatureProgress], None]) -> AbstractContextManager[None]:
     """Within it `watcher` is told of every video whose features a data set reads."""
-    token = _watcher.set(watcher)
-    try:
-        yield
-    finally:
-        _watcher.reset(token)
+    return within(_watcher, watcher)
 
 
 class FrameFeatures:

@@ -1,5 +1,6 @@
 """The error of a result against an exact one: the one metric of the tests, of fuzzing and of `lac-bench`."""
 
+import torch
 from torch import Tensor, isfinite
 
 # What is smaller than this is judged absolutely: a posterior is a probability, a gap's derivative an expected number
@@ -29,3 +30,20 @@ def relative_error(result: Tensor, exact: Tensor, floor: float = FLOOR, *, each:
         return float("inf")
     size = exact.abs() if each else exact.abs().max()
     return float(((result - exact).abs() / size.clamp(min=floor)).max())
+
+
+def allowed(additions: int, value: float, computed: torch.dtype, stored: torch.dtype) -> tuple[float, float]:
+    """What rounding costs, of a score and of a derivative by the scores.
+
+    N + M additions on the way through the matrix, whose errors add up as independent ones do, cost 4 sqrt(N + M) eps
+    / 2 of the score V; in the exponent of a probability, V times that; and a derivative one more rounding in the
+    scores' own type.
+
+    Args:
+        additions: N + M.
+        value: |V|, at least 1.
+        computed: the dtype that is computed in.
+        stored: that of the scores.
+    """
+    rounding = 2 * additions**0.5 * torch.finfo(computed).eps
+    return rounding, value * rounding + torch.finfo(stored).eps

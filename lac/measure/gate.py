@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from lac.measure.clock import too_large
-from lac.measure.errors import relative_error
+from lac.measure.errors import allowed, relative_error
 from lac.measure.problem import Inputs, Shape, random_inputs
 from lac.measure.sides import Answer, Side, of_backend
 from lac_kernels import reference
@@ -31,19 +31,16 @@ def exact_answer(inputs: Inputs, mode: str, backend: str = "eager") -> Answer | 
 
 
 def errors(answer: Answer, exact: Answer, inputs: Inputs) -> list[tuple[float, float]]:
-    """`relative_error` and what is allowed, of the score and of the derivative as far as there is one.
+    """`relative_error` and what is `allowed`, of the score and of the derivative as far as there is one.
 
-    `exact` may hold fewer pairs. Allowed is what rounding costs: N + M additions on the way through the matrix, whose
-    errors add up as independent ones do, 4 sqrt(N + M) eps / 2 of the score V; in the exponent of a probability, V
-    times that; and for a derivative one more rounding in the scores' own type.
+    `exact` may hold fewer pairs.
     """
     dtype = inputs.scores.dtype
-    rounding = 2 * sum(inputs.scores.shape[1:]) ** 0.5 * torch.finfo(reference.compute_dtype(dtype)).eps
     value = 1.0 if exact.score is None else float(exact.score.abs().max().clamp(min=1))
-    limits = (rounding, value * rounding + torch.finfo(dtype).eps)
+    limits = allowed(sum(inputs.scores.shape[1:]), value, reference.compute_dtype(dtype), dtype)
     return [
-        (relative_error(part[: len(true)], true), allowed)
-        for part, true, allowed in zip(answer, exact, limits, strict=True)
+        (relative_error(part[: len(true)], true), limit)
+        for part, true, limit in zip(answer, exact, limits, strict=True)
         if part is not None and true is not None
     ]
 
@@ -51,9 +48,9 @@ def errors(answer: Answer, exact: Answer, inputs: Inputs) -> list[tuple[float, f
 def judge(answer: Answer, exact: Answer | None, inputs: Inputs) -> tuple[float, str | None]:
     """The largest error, nan where nothing can be compared, and why the side must not be timed if one is too large."""
     measured = [] if exact is None else errors(answer, exact, inputs)
-    for error, allowed in measured:
-        if not error <= allowed:
-            return error, f"WRONG: error {error:.1e} against float64, {allowed:.1e} allowed; not timed"
+    for error, limit in measured:
+        if not error <= limit:
+            return error, f"WRONG: error {error:.1e} against float64, {limit:.1e} allowed; not timed"
     return max((error for error, _ in measured), default=float("nan")), None
 
 

@@ -28,7 +28,7 @@ from lac.loss import LACLoss
 from lac.model.backbone import without_file
 from lac.model.encoder import FrameEncoder
 from lac.runs import processes
-from lac.runs.config import TrainConfig
+from lac.runs.config import TrainConfig, lac_version
 from lac.runs.state import State, check_backend
 
 ENCODER = "model.safetensors"
@@ -136,7 +136,7 @@ def write_weights(path: Path, module: nn.Module, about: dict[str, Any] | None = 
     """Write a module's parameters and buffers as safetensors; `about`, for JSON, goes into the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     # One entry, for safetensors writes several in any order.
-    metadata = {"lac": json.dumps({"version": _version(), "digest": (_MARK + _BLANK).decode()} | (about or {}))}
+    metadata = {"lac": json.dumps({"version": lac_version(), "digest": (_MARK + _BLANK).decode()} | (about or {}))}
     _write(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -188,7 +188,7 @@ def read_encoder(folder: Path, device: torch.device | str = "cpu") -> FrameEncod
         parts = {"unknown arguments": set(config) - known, "missing ones": known - set(config)}
         reasons = [f"{what} {', '.join(sorted(names))}" for what, names in parts.items() if names]
         raise CheckpointError(
-            f"{path} was written by lac {about.get('version')}, this is lac {_version()}, whose FrameEncoder takes "
+            f"{path} was written by lac {about.get('version')}, this is lac {lac_version()}, whose FrameEncoder takes "
             f"other arguments ({'; '.join(reasons)}); use lac {about.get('version')}, or train again"
         )
     _check_sizes(config, weights, path, about.get("version"))
@@ -267,7 +267,7 @@ def save(state: State, folder: Path) -> None:
 
 def _contents(state: State) -> dict[str, Any]:
     return {
-        "lac": _version(),
+        "lac": lac_version(),
         "step": state.step,
         "init": state.init,
         "encoder": state.encoder.state_dict(),
@@ -280,13 +280,16 @@ def _contents(state: State) -> dict[str, Any]:
 
 def spread(state: State) -> None:
     """Make `state` in all processes what it is in process 0."""
-    buffer = io.BytesIO()
+
+    def content() -> bytes:
+        buffer = io.BytesIO()
+        torch.save(_contents(state), buffer)
+        return buffer.getvalue()
+
     if processes.count() > 1:
-        if processes.first():
-            torch.save(_contents(state), buffer)
-        buffer = io.BytesIO(processes.from_first(buffer.getvalue))
-    if not processes.first():
-        _fill(state, torch.load(buffer, map_location="cpu", weights_only=True), Path(STATE))
+        buffer = io.BytesIO(processes.from_first(content))
+        if not processes.first():
+            _fill(state, torch.load(buffer, map_location="cpu", weights_only=True), Path(STATE))
 
 
 def restore(state: State, folder: Path) -> None:
@@ -311,7 +314,7 @@ def _fill(state: State, saved: dict[str, Any], path: Path) -> None:
     """
     missing = {"lac", "step", "init", "encoder", "teacher", "loss", "optimiser", "history"} - set(saved)
     if missing:
-        written = f"by lac {saved['lac']}, this is lac {_version()}" if "lac" in saved else "by something else"
+        written = f"by lac {saved['lac']}, this is lac {lac_version()}" if "lac" in saved else "by something else"
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}: it was written {written}")
     try:
         _give(state, saved, path)
@@ -353,15 +356,9 @@ def begin_with(state: State, run: str | Path) -> None:
     state.init = str(run)
 
 
-def _written_by(version: str | None) -> str:
+def _written_by(writer: str | None) -> str:
     """Both versions, where a file is of another one."""
-    return "" if version == _version() else f" (written by lac {version}, this is lac {_version()})"
-
-
-def _version() -> str:
-    import lac
-
-    return lac.__version__
+    return "" if writer == lac_version() else f" (written by lac {writer}, this is lac {lac_version()})"
 
 
 def _damaged(path: Path) -> str:

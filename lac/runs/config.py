@@ -246,7 +246,7 @@ class TrainConfig:
         """The text of the `config.yaml` of a run: below a line with its digest, so that damage is found."""
         text = self.to_yaml()
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return f"# lac {_version()}, sha256:{digest}; take out this line if you change a setting\n{text}"
+        return f"# lac {lac_version()}, sha256:{digest}; take out this line if you change a setting\n{text}"
 
 
 @contextmanager
@@ -303,11 +303,12 @@ def _check_seal(path: Path) -> str:
             f"{path} is damaged, or has been changed: its digest does not fit; bring the file back, or take out its "
             "first line if the change is yours"
         )
-    version = found[1].decode("ascii", "replace")
-    return "" if version == _version() else f", written by lac {version} (this is lac {_version()}),"
+    writer = found[1].decode("ascii", "replace")
+    return "" if writer == lac_version() else f", written by lac {writer} (this is lac {lac_version()}),"
 
 
-def _version() -> str:
+def lac_version() -> str:
+    """Of lac, as a file of a run says it."""
     import lac
 
     return lac.__version__

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from lac.files import while_writing
 from lac.runs.evaluate import EvalResult
 from lac.runs.fit import Progress
+
+_NUMBERS = " the numbers for TensorBoard"  # whose errors do not say what could not be written
 
 
 def flat(numbers: Progress) -> dict[str, float]:
@@ -51,11 +54,11 @@ def events(folder: Path, step: int) -> Iterator[Callable[[Mapping[str, float], i
 
     before = threading.excepthook
     threading.excepthook = lambda arguments: None
-    with _naming(folder):
+    with while_writing(folder, _NUMBERS):
         writer = SummaryWriter(folder, purge_step=step or None)
 
     def log(values: Mapping[str, float], step: int) -> None:
-        with _naming(folder):
+        with while_writing(folder, _NUMBERS):
             for tag, value in values.items():
                 writer.add_scalar(tag, value, step)
 
@@ -63,15 +66,5 @@ def events(folder: Path, step: int) -> Iterator[Callable[[Mapping[str, float], i
         yield log
     finally:
         threading.excepthook = before
-        with _naming(folder):
+        with while_writing(folder, _NUMBERS):
             writer.close()
-
-
-@contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """TensorBoard's errors do not say what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        what = f"{error.strerror}, while writing the numbers for TensorBoard"
-        raise OSError(error.errno, what, str(folder)) from error

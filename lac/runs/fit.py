@@ -117,13 +117,13 @@ def _joint(state: State) -> nn.Module:
     whole = _Whole(state.encoder, state.loss)
     if processes.count() == 1:
         return whole
-    on_cpu = next(state.encoder.parameters()).device.type == "cpu"
+    device = next(state.encoder.parameters()).device
     # Buckets of gradients that are arranged anew after the first step change the last bits of sums, so that a run that
     # was broken off would end elsewhere. They stay as they are where parameters without a gradient are looked for; a
     # warning comes if there are none.
-    searching = on_cpu or not getattr(state.loss, "sequence_weight", 0)
+    searching = device.type == "cpu" or not getattr(state.loss, "sequence_weight", 0)
     if searching:
-        whole.without_gradient = nn.Parameter(torch.zeros((), device=next(state.encoder.parameters()).device))
+        whole.without_gradient = nn.Parameter(torch.zeros((), device=device))
     return DistributedDataParallel(whole, find_unused_parameters=searching)
 
 
@@ -151,7 +151,7 @@ def _follow(state: State, kept: float) -> None:
 
 def _mean(terms: Any, first: Batch, second: Batch) -> Any:
     """The mean of each part over the pairs that have frames, as in the loss; of many processes, what this one adds."""
-    pairs = processes.added_up(((first.lengths > 0) & (second.lengths > 0)).sum()).clamp(min=1)
+    pairs = processes.summed(((first.lengths > 0) & (second.lengths > 0)).sum()).clamp(min=1)
     return type(terms)(*(term.sum() / pairs for term in terms))
 
 
@@ -196,7 +196,7 @@ def _stream(*numbers: int) -> int:
 def _read(unread: list[Tensor], names: Sequence[str], state: State, steps: int, lr: float) -> Progress:
     """Bring the numbers of the last steps to the host, check them, and add their means to the history."""
     each = torch.stack(unread)
-    parts = processes.added_up(each[:, :-1].contiguous())  # the gradient is that of all processes already
+    parts = processes.summed(each[:, :-1].contiguous())  # the gradient is that of all processes already
     rows = torch.cat((parts, each[:, -1:]), dim=1).cpu().double()
     for k, (total, *_, gradient) in enumerate(rows.tolist()):
         if not (math.isfinite(total) and math.isfinite(gradient)):

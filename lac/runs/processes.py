@@ -5,6 +5,7 @@ All of this also holds for a process alone, which is the first and the only one.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import uuid
@@ -18,7 +19,8 @@ from torch import distributed
 
 from lac.errors import ConfigError
 from lac.processes import count as count
-from lac.processes import summed
+from lac.processes import rank as rank
+from lac.processes import summed as summed
 
 T = TypeVar("T")
 
@@ -26,11 +28,6 @@ _STARTED_BY = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _BEGINNING = timedelta(minutes=30)  # in which all processes are to show up
 _PATIENCE = timedelta(days=1)  # the others wait while one computes features, or evaluates
 _PRECEDENCE = 3.0  # seconds in which process 0 may tell an error that another process has, too
-
-
-def rank() -> int:
-    """The number of this process, from 0."""
-    return distributed.get_rank() if count() > 1 else 0
 
 
 def first() -> bool:
@@ -76,6 +73,7 @@ def joined() -> Iterator[None]:
         if _is_of_a_connection(error):
             raise ConnectionError("another process of this run has ended, or cannot be reached any more") from error
         raise
+    gc.collect()  # what DistributedDataParallel keeps alive: gloo's threads that outlive Python's end abort the process
     distributed.destroy_process_group()
 
 
@@ -164,11 +162,6 @@ def in_turn(do: Callable[[], T]) -> T:
             results.append(do())
         distributed.all_reduce(torch.zeros(1))  # all wait for all
     return results[0]
-
-
-def added_up(numbers: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over the processes, without a gradient."""
-    return summed(numbers) if count() > 1 else numbers
 
 
 def own_device(name: str) -> str:
